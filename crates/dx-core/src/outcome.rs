@@ -1,0 +1,149 @@
+//! How a run ended: a pure function of what the fold knows, so that settling twice gives the same bytes.
+
+use crate::fold::{ProcessEnd, Run};
+use dx_protocol::{
+    Ending, Exit, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict, ReasonCode,
+    Timestamp, Usage, WorkReport,
+};
+use std::collections::BTreeMap;
+
+/// Exit code that the outcome of a time limit carries (the number of `timeout`).
+const TIMED_OUT: i32 = 124;
+/// Exit code that the outcome of `stop` carries (128 + SIGKILL).
+const STOPPED: i32 = 137;
+
+/// State, reason, exit code text and detail: what was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    pub state: OutcomeState,
+    pub reason: ReasonCode,
+    pub exit_code: String,
+    pub detail: String,
+}
+
+/// The outcome of a run whose process has ended; `None` before that.
+pub fn decide(run: &Run) -> Option<Outcome> {
+    let end = run.end.as_ref()?;
+    let nothing = ProviderReport {
+        verdict: ProviderVerdict::NotApplicable,
+        usage: Usage::default(),
+        tools: BTreeMap::new(),
+        session: None,
+    };
+    let provider = run.provider.clone().unwrap_or(nothing);
+    let work = run.work.clone().unwrap_or_default();
+    let ended = judge(run, end, &provider.verdict, &work);
+    let completed_at = end.exit.as_ref().map_or(end.at, |e| e.at);
+    let started_at = run.created_at;
+    let created = &run.created;
+    Some(Outcome {
+        ids: created.ids.clone(),
+        state: ended.state,
+        reason_code: ended.reason,
+        detail: ended.detail,
+        exit_code: ended.exit_code,
+        exit: end.exit.as_ref().map(|e| e.exit),
+        witness: end.exit.as_ref().map(|e| e.witness),
+        started_at,
+        completed_at: completed_at.max(started_at),
+        duration_sec: Timestamp::since_ms(completed_at, started_at) / 1000,
+        retries: created.retries,
+        selected_model: created.contract.selected_model.clone(),
+        fallback_reason: created.contract.fallback_reason.clone(),
+        execution_mode: created.contract.execution_mode.clone(),
+        host: created.starter.host.clone(),
+        cwd: created.cwd.clone(),
+        worktree: created.spec.worktree.clone(),
+        provider_switch_from: created.provider_switch_from.clone(),
+        process: process_verdict(run, end),
+        provider_verdict: provider.verdict,
+        work,
+        usage: provider.usage,
+        tools: provider.tools,
+        log_bytes: end.log_bytes,
+        cpu_time_sec: end.cpu_ms / 1000,
+        strays: end.strays,
+        blocked: run.blocked,
+    })
+}
+
+fn process_verdict(run: &Run, end: &ProcessEnd) -> ProcessVerdict {
+    match (&run.spawn_error, end.exit.as_ref().map(|e| e.exit)) {
+        (Some(_), _) => ProcessVerdict::NotStarted,
+        (None, None) => ProcessVerdict::Unobserved,
+        (None, Some(Exit::Code(0))) => ProcessVerdict::Ok,
+        (None, Some(Exit::Code(_))) => ProcessVerdict::Failed,
+        (None, Some(Exit::Signal(_))) => ProcessVerdict::Signaled,
+    }
+}
+
+fn judge(run: &Run, end: &ProcessEnd, provider: &ProviderVerdict, work: &WorkReport) -> Ended {
+    let failed = |reason, exit_code: String, detail: String| Ended {
+        state: OutcomeState::Failed,
+        reason,
+        exit_code,
+        detail,
+    };
+    if let Some((errno, message)) = &run.spawn_error {
+        return failed(ReasonCode::SpawnFailed, "-".to_owned(), format!("{message} (errno {errno})"));
+    }
+    // An agent that ended before we decided to end it ended by itself.
+    let ended_by_us = run
+        .ending
+        .as_ref()
+        .filter(|(_, decided)| end.exit.as_ref().is_none_or(|exit| exit.mono_ms >= *decided));
+    if let Some((ending, _)) = ended_by_us {
+        return ended_for(ending);
+    }
+    let Some(exit) = &end.exit else {
+        let reason = end.unseen.unwrap_or(ReasonCode::LateFinalizeNoRc);
+        return failed(reason, "-".to_owned(), String::new());
+    };
+    let code = exit.exit.shell_code().to_string();
+    let agent_error = |class, message: &String| {
+        let reason = ReasonCode::of_agent_error(run.created.ids.provider.as_str(), class);
+        failed(reason, code.clone(), message.clone())
+    };
+    match (exit.exit, provider) {
+        (_, ProviderVerdict::Failed { class, message, .. }) => agent_error(*class, message),
+        (Exit::Code(0), ProviderVerdict::Refused { what }) => {
+            failed(ReasonCode::PermissionDeniedByAgent, code, what.clone())
+        }
+        (Exit::Code(0), ProviderVerdict::NoResult) => {
+            failed(ReasonCode::ProviderNoResult, code, String::new())
+        }
+        (Exit::Code(0), ProviderVerdict::Ok | ProviderVerdict::NotApplicable) => Ended {
+            state: OutcomeState::Success,
+            reason: if work.known && work.mutations == 0 {
+                ReasonCode::ExitZeroNoMutations
+            } else {
+                ReasonCode::ProcessExitWithRc
+            },
+            exit_code: code,
+            detail: String::new(),
+        },
+        (exit, _) => {
+            let detail = match exit {
+                Exit::Signal(signal) => format!("ended by signal {signal}"),
+                Exit::Code(_) => String::new(),
+            };
+            failed(ReasonCode::ProcessExitWithRc, code, detail)
+        }
+    }
+}
+
+/// The outcome of a run that we ended.
+fn ended_for(ending: &Ending) -> Ended {
+    let (state, default_code) = match ending.reason {
+        ReasonCode::ManualStop => (OutcomeState::Killed, STOPPED),
+        ReasonCode::NoHeartbeatNoMutation => (OutcomeState::NoOp, TIMED_OUT),
+        ReasonCode::ForcedFinalization => (OutcomeState::Failed, 1),
+        _ => (OutcomeState::Failed, TIMED_OUT),
+    };
+    Ended {
+        state,
+        reason: ending.reason,
+        exit_code: ending.exit_code.unwrap_or(default_code).to_string(),
+        detail: ending.note.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,98 @@
+//! What front ends ask of the engine: plain requests. Answers are documents of `dx-protocol`.
+
+use dx_protocol::{BeadsId, Lane, ProviderName, RunIds};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where the prompt comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PromptSource {
+    File(PathBuf),
+    /// Already read (standard input, or text on the command line).
+    Text(Vec<u8>),
+}
+
+/// Where the agent works.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WorktreeChoice {
+    /// The previous run's, else the git top level of the current directory.
+    Inferred,
+    Path(PathBuf),
+    /// A new git worktree on a branch named like the job.
+    Auto,
+}
+
+/// `start` and `run`.
+#[derive(Debug, Clone)]
+pub struct StartRequest {
+    /// `None`: a readable one is made.
+    pub beads: Option<BeadsId>,
+    pub provider: ProviderName,
+    /// `None` only for `exec` (then there is none) and `restart`.
+    pub prompt: Option<PromptSource>,
+    pub worktree: WorktreeChoice,
+    pub repo: Option<String>,
+    pub model: Option<String>,
+    pub allow_model_override: bool,
+    pub lane: Lane,
+    pub max_runtime: Option<Duration>,
+    pub no_mutation_timeout: Option<Duration>,
+    pub stall: Option<Duration>,
+    /// `NAME` passes the caller's value, `K=V` is literal.
+    pub env: Vec<String>,
+    /// The command of `exec`.
+    pub command: Vec<String>,
+    pub idempotency_key: Option<String>,
+}
+
+/// A run that was started, or that an idempotency key named.
+#[derive(Debug, Clone)]
+pub struct Started {
+    pub ids: RunIds,
+    /// 0 when it is not known any more.
+    pub pid: i32,
+    pub log: PathBuf,
+    pub worktree: String,
+    pub selected_model: String,
+    /// `false` when an earlier start with the same key answered.
+    pub fresh: bool,
+}
+
+/// Which jobs `status` shows.
+#[derive(Debug, Clone, Default)]
+pub struct StatusQuery {
+    pub beads: Option<BeadsId>,
+    pub provider: Option<ProviderName>,
+    pub live_only: bool,
+    /// The N that ended last.
+    pub recent: Option<usize>,
+    pub since: Option<Duration>,
+    pub all: bool,
+    /// Only what needs a person now.
+    pub attention: bool,
+}
+
+/// One job, by id and perhaps provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobName {
+    pub beads: BeadsId,
+    pub provider: Option<ProviderName>,
+}
+
+/// `finalize`.
+#[derive(Debug, Clone)]
+pub struct FinalizeRequest {
+    pub job: JobName,
+    /// A reason code, or free text that is kept as the detail.
+    pub reason: Option<String>,
+    pub exit_code: Option<i32>,
+}
+
+/// `wait`.
+#[derive(Debug, Clone)]
+pub struct WaitRequest {
+    pub jobs: Vec<JobName>,
+    /// Return when one has ended; otherwise all.
+    pub any: bool,
+    pub timeout: Option<Duration>,
+}

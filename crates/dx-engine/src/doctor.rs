@@ -1,0 +1,168 @@
+//! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
+
+use crate::environment;
+use crate::providers;
+use crate::settle::Programs;
+use crate::{Engine, permission};
+use dx_jobdir::StateDir;
+use dx_protocol::{DoctorDocument, DoctorRow, Level, ProvidersDocument};
+use std::path::Path;
+
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+const NFS_MAGIC: i64 = 0x6969;
+/// Below this much free space a job's log may not fit.
+const LOW_DISK_BYTES: u64 = 1 << 30;
+
+impl Engine {
+    pub fn providers(&self) -> ProvidersDocument {
+        ProvidersDocument { schema: "dx-runner/providers/1".to_owned(), providers: providers::rows() }
+    }
+
+    pub fn doctor(&self) -> DoctorDocument {
+        let mut checks = vec![self.state_dir_row()];
+        checks.extend(self.disk_rows());
+        checks.push(programs_row());
+        checks.push(git_row());
+        checks.push(kernel_row());
+        checks.push(worktrees_row());
+        checks.extend(provider_rows());
+        DoctorDocument { schema: "dx-runner/doctor/1".to_owned(), checks }
+    }
+
+    fn state_dir_row(&self) -> DoctorRow {
+        let root = match self.state_root() {
+            Ok(root) => root,
+            Err(error) => {
+                return row(
+                    "state directory",
+                    Level::Error,
+                    &error.to_string(),
+                    "set HOME or DX_RUNNER_STATE_DIR",
+                );
+            }
+        };
+        match StateDir::open_existing(&root) {
+            Ok(Some(_)) => row("state directory", Level::Ok, &root.display().to_string(), "-"),
+            Ok(None) => row(
+                "state directory",
+                Level::Ok,
+                &format!("{} (made at the first start)", root.display()),
+                "-",
+            ),
+            Err(error) => row(
+                "state directory",
+                Level::Error,
+                &error.to_string(),
+                "DX_RUNNER_STATE_DIR to a private place",
+            ),
+        }
+    }
+
+    fn disk_rows(&self) -> Vec<DoctorRow> {
+        let Ok(root) = self.state_root() else { return Vec::new() };
+        let Some(place) = root.ancestors().find(|p| p.exists()) else { return Vec::new() };
+        let mut rows = Vec::new();
+        if let Ok(fs) = rustix::fs::statfs(place) {
+            let free = fs.f_bavail.saturating_mul(u64::try_from(fs.f_bsize).unwrap_or(0));
+            let text = format!("{} MiB free", free >> 20);
+            rows.push(if free < LOW_DISK_BYTES {
+                row("disk", Level::Warn, &text, "free some space: logs need it")
+            } else {
+                row("disk", Level::Ok, &text, "-")
+            });
+            let kind = i64::try_from(fs.f_type).unwrap_or(0);
+            if kind == TMPFS_MAGIC {
+                rows.push(row(
+                    "durability",
+                    Level::Warn,
+                    "the state directory is on tmpfs: records end with the boot",
+                    "DX_RUNNER_STATE_DIR to a disk",
+                ));
+            } else if kind == NFS_MAGIC {
+                rows.push(row(
+                    "durability",
+                    Level::Warn,
+                    "the state directory is on NFS: locks and claims are only as good as the server's",
+                    "DX_RUNNER_STATE_DIR to a local disk",
+                ));
+            }
+        }
+        if place.starts_with("/tmp") || place.starts_with("/var/tmp") {
+            rows.push(row(
+                "cleaners",
+                Level::Warn,
+                "the state directory is below a folder that systems clean",
+                "DX_RUNNER_STATE_DIR elsewhere",
+            ));
+        }
+        rows
+    }
+}
+
+fn row(name: &str, level: Level, found: &str, next_action: &str) -> DoctorRow {
+    DoctorRow { name: name.to_owned(), level, found: found.to_owned(), next_action: next_action.to_owned() }
+}
+
+fn programs_row() -> DoctorRow {
+    match Programs::find() {
+        Ok(programs) if programs.monitor != programs.runner => {
+            row("monitor", Level::Ok, &programs.monitor.display().to_string(), "-")
+        }
+        Ok(_) => row(
+            "monitor",
+            Level::Warn,
+            "dx-monitor is not beside dx-runner: each job costs more memory",
+            "install both programs together",
+        ),
+        Err(error) => row("monitor", Level::Error, &error.to_string(), "reinstall"),
+    }
+}
+
+fn git_row() -> DoctorRow {
+    match crate::git::git_in(Path::new("/"), &["--version"]) {
+        Ok(version) => row("git", Level::Ok, &crate::git::line(&version), "-"),
+        Err(error) => row("git", Level::Error, &error.to_string(), "install git"),
+    }
+}
+
+/// The third witness needs `PIDFD_GET_INFO` with exit codes, which came with Linux 6.15.
+fn kernel_row() -> DoctorRow {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut parts = release.split(['.', '-']).filter_map(|p| p.parse::<u32>().ok());
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    if version >= (6, 15) {
+        row("kernel", Level::Ok, &release, "-")
+    } else {
+        row(
+            "kernel",
+            Level::Warn,
+            &format!(
+                "{release}: without exit codes behind pidfds, an exit is unseen when both monitor and launcher were replaced"
+            ),
+            "Linux 6.15 or newer",
+        )
+    }
+}
+
+fn worktrees_row() -> DoctorRow {
+    match permission::worktree_root() {
+        Ok(root) => row("worktrees", Level::Ok, &root.display().to_string(), "-"),
+        Err(error) => {
+            row("worktrees", Level::Error, &error.to_string(), "set HOME or DX_RUNNER_WORKTREE_ROOT")
+        }
+    }
+}
+
+fn provider_rows() -> Vec<DoctorRow> {
+    let mut rows = Vec::new();
+    for provider in providers::rows() {
+        let name = format!("provider {}", provider.name);
+        let program = environment::find_program(&provider.name);
+        rows.push(match (provider.name.as_str(), program) {
+            ("exec", _) => row(&name, Level::Ok, "any command", "-"),
+            (_, Some(path)) => row(&name, Level::Ok, &path.display().to_string(), "-"),
+            (_, None) => row(&name, Level::Warn, "not found on PATH", "install it, or put it on PATH"),
+        });
+    }
+    rows
+}

@@ -1,0 +1,185 @@
+//! The caller's environment: places, limits, and what of it an agent gets to see.
+
+use crate::error::EngineError;
+use dx_protocol::Limits;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Variables every agent gets when the caller has them.
+const PASSED: [&str; 10] =
+    ["HOME", "PATH", "LANG", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "NO_COLOR", "NODE_EXTRA_CA_CERTS"];
+const PASSED_PREFIXES: [&str; 3] = ["LC_", "XDG_", "SSL_CERT_"];
+
+/// Words in a name that make its value a secret.
+const SECRET_NAMES: [&str; 8] =
+    ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH", "COOKIE"];
+/// Beginnings and parts of values that are secrets.
+const SECRET_PREFIXES: [&str; 9] =
+    ["sk-", "ghp_", "gho_", "github_pat_", "xox", "AKIA", "AIza", "eyJ", "glpat-"];
+const SECRET_PARTS: [&str; 5] = ["apiKey", "api_key", "BEGIN PRIVATE KEY", "BEGIN RSA PRIVATE", "Bearer "];
+
+/// `$NAME` when absolute, else `$HOME/<below>`.
+pub(crate) fn dir(name: &str, below: &str) -> Option<PathBuf> {
+    let set = std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    set.or_else(|| Some(PathBuf::from(std::env::var_os("HOME").filter(|h| !h.is_empty())?).join(below)))
+}
+
+/// Keeps `/tmp/dx-runner`, the name in older scripts, as a link to the state directory, when the name is free or is our
+/// link already. Never fails: it is a convenience.
+pub(crate) fn keep_short_name(root: &Path) {
+    let name = Path::new("/tmp/dx-runner");
+    match std::fs::symlink_metadata(name) {
+        Err(_) => {
+            let _made = std::os::unix::fs::symlink(root, name);
+        }
+        Ok(meta) if meta.is_symlink() && meta.uid() == rustix::process::geteuid().as_raw() => {
+            if std::fs::read_link(name).is_ok_and(|to| to != root && !to.exists()) {
+                let _removed = std::fs::remove_file(name);
+                let _made = std::os::unix::fs::symlink(root, name);
+            }
+        }
+        Ok(_) => {}
+    }
+}
+
+/// Whether a value must not be recorded.
+pub(crate) fn is_secret(name: &str, value: &str) -> bool {
+    let name = name.to_uppercase();
+    SECRET_NAMES.iter().any(|part| name.contains(part))
+        || SECRET_PREFIXES.iter().any(|prefix| value.starts_with(prefix))
+        || SECRET_PARTS.iter().any(|part| value.contains(part))
+}
+
+/// `--env` options taken apart.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ExtraEnv {
+    /// Names that are resolved from the caller's environment, now and at each restart.
+    pub(crate) names: Vec<String>,
+    /// Literal values that may be recorded.
+    pub(crate) values: Vec<(String, String)>,
+    /// Literal values that may not; their names are in `names`.
+    pub(crate) secrets: Vec<(String, String)>,
+}
+
+impl ExtraEnv {
+    pub(crate) fn parse(options: &[String]) -> Result<Self, EngineError> {
+        let mut extra = Self::default();
+        for option in options {
+            let (name, value) = option.split_once('=').map_or((option.as_str(), None), |(n, v)| (n, Some(v)));
+            let plausible = !name.is_empty()
+                && !name.starts_with(|c: char| c.is_ascii_digit())
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !plausible || value.is_some_and(|v| v.contains('\0')) {
+                return Err(EngineError::Argument(format!("--env takes NAME or NAME=VALUE, not `{name}`")));
+            }
+            match value {
+                None => extra.names.push(name.to_owned()),
+                Some(value) if is_secret(name, value) => {
+                    extra.names.push(name.to_owned());
+                    extra.secrets.push((name.to_owned(), value.to_owned()));
+                }
+                Some(value) => extra.values.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(extra)
+    }
+
+    /// The variables with their values; a name that is not set is an error.
+    pub(crate) fn resolve(&self) -> Result<Vec<(OsString, OsString)>, EngineError> {
+        let mut env: Vec<(OsString, OsString)> = Vec::new();
+        for name in &self.names {
+            let given = self.secrets.iter().find(|(n, _)| n == name).map(|(_, v)| OsString::from(v));
+            let value = given.or_else(|| std::env::var_os(name));
+            env.push((name.into(), value.ok_or_else(|| EngineError::EnvUnresolved(name.clone()))?));
+        }
+        env.extend(self.values.iter().map(|(n, v)| (n.into(), v.into())));
+        Ok(env)
+    }
+}
+
+/// The clean part of the caller's environment, plus what the provider may see.
+pub(crate) fn allowed(also: &dyn Fn(&str) -> bool) -> Vec<(OsString, OsString)> {
+    let passes = |name: &OsStr| {
+        let Some(name) = name.to_str() else { return false };
+        PASSED.contains(&name)
+            || PASSED_PREFIXES.iter().any(|p| name.starts_with(p))
+            || name.to_uppercase().ends_with("_PROXY")
+            || also(name)
+    };
+    std::env::vars_os().filter(|(name, _)| passes(name)).collect()
+}
+
+/// Adds or replaces.
+pub(crate) fn set(env: &mut Vec<(OsString, OsString)>, name: &str, value: impl Into<OsString>) {
+    env.retain(|(n, _)| n != name);
+    env.push((name.into(), value.into()));
+}
+
+fn number(name: &str, unit: u64, into: &mut u64) -> Result<(), EngineError> {
+    let Some(text) = std::env::var_os(name) else { return Ok(()) };
+    let text = text.to_string_lossy();
+    match text.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(unit)) {
+        Some(value) => {
+            *into = value;
+            Ok(())
+        }
+        None => Err(EngineError::Argument(format!("{name} is `{text}`, which is not a number"))),
+    }
+}
+
+/// Limits from the environment over the defaults.
+pub(crate) fn limits() -> Result<Limits, EngineError> {
+    let mut limits = Limits::default();
+    number("DX_RUNNER_STARTUP_GRACE_SEC", 1, &mut limits.startup_grace_sec)?;
+    number("DX_RUNNER_NO_OP_SEC", 1, &mut limits.no_op_sec)?;
+    number("DX_RUNNER_STALL_SEC", 1, &mut limits.stall_sec)?;
+    number("DX_RUNNER_MAX_RUNTIME_MINUTES", 60, &mut limits.max_runtime_sec)?;
+    number("DX_RUNNER_NO_MUTATION_TIMEOUT_MINUTES", 60, &mut limits.no_mutation_sec)?;
+    number("DX_RUNNER_GRACE_MS", 1, &mut limits.grace_ms)?;
+    number("DX_RUNNER_MAX_LOG_BYTES", 1, &mut limits.max_log_bytes)?;
+    number("DX_RUNNER_MAX_BARREN_STEPS", 1, &mut limits.max_barren_steps)?;
+    Ok(limits)
+}
+
+/// Concurrency cap of a provider: its own variable, the common one, the built-in one. `None`: no cap.
+pub(crate) fn cap(provider: &str, built_in: Option<usize>) -> Result<Option<usize>, EngineError> {
+    let own = format!("DX_RUNNER_MAX_PARALLEL_{}", provider.to_uppercase().replace('-', "_"));
+    for name in [own.as_str(), "DX_RUNNER_MAX_PARALLEL_DEFAULT"] {
+        if std::env::var_os(name).is_some() {
+            let mut value = 0;
+            number(name, 1, &mut value)?;
+            return Ok(Some(value as usize));
+        }
+    }
+    Ok(built_in)
+}
+
+/// The first executable of this name on the caller's PATH.
+pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file() && rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_known_by_name_and_shape() {
+        for (name, value) in
+            [("API_TOKEN", "x"), ("FOO", "sk-abc"), ("CONF", "{\"apiKey\":\"x\"}"), ("MyKey", "1")]
+        {
+            assert!(is_secret(name, value), "{name}={value}");
+        }
+        assert!(!is_secret("MODE", "fast"));
+        let extra = ExtraEnv::parse(&["A=1".into(), "B_TOKEN=t".into(), "C".into()]).unwrap();
+        assert_eq!(extra.names, ["B_TOKEN", "C"]);
+        assert_eq!(extra.values, [("A".to_owned(), "1".to_owned())]);
+        assert!(ExtraEnv::parse(&["1A=1".into()]).is_err());
+        assert!(ExtraEnv::parse(&["=1".into()]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! Everything a use case can fail with. Each variant has one reason code; exit code and next action follow from it.
+
+use dx_jobdir::{DiskError, JournalError, StateDirError};
+use dx_protocol::{ExitCode, InvalidId, ReasonCode};
+use std::io;
+use std::path::PathBuf;
+
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    #[error("neither XDG_STATE_HOME nor HOME is set")]
+    NoHome,
+    #[error("failed to {what}")]
+    Io { what: &'static str, source: io::Error },
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    #[error(transparent)]
+    Process(#[from] dx_proc::Error),
+    #[error(transparent)]
+    InvalidId(#[from] InvalidId),
+    #[error("there is no job `{beads}`")]
+    NoJob { beads: String, near: Vec<String> },
+    #[error("job `{beads}` is already running under {provider}, run {run_instance}")]
+    AlreadyRunning { beads: String, provider: String, run_instance: String },
+    #[error("{provider} runs {running} jobs, and its cap is {cap}")]
+    CapExceeded { provider: String, running: usize, cap: usize },
+    #[error("there is no provider `{name}`")]
+    NoProvider { name: String, known: Vec<String> },
+    #[error("the worktree {} does not exist", .0.display())]
+    WorktreeMissing(PathBuf),
+    #[error("no worktree was named, and the current directory is in no git repository")]
+    NoWorktree,
+    #[error("DENIED:non_worktree_path:{}", path.display())]
+    PathDenied { path: PathBuf, allowed: Vec<PathBuf> },
+    #[error("this is a job itself (run {0}): a job may not start jobs")]
+    Nested(String),
+    #[error("failed to read the prompt {}", path.display())]
+    PromptUnreadable { path: PathBuf, source: io::Error },
+    #[error("the prompt {0}")]
+    PromptInvalid(&'static str),
+    #[error("a prompt is needed: --prompt-file FILE, or - for standard input")]
+    PromptNeeded,
+    #[error("variable {0}, named with --env, is not set")]
+    EnvUnresolved(String),
+    #[error("{0}")]
+    Argument(String),
+    #[error("`{command}` failed: {message}")]
+    Git { command: String, message: String },
+    #[error("{message}")]
+    Provider { reason: ReasonCode, message: String, next_action: Option<String> },
+    #[error("the agent could not be started: {message}")]
+    SpawnFailed { message: String },
+    #[error("the monitor could not be started, or ended before the agent ran")]
+    MonitorLost,
+    #[error("the deadline passed; still running: {}", .0.join(", "))]
+    Deadline(Vec<String>),
+    #[error("the job was asked to end, but its monitor has not ended it within the deadline")]
+    StopDeadline,
+    #[error("the record of job `{beads}` was written by another program and cannot be acted on")]
+    Foreign { beads: String },
+    #[error("the job `{beads}` belongs to host {host}")]
+    Elsewhere { beads: String, host: String },
+}
+
+impl EngineError {
+    /// The one reason code of this error.
+    pub fn reason(&self) -> ReasonCode {
+        match self {
+            Self::NoHome | Self::Disk(_) => ReasonCode::StateDirUnusable,
+            Self::Io { .. } | Self::Process(_) => ReasonCode::Internal,
+            Self::StateDir(StateDirError::Disk(_)) => ReasonCode::StateDirUnusable,
+            Self::StateDir(_) => ReasonCode::StateDirUnsafe,
+            Self::Journal(JournalError::Newer { .. }) => ReasonCode::RecordNewer,
+            Self::Journal(_) => ReasonCode::RecordUnreadable,
+            Self::InvalidId(_) => ReasonCode::InvalidId,
+            Self::NoJob { .. } => ReasonCode::NoMeta,
+            Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
+            Self::CapExceeded { .. } => ReasonCode::ProviderConcurrencyCapExceeded,
+            Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
+            Self::WorktreeMissing(_) | Self::NoWorktree => ReasonCode::WorktreeMissing,
+            Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
+            Self::Nested(_) => ReasonCode::NestedStartDenied,
+            Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
+            Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
+            Self::EnvUnresolved(_) => ReasonCode::EnvUnresolved,
+            Self::Argument(_) => ReasonCode::InvalidArgument,
+            Self::Git { .. } => ReasonCode::GitFailed,
+            Self::Provider { reason, .. } => *reason,
+            Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
+            Self::MonitorLost => ReasonCode::MonitorLost,
+            Self::Deadline(_) | Self::StopDeadline => ReasonCode::DeadlineExceeded,
+            Self::Foreign { .. } => ReasonCode::NotSupported,
+            Self::Elsewhere { .. } => ReasonCode::Elsewhere,
+        }
+    }
+
+    /// What to do; more exact than the code's own where this error knows more.
+    pub fn next_action(&self) -> String {
+        match self {
+            Self::NoJob { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
+            Self::NoProvider { known, .. } => format!("known providers: {}", known.join(", ")),
+            Self::PathDenied { allowed, .. } => {
+                let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
+                format!("use a worktree below {}, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES", allowed.join(" or "))
+            }
+            Self::CapExceeded { provider, .. } => {
+                let name = provider.to_uppercase().replace('-', "_");
+                format!("wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_{name}")
+            }
+            Self::Provider { next_action: Some(action), .. } => action.clone(),
+            Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
+            Self::Elsewhere { host, .. } => format!("ask on host {host}"),
+            _ => self.reason().next_action().to_owned(),
+        }
+    }
+
+    /// The exit code of a command that fails with this.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::SpawnFailed { .. } | Self::Elsewhere { .. } => ExitCode::Error,
+            other => match other.reason().exit_code() {
+                ExitCode::Ok | ExitCode::JobError | ExitCode::Stalled | ExitCode::NoOp => ExitCode::Error,
+                code => code,
+            },
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! The use cases of dx-runner, for any front end: start, stop, wait, status, settle, restart, prune, providers.
+//!
+//! Effects happen here, decisions in `dx-core`, files through `dx-jobdir`, processes through `dx-proc`. Nothing is
+//! printed; what takes long says so through [`Settings::progress`].
+
+mod action;
+mod api;
+mod check;
+mod doctor;
+mod environment;
+mod error;
+mod git;
+pub mod helper_entry;
+mod job_files;
+mod lookup;
+mod permission;
+mod prompt;
+mod providers;
+mod prune;
+mod settle;
+mod start;
+mod status;
+mod stop;
+mod view;
+mod wait;
+mod work;
+mod worktree;
+
+pub use api::*;
+pub use error::EngineError;
+pub use job_files::LogFiles;
+
+use dx_jobdir::StateDir;
+use std::path::PathBuf;
+
+/// What a front end sets up.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// `--state-dir` or `DX_RUNNER_STATE_DIR`; `None` for the default place.
+    pub state_dir: Option<PathBuf>,
+    /// Told what a slow step does.
+    pub progress: Option<fn(&str)>,
+}
+
+/// The engine; making one does no I/O.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    settings: Settings,
+}
+
+impl Engine {
+    pub fn new(settings: Settings) -> Self {
+        Self { settings }
+    }
+
+    fn progress(&self, what: &str) {
+        if let Some(progress) = self.settings.progress {
+            progress(what);
+        }
+    }
+
+    /// Where records are.
+    pub fn state_root(&self) -> Result<PathBuf, EngineError> {
+        if let Some(dir) = &self.settings.state_dir {
+            return std::path::absolute(dir)
+                .map_err(|source| EngineError::Io { what: "resolve the state directory", source });
+        }
+        let base = environment::dir("XDG_STATE_HOME", ".local/state").ok_or(EngineError::NoHome)?;
+        Ok(base.join("dx-runner/jobs"))
+    }
+
+    /// The state directory for commands that write.
+    fn state(&self) -> Result<StateDir, EngineError> {
+        let root = self.state_root()?;
+        let state = StateDir::open(&root)?;
+        if self.settings.state_dir.is_none() {
+            environment::keep_short_name(&root);
+        }
+        Ok(state)
+    }
+
+    /// The state directory for commands that only read; `None` when there is none yet.
+    fn state_for_reading(&self) -> Result<Option<StateDir>, EngineError> {
+        Ok(StateDir::open_existing(&self.state_root()?)?)
+    }
+}

@@ -1,0 +1,71 @@
+//! Provider `opencode`, lane `run`: `opencode run --format json --dir W --model M`, the prompt on standard input.
+
+mod model;
+mod models;
+
+use super::{Provider, Resolved, Wish};
+use crate::environment;
+use crate::error::EngineError;
+use dx_protocol::{Grammar, ReasonCode};
+use std::ffi::OsString;
+
+/// Keys of model providers that OpenCode reads from its environment.
+const KEYS: [&str; 11] = [
+    "ANTHROPIC_API_KEY",
+    "OPENAI_API_KEY",
+    "OPENROUTER_API_KEY",
+    "ZAI_API_KEY",
+    "ZHIPU_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_GENERATIVE_AI_API_KEY",
+    "GROQ_API_KEY",
+    "DEEPSEEK_API_KEY",
+    "MISTRAL_API_KEY",
+    "XAI_API_KEY",
+];
+
+pub(super) static PROVIDER: Provider = Provider {
+    name: "opencode",
+    description: "OpenCode, headless",
+    program: Some("opencode"),
+    prompt_channel: "stdin",
+    needs_prompt: true,
+    cap: Some(6),
+    passes: |name| name.starts_with("OPENCODE_") || KEYS.contains(&name),
+    passes_text: &["OPENCODE_*", "*_API_KEY of the model providers OpenCode knows"],
+    resolve,
+};
+
+fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    let binary = environment::find_program("opencode").ok_or_else(|| EngineError::Provider {
+        reason: ReasonCode::OpencodeBinaryMissing,
+        message: "no `opencode` was found on PATH".to_owned(),
+        next_action: None,
+    })?;
+    let policy = model::Policy::of_environment(wish.model, wish.allow_model_override);
+    let wanted = policy.wanted()?;
+    let listed = models::listed(wish, &binary)?;
+    let choice = policy.choose(&wanted, &listed)?;
+    let mut argv: Vec<OsString> = vec![binary.into()];
+    argv.extend(["run", "--format", "json", "--dir"].map(OsString::from));
+    argv.push(wish.worktree.as_os_str().to_owned());
+    argv.extend(["--model".into(), OsString::from(&choice.model)]);
+    let key = wish.env.iter().filter_map(|(n, _)| n.to_str()).find(|n| KEYS.contains(n));
+    Ok(Resolved {
+        argv,
+        env: headless(),
+        grammar: Grammar::Opencode,
+        prompt_on_stdin: true,
+        prompt_channel: "stdin",
+        selected_model: choice.model,
+        fallback_reason: choice.fallback_reason,
+        auth_source: key
+            .map_or_else(|| "OpenCode's own store or configuration".to_owned(), |k| format!("variable {k}")),
+        base_url: "-".to_owned(),
+    })
+}
+
+/// Settings for a run without a person: nothing is updated or downloaded behind our back.
+fn headless() -> Vec<(&'static str, String)> {
+    vec![("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()), ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".to_owned())]
+}

@@ -1,0 +1,90 @@
+//! `prune`: settle what nobody looks after, and clear away pid files that name nothing.
+
+use crate::Engine;
+use crate::api::JobName;
+use crate::error::EngineError;
+use crate::lookup;
+use crate::settle::{Attended, attend};
+use dx_jobdir::{StateDir, claim, disk};
+use dx_proc::Host;
+use dx_protocol::{ProviderName, PruneDocument};
+
+impl Engine {
+    /// Settles runs whose processes are gone and removes invalid pid files; of one job when named.
+    pub fn prune(&self, job: Option<&JobName>) -> Result<PruneDocument, EngineError> {
+        let state = self.state()?;
+        let host = Host::current()?;
+        let mut document = PruneDocument {
+            schema: "dx-runner/prune/1".to_owned(),
+            checked: 0,
+            pruned: 0,
+            details: Vec::new(),
+        };
+        if let Some(job) = job {
+            lookup::newest(&state, job)?;
+        }
+        let named = |provider: &ProviderName, beads: &dx_protocol::BeadsId| {
+            job.is_none_or(|j| j.beads == *beads && j.provider.as_ref().is_none_or(|p| p == provider))
+        };
+        for claim in claim::claims(&state) {
+            if !named(&claim.provider, &claim.beads) {
+                continue;
+            }
+            document.checked += 1;
+            let found = match lookup::read_run(&state, &claim.path, true) {
+                Ok(found) => found,
+                Err(error) => {
+                    document.details.push(format!("{}.{}: {error}", claim.provider, claim.beads));
+                    continue;
+                }
+            };
+            match attend(&state, &host, &found)? {
+                Attended::Settled(outcome) => {
+                    document.pruned += 1;
+                    document.details.push(format!(
+                        "{}: settled as {} ({})",
+                        claim.beads, outcome.state, outcome.reason_code
+                    ));
+                }
+                Attended::Adopted => {
+                    document.details.push(format!("{}: its agent lives; a new monitor has it", claim.beads));
+                }
+                Attended::Busy | Attended::Elsewhere => {}
+            }
+        }
+        stale_pid_files(&state, &named, &mut document)?;
+        Ok(document)
+    }
+}
+
+/// Removes `.pid` and `.monitor.pid` files that hold no number, or stand beside no live claim.
+fn stale_pid_files(
+    state: &StateDir,
+    named: &dyn Fn(&ProviderName, &dx_protocol::BeadsId) -> bool,
+    document: &mut PruneDocument,
+) -> Result<(), EngineError> {
+    for provider in state.providers() {
+        let Ok(entries) = std::fs::read_dir(state.provider_dir(&provider)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let Some(id) = name.strip_suffix(".monitor.pid").or_else(|| name.strip_suffix(".pid")) else {
+                continue;
+            };
+            let Ok(beads) = id.parse::<dx_protocol::BeadsId>() else { continue };
+            if !named(&provider, &beads) || state.live(&provider, &beads).exists() {
+                continue;
+            }
+            document.checked += 1;
+            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let pid: Option<i32> = text.trim().parse().ok().filter(|pid| *pid > 0);
+            let somebody = pid.is_some_and(|pid| dx_proc::ProcessIdentity::of_pid(pid).is_ok());
+            if !somebody {
+                disk::remove(&entry.path())?;
+                document.pruned += 1;
+                document.details.push(format!("{name}: names no process"));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Settling runs that nobody looks after any more: under their lock, with their processes dead, in the order that the
+//! monitor would have used. And handing a run whose agent still lives to a new monitor.
+
+use crate::error::EngineError;
+use crate::lookup::{self, Found};
+use crate::view;
+use dx_jobdir::{JournalWriter, StateDir, disk};
+use dx_monitor::{Invocation, JOURNAL_FD, SETTLER_FD, finish, sweep_marked};
+use dx_proc::{Host, clock};
+use dx_protocol::{Event, Outcome, Record, Timestamp, Writer};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+/// What became of a look at an unattended run.
+#[derive(Debug)]
+pub(crate) enum Attended {
+    /// One of ours holds the lock: nothing to do.
+    Busy,
+    /// It was settled now, or had ended already and is fully published now.
+    Settled(Box<Outcome>),
+    /// The agent lives; a new monitor has it.
+    Adopted,
+    /// Another host's or namespace's.
+    Elsewhere,
+}
+
+/// Looks after one run: settles it when all of its processes are gone, gives it a monitor when only the agent lives.
+pub(crate) fn attend(state: &StateDir, host: &Host, found: &Found) -> Result<Attended, EngineError> {
+    let alive = view::alive(host, found);
+    if alive.elsewhere {
+        return Ok(Attended::Elsewhere);
+    }
+    let Some(journal) = JournalWriter::try_lock(&found.journal)? else { return Ok(Attended::Busy) };
+    // What was read before the lock may be old.
+    let mut found = lookup::read_run(state, &found.journal, found.claimed)?;
+    let alive = view::alive(host, &found);
+    if found.run.outcome.is_none() && alive.ours {
+        return Ok(Attended::Busy);
+    }
+    if found.run.outcome.is_none() && alive.agent {
+        adopt(state, &journal, &found)?;
+        return Ok(Attended::Adopted);
+    }
+    settle(state, &journal, &mut found, alive.rebooted).map(|o| Attended::Settled(Box::new(o)))
+}
+
+/// Writes what is missing at the end of a run. The caller holds its lock and knows its processes to be gone.
+pub(crate) fn settle(
+    state: &StateDir,
+    journal: &JournalWriter,
+    found: &mut Found,
+    rebooted: bool,
+) -> Result<Outcome, EngineError> {
+    keep_reachable(found)?;
+    let uuid = found.run.created.ids.run_uuid.clone();
+    if found.run.outcome.is_none() {
+        if !rebooted {
+            sweep_marked(&uuid, found.run.created.spec.limits.grace_ms);
+        }
+        for event in view::closing_events(&found.run, found, rebooted) {
+            append(journal, found, event)?;
+        }
+    }
+    let _removed = std::fs::remove_dir_all(state.tmp(&uuid));
+    let outcome = finish(state, &found.paths, journal, &mut found.run, Writer::Settler);
+    outcome.map_err(|e| match e {
+        dx_monitor::FinishError::Disk(e) => EngineError::Disk(e),
+        dx_monitor::FinishError::NotEnded => EngineError::MonitorLost,
+    })
+}
+
+/// Journals as the settler.
+pub(crate) fn append(journal: &JournalWriter, found: &mut Found, event: Event) -> Result<(), EngineError> {
+    let record =
+        Record { at: Timestamp(clock::now_ms()), mono_ms: clock::monotonic_ms(), by: Writer::Settler, event };
+    if found.run.apply(&record).is_ok() {
+        journal.append(&record)?;
+    }
+    Ok(())
+}
+
+/// After a power cut only the claim may still name the journal: gives the run its own name back.
+fn keep_reachable(found: &Found) -> Result<(), EngineError> {
+    if !found.paths.journal().exists() {
+        disk::make_dir(found.paths.dir())?;
+        disk::link(&found.journal, &found.paths.journal())?;
+    }
+    Ok(())
+}
+
+/// Starts a monitor that takes the run over. It is nobody's child for long: this process ends, the monitor goes on.
+fn adopt(state: &StateDir, journal: &JournalWriter, found: &Found) -> Result<(), EngineError> {
+    let programs = Programs::find()?;
+    let invocation = Invocation {
+        adopt: true,
+        run: found.run.created.ids.run_uuid.clone(),
+        state_dir: state.root().to_owned(),
+    };
+    let runner = programs.open_runner()?;
+    let fds = [(journal.as_fd(), JOURNAL_FD), (runner.as_fd(), SETTLER_FD)];
+    dx_proc::spawn_detached(&programs.monitor, None, &invocation.to_argv(), &monitor_environment(), &fds)?;
+    Ok(())
+}
+
+/// Our two programs.
+pub(crate) struct Programs {
+    pub(crate) runner: PathBuf,
+    /// `dx-monitor` beside it; the same entry of `dx-runner` when that is missing.
+    pub(crate) monitor: PathBuf,
+}
+
+impl Programs {
+    pub(crate) fn find() -> Result<Self, EngineError> {
+        let runner = std::env::current_exe()
+            .map_err(|source| EngineError::Io { what: "find this program", source })?;
+        let sibling = runner.with_file_name("dx-monitor");
+        let monitor = if sibling.is_file() { sibling } else { runner.clone() };
+        Ok(Self { runner, monitor })
+    }
+
+    pub(crate) fn open_runner(&self) -> Result<std::fs::File, EngineError> {
+        std::fs::File::open(&self.runner)
+            .map_err(|source| EngineError::Io { what: "open this program", source })
+    }
+}
+
+/// What a monitor and its helpers need of the environment, and nothing else.
+pub(crate) fn monitor_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
+    let wanted = |name: &str| {
+        ["PATH", "HOME", "XDG_CONFIG_HOME", "LANG"].contains(&name) || name.starts_with("DX_FAULT_")
+    };
+    std::env::vars_os().filter(|(n, _)| n.to_str().is_some_and(wanted)).collect()
+}

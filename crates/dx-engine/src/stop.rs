@@ -1,0 +1,218 @@
+//! `stop` and `finalize`: asking the run's monitor to end it, or ending it here when none of ours is left.
+
+use crate::Engine;
+use crate::action;
+use crate::api::{FinalizeRequest, JobName};
+use crate::error::EngineError;
+use crate::lookup::{self, Found};
+use crate::settle;
+use crate::view::{self, View};
+use dx_jobdir::{DiskFile, ExitFile, JournalWriter, StateDir};
+use dx_monitor::{end_tree, process_of};
+use dx_proc::{ExitStatus, Host, PidFd, clock};
+use dx_protocol::{
+    ActionDocument, EndRequest, Ending, Event, Exit, ExitRecord, REQUEST_FINALIZE, REQUEST_STOP,
+    REQUEST_VERSION, ReasonCode, Slot, Timestamp, Witness,
+};
+use rustix::process::Signal;
+use std::io;
+use std::time::Duration;
+
+/// How long the monitor has beyond the grace: KILL, sweep, settler.
+const PATIENCE_MS: u64 = 90_000;
+
+impl Engine {
+    /// Ends a job's whole process tree. After the end it changes nothing.
+    pub fn stop(&self, job: &JobName, grace: Option<Duration>) -> Result<ActionDocument, EngineError> {
+        let request = EndRequest {
+            version: REQUEST_VERSION,
+            reason: ReasonCode::ManualStop,
+            exit_code: None,
+            grace_ms: grace.map(|g| g.as_millis() as u64),
+            note: None,
+            at: Timestamp(clock::now_ms()),
+        };
+        self.end(job, "stop", REQUEST_STOP, request)
+    }
+
+    /// Forces an end with a reason and an exit code; never a success.
+    pub fn finalize(&self, request: &FinalizeRequest) -> Result<ActionDocument, EngineError> {
+        if request.exit_code == Some(0) {
+            return Err(EngineError::Argument(
+                "finalize never makes a success: --exit-code 0 is refused".to_owned(),
+            ));
+        }
+        if request.exit_code.is_some_and(|c| !(1..=255).contains(&c)) {
+            return Err(EngineError::Argument("--exit-code takes 1 to 255".to_owned()));
+        }
+        let known: Option<ReasonCode> = request.reason.as_deref().and_then(|r| ending_reason(r));
+        let end = EndRequest {
+            version: REQUEST_VERSION,
+            reason: known.unwrap_or(ReasonCode::ForcedFinalization),
+            exit_code: Some(request.exit_code.unwrap_or(1)),
+            grace_ms: None,
+            note: if known.is_some() { None } else { request.reason.clone() },
+            at: Timestamp(clock::now_ms()),
+        };
+        self.end(&request.job, "finalize", REQUEST_FINALIZE, end)
+    }
+
+    fn end(
+        &self,
+        job: &JobName,
+        action: &str,
+        kind: &str,
+        request: EndRequest,
+    ) -> Result<ActionDocument, EngineError> {
+        let state = self.state()?;
+        let host = Host::current()?;
+        let found = lookup::newest_ours(&state, job)?;
+        let uuid = found.run.created.ids.run_uuid.clone();
+        let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
+        let mut changed = false;
+        let deadline = clock::monotonic_ms() + grace_ms + PATIENCE_MS;
+        let mut asked = false;
+        loop {
+            let found = match lookup::newest_ours(&state, job) {
+                Ok(found) if found.run.created.ids.run_uuid == uuid => found,
+                // A newer run stands in its place: the one we were to end is gone.
+                Ok(_) => {
+                    return Ok(action::document(&state, action, &View::of(&state, &host, &found), changed));
+                }
+                Err(error) => return Err(error),
+            };
+            if found.run.outcome.is_some() && !found.claimed {
+                return Ok(action::document(&state, action, &View::of(&state, &host, &found), changed));
+            }
+            let alive = view::alive(&host, &found);
+            if alive.elsewhere {
+                let host = found.run.created.starter.host.clone();
+                return Err(EngineError::Elsewhere { beads: job.beads.to_string(), host });
+            }
+            if let Some(journal) = try_lock(&found)? {
+                end_here(&state, &host, &journal, found, &request)?;
+                changed = true;
+                continue;
+            }
+            if found.run.outcome.is_none() && !asked {
+                asked = true;
+                changed = true;
+                ask(&found, kind, &request)?;
+                wake(&found);
+            }
+            if clock::monotonic_ms() > deadline {
+                return Err(EngineError::StopDeadline);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Reason codes that `finalize --reason` may name; any other text is kept as the detail.
+fn ending_reason(text: &str) -> Option<ReasonCode> {
+    let reason: ReasonCode = text.parse().ok()?;
+    let allowed = [
+        ReasonCode::ForcedFinalization,
+        ReasonCode::ManualStop,
+        ReasonCode::MaxRuntimeExceeded,
+        ReasonCode::NoMutationTimeout,
+        ReasonCode::ExtendedStall,
+        ReasonCode::OutputFlood,
+    ];
+    allowed.contains(&reason).then_some(reason)
+}
+
+/// The lock, when nobody of ours holds it. A journal that vanished with its claim counts as held for one more look.
+fn try_lock(found: &Found) -> Result<Option<JournalWriter>, EngineError> {
+    match JournalWriter::try_lock(&found.journal) {
+        Ok(journal) => Ok(journal),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Drops the request; the first one of a kind stands.
+fn ask(found: &Found, kind: &str, request: &EndRequest) -> Result<(), EngineError> {
+    let path = found.paths.request(kind);
+    let file = match DiskFile::create_new(&path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let bytes = serde_json::to_vec(request).unwrap_or_default();
+    // The file's existence is the request: on a full disk it counts with its defaults.
+    let _written = file.append(&bytes).and_then(|()| file.sync_data());
+    Ok(())
+}
+
+/// Wakes the monitor, which otherwise looks once a second.
+fn wake(found: &Found) {
+    if let Some(monitor) = &found.run.monitor
+        && let Ok(Some(pidfd)) = PidFd::open_verified(&process_of(monitor))
+    {
+        let _sent = pidfd.send_signal(Signal::USR1.as_raw());
+    }
+}
+
+/// Ends a run that none of ours looks after: the agent by its verified identity, its tree, then the record.
+fn end_here(
+    state: &StateDir,
+    host: &Host,
+    journal: &JournalWriter,
+    found: Found,
+    request: &EndRequest,
+) -> Result<(), EngineError> {
+    let mut found = lookup::read_run(state, &found.journal, found.claimed)?;
+    let alive = view::alive(host, &found);
+    if found.run.outcome.is_none() && alive.agent {
+        let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
+        let ending = Ending {
+            reason: request.reason,
+            exit_code: request.exit_code,
+            grace_ms,
+            note: request.note.clone(),
+        };
+        settle::append(journal, &mut found, Event::Ending(ending))?;
+        let agent = found.run.agent.clone().or_else(|| found.exit.agent.clone());
+        let pidfd = agent.as_ref().and_then(|a| PidFd::open_verified_on(host, &process_of(a)).ok().flatten());
+        let roots: Vec<i32> = pidfd.iter().filter_map(|_| agent.as_ref().map(|a| a.pid)).collect();
+        end_tree(&found.run.created.ids.run_uuid, &roots, grace_ms);
+        if let Some(pidfd) = pidfd {
+            witness(&found, &pidfd);
+        }
+        found = lookup::read_run(state, &found.journal, found.claimed)?;
+    } else if found.run.outcome.is_none()
+        && request.reason != ReasonCode::ManualStop
+        && found.exit.exit().is_none()
+    {
+        // `finalize` of a run whose end nobody saw: what the caller says stands, the code is marked as unobserved.
+        let ending = Ending {
+            reason: request.reason,
+            exit_code: request.exit_code,
+            grace_ms: 0,
+            note: request.note.clone(),
+        };
+        settle::append(journal, &mut found, Event::Ending(ending))?;
+    }
+    settle::settle(state, journal, &mut found, alive.rebooted)?;
+    Ok(())
+}
+
+/// The exit of an agent that is not our child, as the kernel keeps it behind a pidfd.
+fn witness(found: &Found, pidfd: &PidFd) {
+    let _reaped = pidfd.wait_reaped(Some(2_000));
+    let Ok(Some(status)) = pidfd.exit_info() else { return };
+    let exit = match status {
+        ExitStatus::Exited(code) => Exit::Code(code),
+        ExitStatus::Signaled(signal) => Exit::Signal(signal),
+    };
+    let record = ExitRecord {
+        exit,
+        witness: Witness::Pidfd,
+        at: Timestamp(clock::now_ms()),
+        mono_ms: clock::monotonic_ms(),
+    };
+    if let Ok(file) = ExitFile::open(&found.paths.exit()) {
+        let _written = file.write(Slot::ExitByPidfd, &record).and_then(|()| file.sync());
+    }
+}

@@ -1,0 +1,254 @@
+//! What a run looks like to a reader: the fold, the newest observation and the liveness of its processes, judged. Reading
+//! only: nothing is written, signalled or waited for.
+
+use crate::lookup::Found;
+use crate::work;
+use dx_core::{Judgement, Observation, Run, WaitKind, classify};
+use dx_jobdir::{StateDir, views};
+use dx_monitor::process_of;
+use dx_proc::{Host, Liveness, clock};
+use dx_protocol::{
+    Event, Identity, Limits, Outcome, ProviderReport, ReasonCode, Sample, Settled, State, Timestamp, Wait,
+};
+
+/// Which processes of a run are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Alive {
+    /// Monitor, launcher, guard, or the starter of a run that has no monitor yet.
+    pub(crate) ours: bool,
+    pub(crate) agent: bool,
+    /// The record is of another host or pid namespace: nothing can be said.
+    pub(crate) elsewhere: bool,
+    pub(crate) rebooted: bool,
+}
+
+pub(crate) fn alive(host: &Host, found: &Found) -> Alive {
+    let run = &found.run;
+    let name = dx_proc::hostname();
+    let mut alive = Alive { ours: false, agent: false, elsewhere: false, rebooted: false };
+    let mut look = |identity: &Identity| {
+        if identity.host != name {
+            alive.elsewhere = true;
+            return false;
+        }
+        match host.liveness(&process_of(identity)) {
+            Liveness::Alive => true,
+            Liveness::Elsewhere => {
+                alive.elsewhere = true;
+                false
+            }
+            Liveness::Rebooted => {
+                alive.rebooted = true;
+                false
+            }
+            Liveness::Zombie | Liveness::Gone => false,
+        }
+    };
+    let starter = (run.monitor.is_none() || run.agent.is_none()).then_some(&run.created.starter);
+    let ours: Vec<bool> = [run.monitor.as_ref(), run.guard.as_ref(), found.exit.launcher.as_ref(), starter]
+        .into_iter()
+        .flatten()
+        .map(&mut look)
+        .collect();
+    let agent = run.agent.as_ref().or(found.exit.agent.as_ref()).is_some_and(&mut look);
+    alive.ours = ours.contains(&true);
+    alive.agent = agent;
+    alive
+}
+
+/// Whether a monitor, launcher or guard of this run lives (the starter does not count).
+pub(crate) fn alive_ours(found: &Found) -> bool {
+    let Ok(host) = Host::current() else { return true };
+    [found.run.monitor.as_ref(), found.run.guard.as_ref(), found.exit.launcher.as_ref()]
+        .into_iter()
+        .flatten()
+        .any(|identity| host.liveness(&process_of(identity)) == Liveness::Alive)
+}
+
+/// A judged run.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    pub(crate) run: Run,
+    pub(crate) alive: Alive,
+    pub(crate) sample: Option<Sample>,
+    pub(crate) observation: Observation,
+    pub(crate) judgement: Judgement,
+    /// The outcome, written or, for a run that nobody settles, as settling would write it.
+    pub(crate) outcome: Option<Outcome>,
+    /// The outcome is on disk.
+    pub(crate) settled: bool,
+}
+
+impl View {
+    pub(crate) fn of(state: &StateDir, host: &Host, found: &Found) -> Self {
+        let run = found.run.clone();
+        let ids = &run.created.ids;
+        let sample = views::read_sample(&state.view(&ids.provider, &ids.beads, "obs"))
+            .filter(|s| s.ids.run_uuid == ids.run_uuid);
+        let alive = if run.outcome.is_some() {
+            Alive { ours: false, agent: false, elsewhere: false, rebooted: false }
+        } else {
+            alive(host, found)
+        };
+        let settled = run.outcome.is_some();
+        let abandoned = !settled && !alive.ours && !alive.agent && !alive.elsewhere;
+        let outcome = if abandoned { preview(&run, found, alive.rebooted) } else { run.outcome.clone() };
+        let mut observation = match &sample {
+            Some(sample) => observe(sample, &run.created.spec.limits),
+            None => bare(&run),
+        };
+        observation.blocked = run.blocked;
+        observation.outcome = outcome.as_ref().map(|o| (o.state, o.reason_code));
+        observation.process_ended = run.end.is_some()
+            || found.exit.exit().is_some()
+            || (alive.ours && run.agent.is_some() && !alive.agent);
+        observation.ending = run.ending.is_some();
+        let mut judgement = classify(&observation);
+        if alive.elsewhere && outcome.is_none() {
+            judgement.reason = ReasonCode::Elsewhere;
+        }
+        Self { run, alive, sample, observation, judgement, outcome, settled }
+    }
+
+    pub(crate) fn ended(&self) -> bool {
+        self.outcome.is_some()
+    }
+}
+
+/// What settling would write, without writing it: the log is parsed, git is asked, nothing is recorded.
+fn preview(run: &Run, found: &Found, rebooted: bool) -> Option<Outcome> {
+    let mut run = run.clone();
+    let now = Timestamp(clock::now_ms());
+    for event in closing_events(&run, found, rebooted) {
+        let record = dx_protocol::Record {
+            at: now,
+            mono_ms: clock::monotonic_ms(),
+            by: dx_protocol::Writer::Settler,
+            event,
+        };
+        let _applied = run.apply(&record);
+    }
+    dx_core::decide(&run)
+}
+
+/// The records that settling an abandoned run adds before its outcome.
+pub(crate) fn closing_events(run: &Run, found: &Found, rebooted: bool) -> Vec<Event> {
+    let mut events = Vec::new();
+    if run.end.is_none() {
+        events.push(process_end(found, rebooted));
+    }
+    if !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none() {
+        events.extend(settle_facts(run, found).into_iter().map(Event::Settled));
+    }
+    events
+}
+
+fn process_end(found: &Found, rebooted: bool) -> Event {
+    let exit = found.exit.exit().cloned();
+    let failed = found.exit.exec.as_ref().filter(|e| e.errno != 0);
+    if let Some(exec) = failed {
+        let message = std::io::Error::from_raw_os_error(exec.errno).to_string();
+        return Event::SpawnFailed { errno: exec.errno, message };
+    }
+    let ran = found.run.agent.is_some() || found.exit.agent.is_some();
+    if !ran && exit.is_none() {
+        let message = "the start was cut off before the agent ran".to_owned();
+        return Event::SpawnFailed { errno: 0, message };
+    }
+    let unseen = match (&exit, rebooted) {
+        (Some(_), _) => None,
+        (None, true) => Some(ReasonCode::HostRebooted),
+        (None, false) => Some(ReasonCode::LateFinalizeNoRc),
+    };
+    let log_bytes = std::fs::metadata(found.paths.log()).map_or(0, |m| m.len());
+    Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms: 0 }
+}
+
+/// The settler's facts: the whole log parsed once more, and the worktree compared with its start.
+pub(crate) fn settle_facts(run: &Run, found: &Found) -> Vec<Settled> {
+    let grammar = run.created.contract.grammar;
+    let summary = crate::job_files::summarise(&found.paths, grammar);
+    let provider = ProviderReport {
+        verdict: summary.verdict(),
+        usage: summary.usage,
+        tools: summary
+            .tools
+            .iter()
+            .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
+            .collect(),
+        session: summary.session.clone(),
+    };
+    let mut facts = vec![Settled::Provider(provider)];
+    if let Some(tree) = &run.created.tree {
+        facts.push(Settled::Work(work::report(tree, &found.paths.tree())));
+    }
+    facts
+}
+
+/// An observation for the classification, as of now.
+pub(crate) fn observe(sample: &Sample, limits: &Limits) -> Observation {
+    let now = clock::monotonic_ms();
+    let age = |at: u64| (at != 0).then(|| now.saturating_sub(at));
+    let wait = sample.wait.as_ref().map(|wait| match wait {
+        Wait::Tool { since_mono_ms, .. } => WaitKind::Tool { for_ms: now.saturating_sub(*since_mono_ms) },
+        Wait::Retry { until_mono_ms } => {
+            WaitKind::Retry { left_ms: until_mono_ms.map(|until| until.saturating_sub(now)) }
+        }
+        Wait::RateLimit { until } => {
+            WaitKind::RateLimit { left_ms: until.map(|until| until.since_ms(Timestamp(clock::now_ms()))) }
+        }
+        Wait::Input { .. } => WaitKind::Input,
+    });
+    Observation {
+        outcome: None,
+        blocked: None,
+        process_ended: false,
+        ending: sample.ending,
+        elapsed_ms: now.saturating_sub(sample.started_mono_ms),
+        event_age_ms: age(sample.last_event_mono_ms),
+        only_started: sample.last_event == "started",
+        log_bytes: sample.log_bytes,
+        log_age_ms: age(sample.log_mono_ms),
+        cpu_ms: sample.cpu_ms,
+        cpu_age_ms: age(sample.cpu_grew_mono_ms),
+        mutations: sample.mutations,
+        mutation_age_ms: age(sample.mutation_mono_ms),
+        wait,
+        limits: limits.clone(),
+    }
+}
+
+/// Before the first observation.
+fn bare(run: &Run) -> Observation {
+    Observation {
+        outcome: None,
+        blocked: None,
+        process_ended: false,
+        ending: false,
+        elapsed_ms: Timestamp(clock::now_ms()).since_ms(run.created_at),
+        event_age_ms: None,
+        only_started: false,
+        log_bytes: 0,
+        log_age_ms: None,
+        cpu_ms: 0,
+        cpu_age_ms: None,
+        mutations: 0,
+        mutation_age_ms: None,
+        wait: None,
+        limits: run.created.spec.limits.clone(),
+    }
+}
+
+/// A state for a foreign record.
+pub(crate) fn foreign_state(
+    outcome: Option<&std::collections::BTreeMap<String, String>>,
+) -> (State, ReasonCode) {
+    let Some(outcome) = outcome else { return (State::Missing, ReasonCode::NoMeta) };
+    let ok = outcome.get("exit_code").is_some_and(|c| c.trim() == "0")
+        && outcome.get("state").is_none_or(|s| s == "success");
+    let told = outcome.get("reason_code").and_then(|r| r.parse().ok());
+    match (ok, told) {
+        (true, told) => (State::ExitedOk, told.unwrap_or(ReasonCode::OutcomeExit0)),
+        (false, told) => (State::ExitedErr, told.unwrap_or(ReasonCode::OutcomeExitNonzero)),
+    }
+}

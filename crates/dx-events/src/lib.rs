@@ -1,0 +1,26 @@
+//! Pure parsers of coding agents' output: bytes in, [`AgentEvent`]s of `dx-protocol` out.
+//!
+//! Called by the monitor while it tails a job's log, by the settler for the final verdict, and by `logs`, `check`
+//! and friends when they read a log again. Never does I/O, looks at a clock, keeps more than a bounded buffer,
+//! or fails: what it cannot read stays in the log and is counted.
+//!
+//! [`AgentEvent`]: dx_protocol::AgentEvent
+
+mod clean;
+mod lines;
+mod loose;
+mod opencode;
+mod opencode_error;
+mod opencode_stderr;
+mod parser;
+mod render;
+mod squeeze;
+mod summary;
+
+pub use clean::MESSAGE_MAX;
+pub use dx_protocol::{Grammar, ProviderVerdict};
+pub use lines::{Line, LineSplitter, MAX_LINE};
+pub use opencode_stderr::stderr_event;
+pub use parser::Parser;
+pub use render::render;
+pub use summary::{EventKind, LastError, LastResult, Summary, ToolCount, Waiting};

@@ -1,0 +1,112 @@
+//! The parser that callers hold: bytes of a log in, events with the offsets of their lines out.
+//!
+//! Called by the monitor as the log grows and by readers that start at any line's offset. Chunk borders never change
+//! what comes out. Never fails and never keeps more than one squeezed line.
+
+use dx_protocol::AgentEvent;
+
+use crate::clean::{MESSAGE_MAX, block};
+use crate::lines::{Line, LineSplitter};
+use crate::opencode::Opencode;
+use dx_protocol::Grammar;
+
+/// Longest squeezed line of JSON that is read.
+const JSON_LINE_MAX: usize = 32 * 1024;
+/// Least number of bytes kept of each string in a line of JSON (an error's body is the longest we look into).
+const STRING_MIN: usize = 2048;
+
+/// Parser of one stream.
+#[derive(Debug, Clone)]
+pub struct Parser {
+    lines: LineSplitter,
+    state: State,
+}
+
+#[derive(Debug, Clone)]
+struct State {
+    grammar: Grammar,
+    text_max: usize,
+    opencode: Opencode,
+    unparsed: u64,
+}
+
+impl Parser {
+    /// Parser that starts at offset 0 and cuts text at [`MESSAGE_MAX`].
+    pub fn new(grammar: Grammar) -> Self {
+        Self::with_text_max(grammar, MESSAGE_MAX)
+    }
+
+    /// The same for readers that show people what the agent said, up to `text_max` bytes at a time.
+    pub fn with_text_max(grammar: Grammar, text_max: usize) -> Self {
+        let text_max = text_max.clamp(4, 1024 * 1024);
+        let lines = match grammar {
+            Grammar::Text => LineSplitter::with_limit(text_max),
+            Grammar::Opencode => {
+                // Line breaks and quotes are escaped: two bytes for one.
+                let string_max = STRING_MIN.max(text_max * 2);
+                LineSplitter::squeezing(JSON_LINE_MAX / STRING_MIN * string_max, string_max)
+            }
+        };
+        Self { lines, state: State { grammar, text_max, opencode: Opencode::default(), unparsed: 0 } }
+    }
+
+    /// Takes the bytes at the current offset; `sink` gets the offset of the line and the event, in order.
+    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(u64, AgentEvent)) {
+        let state = &mut self.state;
+        self.lines.feed(bytes, &mut |line| state.line(line, sink));
+    }
+
+    /// Reads the unterminated tail, when nothing more will come.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(u64, AgentEvent)) {
+        let state = &mut self.state;
+        self.lines.finish(&mut |line| state.line(line, sink));
+    }
+
+    /// Offset of the next byte to be fed.
+    pub fn offset(&self) -> u64 {
+        self.lines.offset()
+    }
+
+    /// Offset from which a new parser would see everything that this one has not reported yet.
+    pub fn line_offset(&self) -> u64 {
+        self.lines.offset() - self.lines.pending()
+    }
+
+    /// Forgets the unfinished line and goes on at `offset`, after the log was truncated.
+    pub fn resync(&mut self, offset: u64) {
+        self.lines.resync(offset);
+    }
+
+    /// Lines that were not understood: not of the grammar, or too long.
+    pub fn unparsed(&self) -> u64 {
+        self.state.unparsed
+    }
+
+    /// The grammar given at the start.
+    pub fn grammar(&self) -> Grammar {
+        self.state.grammar
+    }
+}
+
+impl State {
+    fn line(&mut self, line: Line<'_>, sink: &mut dyn FnMut(u64, AgentEvent)) {
+        let (offset, bytes, whole) = match line {
+            Line::Whole { offset, bytes } => (offset, bytes, true),
+            Line::Truncated { offset, head, .. } => (offset, head, false),
+        };
+        if bytes.trim_ascii().is_empty() {
+            return;
+        }
+        match self.grammar {
+            Grammar::Text => {
+                let text = block(&String::from_utf8_lossy(bytes), self.text_max);
+                sink(offset, AgentEvent::Text { text });
+            }
+            Grammar::Opencode => {
+                let known =
+                    whole && self.opencode.line(bytes, self.text_max, &mut |event| sink(offset, event));
+                self.unparsed += u64::from(!known);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! The monitor's budget: after 50 MB of log, the parser and the fold hold a few KiB, and never held much more.
+//!
+//! A test binary of its own: it counts every allocation.
+#![allow(unsafe_code, clippy::unwrap_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dx_events::{Grammar, Parser, Summary};
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: both calls go to the system's allocator unchanged; counting does not touch the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let live = LIVE.fetch_add(layout.size(), Ordering::Relaxed) + layout.size();
+        PEAK.fetch_max(live, Ordering::Relaxed);
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: `ptr` came from `System.alloc` above with this layout.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// A turn with a big edit, many tool names, sessions, a long text and a broken line.
+fn turn(n: usize) -> String {
+    let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
+    let mut text = String::new();
+    writeln!(text, r#"{{"type":"step_start","sessionID":"ses_{n}","part":{{}}}}"#).unwrap();
+    writeln!(text, r#"{{"type":"tool_use","part":{{"tool":"tool_{n}","callID":"c{n}","state":{{"status":"completed","input":{{"filePath":"/w/{n}","content":"{big}"}},"output":"{big}"}}}}}}"#).unwrap();
+    writeln!(
+        text,
+        r#"{{"type":"tool_use","part":{{"tool":"t","callID":"r{n}","state":{{"status":"running"}}}}}}"#
+    )
+    .unwrap();
+    writeln!(text, r#"{{"type":"text","part":{{"text":"{big}"}}}}"#).unwrap();
+    writeln!(text, "[{}", "{\"a\":1},".repeat(2000)).unwrap();
+    writeln!(text, r#"{{"type":"error","error":{{"name":"E","data":{{"message":"{big}"}}}}}}"#).unwrap();
+    text
+}
+
+#[test]
+fn fifty_megabytes() {
+    for grammar in [Grammar::Opencode, Grammar::Text] {
+        let mut parser = Parser::new(grammar);
+        let mut summary = Summary::new(grammar);
+        let (mut fed, mut n) = (0, 0);
+        let (mut held, mut peak) = (0, 0);
+        while fed < 50 << 20 {
+            n += 1;
+            let log = turn(n);
+            let before = LIVE.load(Ordering::Relaxed);
+            PEAK.store(before, Ordering::Relaxed);
+            for chunk in log.as_bytes().chunks(8192) {
+                parser.feed(chunk, &mut |_, event| summary.apply(&event));
+            }
+            held += LIVE.load(Ordering::Relaxed) as isize - before as isize;
+            peak = peak.max(PEAK.load(Ordering::Relaxed) - before);
+            fed += log.len();
+        }
+        println!("{grammar:?}: {n} turns, {fed} bytes, held {held}, peak of a turn {peak}");
+        assert!(held < 32 * 1024, "{grammar:?} holds {held} bytes after {fed}");
+        assert!(peak < 80 * 1024, "{grammar:?} needed {peak} bytes for one turn");
+    }
+}

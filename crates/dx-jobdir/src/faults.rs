@@ -1,0 +1,103 @@
+//! Fault injection for tests, compiled in only with the feature `faults`; without it every function is empty.
+//!
+//! Environment: `DX_FAULT_KILL=<step>@<marker file>` kills the process at the named step, once (the marker is made first);
+//! `DX_FAULT_ENOSPC=<n>@<counter file>` fails the n-th write of all processes that share the counter;
+//! `DX_FAULT_TRACE=<file>` records every write. Never reads or changes anything else.
+
+/// The named steps of monitor, launcher and starter, in the order of a run. A test goes through all of them.
+pub const STEPS: &[&str] = &[
+    "starter.created",
+    "starter.claimed",
+    "starter.spawned",
+    "monitor.began",
+    "monitor.before_launcher",
+    "monitor.after_launcher",
+    "monitor.started_record",
+    "launcher.began",
+    "launcher.agent_held",
+    "launcher.agent_recorded",
+    "launcher.agent_released",
+    "launcher.exec_recorded",
+    "monitor.agent_record",
+    "launcher.exit_seen",
+    "launcher.exit_written",
+    "launcher.exit_synced",
+    "launcher.reaped",
+    "launcher.swept",
+    "monitor.exit_seen",
+    "monitor.ended_record",
+    "monitor.before_settler",
+    "monitor.after_settler",
+    "monitor.outcome_record",
+    "monitor.outcome_view",
+    "monitor.ended_index",
+    "monitor.released",
+];
+
+#[cfg(feature = "faults")]
+mod imp {
+    use std::io::{self, Write};
+    use std::path::Path;
+
+    pub fn step(name: &str) {
+        debug_assert!(super::STEPS.contains(&name), "unlisted step {name}");
+        let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
+        let spec = spec.to_string_lossy().into_owned();
+        let Some((step, marker)) = spec.split_once('@') else { return };
+        if step == name && std::fs::OpenOptions::new().write(true).create_new(true).open(marker).is_ok() {
+            let _sent =
+                rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        }
+    }
+
+    pub(crate) fn before_write(op: &str) -> io::Result<()> {
+        let Some(spec) = std::env::var_os("DX_FAULT_ENOSPC") else { return Ok(()) };
+        if op.starts_with("sync") || op == "remove" {
+            return Ok(());
+        }
+        let spec = spec.to_string_lossy().into_owned();
+        let Some((n, counter)) = spec.split_once('@') else { return Ok(()) };
+        let n: u64 = n.parse().unwrap_or(0);
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(counter)?;
+        file.write_all(b".")?;
+        if file.metadata()?.len() == n {
+            return Err(io::Error::from_raw_os_error(28));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn trace(op: &str, path: &Path, to: Option<&Path>, offset: u64, bytes: &[u8]) {
+        let Some(trace) = std::env::var_os("DX_FAULT_TRACE") else { return };
+        let line = serde_json::json!({
+            "op": op,
+            "path": path.to_string_lossy(),
+            "to": to.map(|t| t.to_string_lossy().into_owned()),
+            "offset": offset,
+            "bytes": String::from_utf8_lossy(bytes),
+        });
+        if let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(trace) {
+            let _traced = file.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+}
+
+#[cfg(not(feature = "faults"))]
+mod imp {
+    use std::io;
+    use std::path::Path;
+
+    #[inline(always)]
+    pub fn step(_name: &str) {}
+
+    #[inline(always)]
+    #[allow(clippy::unnecessary_wraps)]
+    pub(crate) fn before_write(_op: &str) -> io::Result<()> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(crate) fn trace(_op: &str, _path: &Path, _to: Option<&Path>, _offset: u64, _bytes: &[u8]) {}
+}
+
+pub use imp::step;
+pub(crate) use imp::{before_write, trace};

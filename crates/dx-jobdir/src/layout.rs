@@ -1,0 +1,241 @@
+//! Where everything is, and whether the place may be trusted.
+//!
+//! ```text
+//! <state dir>/
+//!   live/<provider>.<id>        the claim: a second name of the run's journal
+//!   ended/<day>.jsonl           one line per ended run
+//!   runs/<uuid>/                one run: journal exit log err prompt tree request.*
+//!   <provider>/<id>.<suffix>    published views of the newest run
+//!   tmp/<short>/                one run's TMPDIR
+//!   claims.lock
+//! ```
+
+use crate::disk::{self, DiskError};
+use dx_protocol::{BeadsId, ProviderName, RunUuid};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Why a state directory is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StateDirError {
+    #[error("{} is not a directory, or is reached by a symbolic link", .0.display())]
+    NotADirectory(PathBuf),
+    #[error("{} belongs to user {owner}, not to {expected}", path.display())]
+    ForeignOwner { path: PathBuf, owner: u32, expected: u32 },
+    #[error("{} is open to others (mode {mode:o})", path.display())]
+    OpenToOthers { path: PathBuf, mode: u32 },
+    #[error("{0}: {source}", source = .0.source)]
+    Disk(#[from] DiskError),
+}
+
+/// A checked state directory.
+#[derive(Debug, Clone)]
+pub struct StateDir {
+    root: PathBuf,
+}
+
+const FOLDERS: [&str; 4] = ["live", "ended", "runs", "tmp"];
+
+impl StateDir {
+    /// Opens for writing: makes what is missing (0700), refuses what is not ours or not private.
+    pub fn open(root: &Path) -> Result<Self, StateDirError> {
+        if !root.exists() {
+            let mut missing: Vec<&Path> = root.ancestors().take_while(|p| !p.exists()).collect();
+            while let Some(dir) = missing.pop() {
+                disk::make_dir(dir)?;
+            }
+        }
+        let this = Self { root: root.to_owned() };
+        this.check()?;
+        let mut made = false;
+        for folder in FOLDERS {
+            made |= disk::make_dir(&root.join(folder))?;
+            check_directory(&root.join(folder))?;
+        }
+        if made {
+            disk::sync_dir(root)?;
+        }
+        Ok(this)
+    }
+
+    /// Opens for reading: makes nothing. `None` when there is nothing.
+    pub fn open_existing(root: &Path) -> Result<Option<Self>, StateDirError> {
+        match std::fs::symlink_metadata(root) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(DiskError { op: "look at", path: root.to_owned(), source }.into()),
+            Ok(_) => {
+                let this = Self { root: root.to_owned() };
+                this.check()?;
+                Ok(Some(this))
+            }
+        }
+    }
+
+    /// For processes that were handed a state directory by one that checked it.
+    pub fn trusted(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    fn check(&self) -> Result<(), StateDirError> {
+        check_directory(&self.root)
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub fn claims_lock(&self) -> PathBuf {
+        self.root.join("claims.lock")
+    }
+
+    pub fn live_dir(&self) -> PathBuf {
+        self.root.join("live")
+    }
+
+    pub fn ended_dir(&self) -> PathBuf {
+        self.root.join("ended")
+    }
+
+    pub fn runs_dir(&self) -> PathBuf {
+        self.root.join("runs")
+    }
+
+    /// Place for caches that may be deleted at any time.
+    pub fn cache_dir(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    /// The claim of a job.
+    pub fn live(&self, provider: &ProviderName, beads: &BeadsId) -> PathBuf {
+        self.live_dir().join(format!("{provider}.{beads}"))
+    }
+
+    /// The ended index of a day (`YYYY-mm-dd`).
+    pub fn ended(&self, day: &str) -> PathBuf {
+        self.ended_dir().join(format!("{day}.jsonl"))
+    }
+
+    pub fn run(&self, uuid: &RunUuid) -> RunPaths {
+        RunPaths { dir: self.runs_dir().join(uuid.as_str()) }
+    }
+
+    /// A run's TMPDIR; short, because agents make sockets there.
+    pub fn tmp(&self, uuid: &RunUuid) -> PathBuf {
+        self.root.join("tmp").join(&uuid.as_str()[24..])
+    }
+
+    pub fn provider_dir(&self, provider: &ProviderName) -> PathBuf {
+        self.root.join(provider.as_str())
+    }
+
+    /// A published file of the newest run of a job, for example suffix `log`.
+    pub fn view(&self, provider: &ProviderName, beads: &BeadsId, suffix: &str) -> PathBuf {
+        self.provider_dir(provider).join(format!("{beads}.{suffix}"))
+    }
+
+    /// Makes a provider's folder of views; refuses one that is a link or somebody else's.
+    pub fn make_provider_dir(&self, provider: &ProviderName) -> Result<(), StateDirError> {
+        let dir = self.provider_dir(provider);
+        disk::make_dir(&dir)?;
+        check_directory(&dir)
+    }
+
+    /// Providers that have views, by name.
+    pub fn providers(&self) -> Vec<ProviderName> {
+        let Ok(entries) = std::fs::read_dir(&self.root) else { return Vec::new() };
+        let mut names: Vec<ProviderName> = entries
+            .flatten()
+            .filter(|e| e.file_type().is_ok_and(|t| t.is_dir()))
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// A directory of ours: no link, our owner, nobody else may write or read.
+fn check_directory(path: &Path) -> Result<(), StateDirError> {
+    let meta = std::fs::symlink_metadata(path).map_err(|source| DiskError {
+        op: "look at",
+        path: path.to_owned(),
+        source,
+    })?;
+    if !meta.is_dir() {
+        return Err(StateDirError::NotADirectory(path.to_owned()));
+    }
+    let expected = rustix::process::geteuid().as_raw();
+    if meta.uid() != expected {
+        return Err(StateDirError::ForeignOwner { path: path.to_owned(), owner: meta.uid(), expected });
+    }
+    let mode = meta.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StateDirError::OpenToOthers { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+/// The files of one run.
+#[derive(Debug, Clone)]
+pub struct RunPaths {
+    dir: PathBuf,
+}
+
+impl RunPaths {
+    /// From the run's directory.
+    pub fn of_dir(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+    pub fn journal(&self) -> PathBuf {
+        self.dir.join("journal")
+    }
+    pub fn exit(&self) -> PathBuf {
+        self.dir.join("exit")
+    }
+    pub fn log(&self) -> PathBuf {
+        self.dir.join("log")
+    }
+    pub fn err(&self) -> PathBuf {
+        self.dir.join("err")
+    }
+    pub fn prompt(&self) -> PathBuf {
+        self.dir.join("prompt")
+    }
+    /// What was dirty in the worktree at start.
+    pub fn tree(&self) -> PathBuf {
+        self.dir.join("tree")
+    }
+    /// A request file; `kind` is one of the `REQUEST_*` names.
+    pub fn request(&self, kind: &str) -> PathBuf {
+        self.dir.join(kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn makes_private_folders_and_refuses_links_and_open_ones() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().join("a/b");
+        let state = StateDir::open(&root).unwrap();
+        assert_eq!(std::fs::metadata(state.live_dir()).unwrap().mode() & 0o777, 0o700);
+
+        symlink(&root, tmp.path().join("link")).unwrap();
+        assert!(matches!(StateDir::open(&tmp.path().join("link")), Err(StateDirError::NotADirectory(_))));
+
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(matches!(StateDir::open(&root), Err(StateDirError::OpenToOthers { .. })));
+        std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o700)).unwrap();
+
+        std::fs::remove_dir(root.join("live")).unwrap();
+        symlink(tmp.path(), root.join("live")).unwrap();
+        assert!(StateDir::open(&root).is_err());
+        assert!(StateDir::open_existing(&tmp.path().join("none")).unwrap().is_none());
+    }
+}

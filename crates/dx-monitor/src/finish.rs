@@ -1,0 +1,52 @@
+//! The last steps of a run, in the one order that loses nothing: outcome into the journal, the run's name durable, the
+//! ended index, the published views, the claim. Done again from any point it changes nothing.
+
+use dx_core::{Run, decide};
+use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, views};
+use dx_protocol::{Event, Outcome, Record, Timestamp, Writer};
+
+/// Why a run could not be finished now; what was done so far stands.
+#[derive(Debug, thiserror::Error)]
+pub enum FinishError {
+    #[error("the process of this run has not ended")]
+    NotEnded,
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Finishes a run whose `process_ended` is journalled. The caller holds the lock.
+pub fn finish(
+    state: &StateDir,
+    paths: &RunPaths,
+    journal: &JournalWriter,
+    run: &mut Run,
+    by: Writer,
+) -> Result<Outcome, FinishError> {
+    let outcome = match &run.outcome {
+        Some(outcome) => outcome.clone(),
+        None => {
+            let outcome = decide(run).ok_or(FinishError::NotEnded)?;
+            let record = Record {
+                at: Timestamp(dx_proc::clock::now_ms()),
+                mono_ms: dx_proc::clock::monotonic_ms(),
+                by,
+                event: Event::Ended(Box::new(outcome.clone())),
+            };
+            journal.append(&record)?;
+            // The fold accepts `ended` after `process_ended`, which `decide` has checked.
+            let _applied = run.apply(&record);
+            outcome
+        }
+    };
+    faults::step("monitor.outcome_record");
+    // The claim is a name of the journal; the run's own name must be durable before the claim may go.
+    disk::sync_dir(paths.dir())?;
+    disk::sync_dir(&state.runs_dir())?;
+    ended::append(state, &outcome)?;
+    faults::step("monitor.ended_index");
+    views::publish_end(state, &run.created, &outcome)?;
+    faults::step("monitor.outcome_view");
+    claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
+    faults::step("monitor.released");
+    Ok(outcome)
+}

@@ -1,0 +1,134 @@
+//! Short-lived helpers: `dx-runner` itself, started for work that is too heavy for a monitor (git, gates, a full parse).
+//! A helper prints one JSON line per fact; the monitor journals. It never writes the run's records itself.
+
+use crate::context::Context;
+use dx_proc::{PidFd, clock};
+use dx_protocol::{Event, Settled};
+use rustix::process::Signal;
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// A helper's output is not read beyond this.
+const MAX_OUTPUT: usize = 4 << 20;
+/// How often a settler that failed is tried.
+const SETTLE_TRIES: usize = 2;
+
+/// A running helper.
+pub(crate) struct Helper {
+    pid: i32,
+    pidfd: PidFd,
+    output: File,
+    text: Vec<u8>,
+    pub(crate) started: u64,
+    deadline: u64,
+}
+
+impl Helper {
+    /// Starts `dx-runner <entry> <run> <state dir>`.
+    pub(crate) fn start(ctx: &Context, entry: &str, deadline_ms: u64) -> Option<Self> {
+        let exe = ctx.settler_exe.as_ref()?;
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+        rustix::io::ioctl_fionbio(&read, true).ok()?;
+        let argv: Vec<OsString> = vec![
+            "dx-runner".into(),
+            entry.into(),
+            ctx.uuid.as_str().into(),
+            ctx.state.root().as_os_str().to_owned(),
+        ];
+        let env: Vec<_> = std::env::vars_os().collect();
+        let fds = [(write.as_fd(), 1)];
+        let pid =
+            dx_proc::spawn_detached(Path::new("dx-runner"), Some(exe.as_fd()), &argv, &env, &fds).ok()?;
+        drop::<OwnedFd>(write);
+        let started = clock::monotonic_ms();
+        let pidfd = PidFd::open(pid).ok()?;
+        Some(Self {
+            pid,
+            pidfd,
+            output: read.into(),
+            text: Vec::new(),
+            started,
+            deadline: started + deadline_ms,
+        })
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// What it printed, once it has ended or was ended at its deadline; `None` while it runs.
+    pub(crate) fn poll(&mut self) -> Option<HelperEnd> {
+        self.drain();
+        let ended = self.pidfd.is_exited().unwrap_or(true);
+        if !ended && clock::monotonic_ms() < self.deadline {
+            return None;
+        }
+        if !ended {
+            let _killed = self.pidfd.send_signal(Signal::KILL.as_raw());
+            let _gone = dx_proc::poll::poll(&[self.pidfd.as_fd()], Some(1_000));
+        }
+        let ok =
+            ended && matches!(dx_proc::wait::peek_exit(self.pid), Ok(Some(dx_proc::ExitStatus::Exited(0))));
+        let _reaped = dx_proc::wait::reap(self.pid);
+        self.drain();
+        let lines = self.text.split(|b| *b == b'\n').filter_map(|l| serde_json::from_slice(l).ok()).collect();
+        Some(HelperEnd { ok, facts: lines })
+    }
+
+    /// Ends it at once.
+    pub(crate) fn abandon(self) {
+        let _killed = self.pidfd.send_signal(Signal::KILL.as_raw());
+        let _gone = dx_proc::poll::poll(&[self.pidfd.as_fd()], Some(1_000));
+        let _reaped = dx_proc::wait::reap(self.pid);
+    }
+
+    fn drain(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(n) = self.output.read(&mut buffer) {
+            if n == 0 {
+                return;
+            }
+            if self.text.len() < MAX_OUTPUT {
+                self.text.extend_from_slice(&buffer[..n]);
+            }
+        }
+    }
+}
+
+/// What a helper left.
+pub(crate) struct HelperEnd {
+    /// Ended by itself with 0.
+    pub(crate) ok: bool,
+    pub(crate) facts: Vec<Settled>,
+}
+
+/// Runs the settler to its end and journals what it tells; a second try when it fails. Without a settler binary the run
+/// is finished without its verdicts, and says so.
+pub(crate) fn settle(ctx: &mut Context) {
+    let deadline_ms = ctx.run.created.spec.limits.settle_sec * 1000;
+    for _ in 0..SETTLE_TRIES {
+        let Some(mut helper) = Helper::start(ctx, "__settle", deadline_ms) else { break };
+        let end = loop {
+            if let Some(end) = helper.poll() {
+                break end;
+            }
+            let _woken = dx_proc::poll::poll(&[helper.fd(), helper.output.as_fd()], Some(500));
+        };
+        for fact in end.facts {
+            ctx.record(Event::Settled(fact));
+        }
+        if end.ok {
+            return;
+        }
+    }
+    ctx.record(Event::Settled(Settled::Failed {
+        message: "the settler failed or did not end in time".to_owned(),
+    }));
+}

@@ -1,0 +1,68 @@
+//! Starting the agent: held before its exec until its identity is in the exit file, so no agent ever runs unrecorded.
+
+use crate::context::Context;
+use crate::identity::record_of;
+use crate::plan::Plan;
+use dx_jobdir::faults;
+use dx_proc::{AgentCommand, PidFd};
+use dx_protocol::{ExecRecord, Slot, Timestamp};
+use rustix::fs::{Mode, OFlags};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// errno told when the reason of a failed start has none.
+const UNKNOWN_ERRNO: i32 = 5;
+
+/// Starts the agent. `Some` when its program runs; otherwise the exit file tells why not.
+pub(crate) fn launch(ctx: &Context, plan: &Plan) -> Option<PidFd> {
+    match start(ctx, plan) {
+        Ok(pidfd) => Some(pidfd),
+        Err(errno) => {
+            exec_record(ctx, errno);
+            None
+        }
+    }
+}
+
+fn exec_record(ctx: &Context, errno: i32) {
+    let record = ExecRecord {
+        errno,
+        at: Timestamp(dx_proc::clock::now_ms()),
+        mono_ms: dx_proc::clock::monotonic_ms(),
+    };
+    // Nothing better can be done here when the slot cannot be written: the monitor sees the process either way.
+    let _written = ctx.exit.write(Slot::Exec, &record);
+}
+
+fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
+    let stdin = if plan.prompt_on_stdin { ctx.paths.prompt() } else { "/dev/null".into() };
+    let appended = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW;
+    let stdout = open(&ctx.paths.log(), appended)?;
+    let both_in_log = ctx.run.created.contract.grammar == dx_protocol::Grammar::Text;
+    let stderr = open(&if both_in_log { ctx.paths.log() } else { ctx.paths.err() }, appended)?;
+    let command = AgentCommand {
+        argv: plan.argv(),
+        env: plan.env(),
+        cwd: ctx.run.created.contract.cwd.clone().into(),
+        stdin: open(&stdin, OFlags::RDONLY)?,
+        stdout,
+        stderr,
+    };
+    let errno = |e: &dx_proc::Error| e.errno().unwrap_or(UNKNOWN_ERRNO);
+    let held = dx_proc::fork_held(command).map_err(|e| errno(&e))?;
+    faults::step("launcher.agent_held");
+    let pidfd = PidFd::open(held.pid()).map_err(|e| errno(&e))?;
+    ctx.exit
+        .write(Slot::Agent, &record_of(held.identity()))
+        .map_err(|e| e.source.raw_os_error().unwrap_or(UNKNOWN_ERRNO))?;
+    faults::step("launcher.agent_recorded");
+    held.release().map_err(|e| errno(&e))??;
+    faults::step("launcher.agent_released");
+    exec_record(ctx, 0);
+    faults::step("launcher.exec_recorded");
+    Ok(pidfd)
+}
+
+fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, i32> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(rustix::io::Errno::raw_os_error)
+}

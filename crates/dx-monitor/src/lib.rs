@@ -1,0 +1,35 @@
+//! The supervisor of one job: monitor, launcher and guard.
+//!
+//! ```text
+//! start ──▶ monitor ──fork──▶ launcher ──fork──▶ agent
+//!              ▲                  │
+//!              └── --adopt ───────┘  a monitor that died without an end record is replaced by its partner
+//! ```
+//!
+//! One poll loop each, one thread, no async runtime. Nobody here ever stands between the agent and its log, and no
+//! failed write may end a process of ours while the agent lives.
+
+mod args;
+mod context;
+mod cpu;
+mod end;
+mod finish;
+mod guard;
+mod helper;
+mod identity;
+mod launch;
+mod launcher;
+mod limits;
+mod log;
+mod members;
+mod partner;
+mod plan;
+mod supervise;
+mod witness;
+
+pub use args::{AGENT_FD, ENTRY, Invocation, JOURNAL_FD, MARKER, PLAN_FD, READY_FD, SETTLER_FD};
+pub use end::{end_tree, sweep_marked};
+pub use finish::{FinishError, finish};
+pub use identity::{process_of, record_of};
+pub use plan::Plan;
+pub use supervise::main;

@@ -1,0 +1,53 @@
+//! Seeing the agent's exit and making it durable before anybody may forget it.
+
+use dx_jobdir::{ExitFile, faults};
+use dx_proc::{ExitStatus, PidFd, wait};
+use dx_protocol::{Exit, ExitRecord, Slot, Timestamp, Witness};
+
+fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus) {
+    let status = match status {
+        ExitStatus::Exited(code) => Exit::Code(code),
+        ExitStatus::Signaled(signal) => Exit::Signal(signal),
+    };
+    let record = ExitRecord {
+        exit: status,
+        witness,
+        at: Timestamp(dx_proc::clock::now_ms()),
+        mono_ms: dx_proc::clock::monotonic_ms(),
+    };
+    let _written = exit.write(slot, &record);
+    let launcher = witness == Witness::Launcher;
+    if launcher {
+        faults::step("launcher.exit_written");
+    }
+    let _synced = exit.sync();
+    if launcher {
+        faults::step("launcher.exit_synced");
+    }
+}
+
+/// As the agent's parent: looks, records, syncs, and only then reaps. `true` when the agent has ended.
+pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
+    let Ok(Some(status)) = wait::peek_exit(pid) else { return false };
+    let slot = if witness == Witness::Launcher {
+        faults::step("launcher.exit_seen");
+        Slot::ExitByLauncher
+    } else {
+        Slot::ExitByMonitor
+    };
+    record(exit, slot, witness, status);
+    let _reaped = wait::reap(pid);
+    if witness == Witness::Launcher {
+        faults::step("launcher.reaped");
+    }
+    true
+}
+
+/// Through a pidfd that was opened while the agent lived. Only the kernel of 6.15 and later tells, and only once the
+/// parent, whoever that is now, has reaped.
+pub(crate) fn by_pidfd(exit: &ExitFile, agent: &PidFd, patience_ms: u64) -> bool {
+    let _reaped = agent.wait_reaped(Some(patience_ms));
+    let Ok(Some(status)) = agent.exit_info() else { return false };
+    record(exit, Slot::ExitByPidfd, Witness::Pidfd, status);
+    true
+}

@@ -1,0 +1,31 @@
+//! Process primitives of dx-runner: identity, pidfd, wait, spawn, tree, subreaper, signals, poll, inotify, clocks.
+//!
+//! Used by the monitor, the launcher, the engine and tests. It is the only crate with unsafe code, and it is linked
+//! into the tiny monitor process: no threads, no big dependencies, no policy. It must never decide about a job; it
+//! only tells what the kernel says and does what it is told.
+
+mod child;
+pub mod clock;
+mod detached;
+pub mod error;
+pub mod identity;
+pub mod inherit;
+pub mod inotify;
+pub mod pidfd;
+pub mod poll;
+mod program;
+pub mod signals;
+pub mod spawn;
+mod stat;
+pub mod subreaper;
+pub mod sweep;
+pub mod tree;
+pub mod wait;
+
+pub use error::{Error, Result};
+pub use identity::{Host, Liveness, ProcessIdentity, boot_id, command_name, hostname, pid_namespace};
+pub use pidfd::PidFd;
+pub use signals::{Received, SignalFd};
+pub use spawn::{AgentCommand, ForkResult, Held, fork_held, fork_here, spawn_detached};
+pub use sweep::{ChildrenState, reap_zombies};
+pub use wait::{AnyChild, ExitStatus};

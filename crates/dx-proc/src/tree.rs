@@ -1,0 +1,243 @@
+//! Which processes belong to a job: its descendants, and those that carry its marker.
+//!
+//! Called by monitor and `stop` to signal, and by the observer to count CPU time. A listing is a snapshot of a moving
+//! thing: never take an empty one as a proof that nothing is left (that is `ECHILD`, see [`crate::sweep`]).
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use crate::error::Error;
+use crate::identity::{Host, ProcessIdentity};
+use crate::pidfd::PidFd;
+use crate::stat;
+
+/// Children of `pid`, exited ones that are not reaped included. Empty when it is gone.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut list = Vec::new();
+    let mut text = Vec::new();
+    children_into(pid, &mut list, &mut text);
+    list
+}
+
+/// All descendants of `pid`, not itself. Does not see orphans that another process adopted.
+pub fn descendants(pid: i32) -> Vec<i32> {
+    let mut found = with_descendants(&[pid]);
+    found.retain(|other| *other != pid);
+    found
+}
+
+/// CPU time in milliseconds of the roots and all their descendants: user and system time of each and of the children
+/// it has waited for. May go down when a process ends whose parent does not wait; compare with the highest seen.
+pub fn tree_cpu_ms(roots: &[i32]) -> u64 {
+    let ticks: u64 = with_descendants(roots)
+        .into_iter()
+        .filter_map(|pid| stat::read(pid).ok().flatten())
+        .map(|s| s.cpu_ticks)
+        .sum();
+    ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// Processes whose environment at their exec has exactly the entry `name=value`, this process left out. Sees only
+/// what this user may read; zombies and kernel threads have no environment.
+pub fn marked(name: &str, value: &str) -> Vec<i32> {
+    let entry = format!("{name}={value}");
+    let own = own_pid();
+    let mut list = all_pids();
+    list.retain(|&pid| pid != own && has_entry(pid, entry.as_bytes()));
+    list
+}
+
+/// The living processes of a job: the roots, their descendants and all that carry the marker (name, value), without
+/// `exclude`, this process and zombies. Excluded processes are still searched for descendants.
+pub fn members(roots: &[i32], marker: (&str, &str), exclude: &[i32]) -> Vec<ProcessIdentity> {
+    let Ok(host) = Host::current() else { return Vec::new() };
+    let own = own_pid();
+    let mut pids = with_descendants(roots);
+    pids.extend(marked(marker.0, marker.1));
+    pids.sort_unstable();
+    pids.dedup();
+    pids.retain(|pid| *pid != own && !exclude.contains(pid));
+    pids.into_iter()
+        .filter_map(|pid| {
+            let stat = stat::read(pid).ok().flatten()?;
+            (!stat.is_dead()).then(|| host.name(pid, stat.start_ticks))
+        })
+        .collect()
+}
+
+/// Sends `signal` to each of these very processes and returns how many took it. Those that are gone, recycled or not
+/// ours to signal are passed over; this process and pid 1 are never signalled.
+pub fn signal_all(processes: &[ProcessIdentity], signal: i32) -> usize {
+    let Ok(host) = Host::current() else { return 0 };
+    let own = own_pid();
+    let sent = |identity: &&ProcessIdentity| {
+        if identity.pid <= 1 || identity.pid == own {
+            return false;
+        }
+        let send = || -> Result<bool, Error> {
+            PidFd::open_verified_on(&host, identity)?.map_or(Ok(false), |fd| fd.send_signal(signal))
+        };
+        send().unwrap_or(false)
+    };
+    processes.iter().filter(sent).count()
+}
+
+/// The roots (whether they exist or not) and their descendants, each once.
+fn with_descendants(roots: &[i32]) -> Vec<i32> {
+    let mut list: Vec<i32> = Vec::new();
+    for root in roots {
+        if *root > 0 && !list.contains(root) {
+            list.push(*root);
+        }
+    }
+    let mut text = Vec::new();
+    let mut below = Vec::new();
+    let mut next = 0;
+    while let Some(&pid) = list.get(next) {
+        next += 1;
+        below.clear();
+        children_into(pid, &mut below, &mut text);
+        for child in &below {
+            if !list.contains(child) {
+                list.push(*child);
+            }
+        }
+    }
+    list
+}
+
+/// Appends the children of all threads of `pid`; `text` is a buffer to use again.
+fn children_into(pid: i32, list: &mut Vec<i32>, text: &mut Vec<u8>) {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return };
+    for thread in threads.flatten() {
+        let Some(tid) = thread.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
+        match read_children(pid, tid, text) {
+            Ok(true) => list.extend(parse_pids(text)),
+            // The thread ended, or this kernel has no such file.
+            Ok(false) if stat::read(tid).ok().flatten().is_some() => {
+                list.clear();
+                list.extend(children_by_scan(pid));
+                return;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn read_children(pid: i32, tid: i32, text: &mut Vec<u8>) -> io::Result<bool> {
+    text.clear();
+    let Some(fd) = stat::open_proc(pid, &format!("task/{tid}/children"))? else { return Ok(false) };
+    let mut file = fs::File::from(fd);
+    io::Read::read_to_end(&mut file, text)?;
+    Ok(true)
+}
+
+fn parse_pids(text: &[u8]) -> impl Iterator<Item = i32> {
+    text.split(u8::is_ascii_whitespace).filter_map(|word| std::str::from_utf8(word).ok()?.parse().ok())
+}
+
+/// Children by the parent that each process names: for kernels without `/proc/PID/task/TID/children`.
+fn children_by_scan(parent: i32) -> Vec<i32> {
+    let mut list = all_pids();
+    list.retain(|pid| stat::read(*pid).ok().flatten().is_some_and(|stat| stat.ppid == parent));
+    list
+}
+
+fn all_pids() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_nonzero().get()
+}
+
+fn has_entry(pid: i32, entry: &[u8]) -> bool {
+    stat::open_proc(pid, "environ").ok().flatten().is_some_and(|fd| search(&fd, entry))
+}
+
+fn search(fd: &OwnedFd, entry: &[u8]) -> bool {
+    let mut buffer = [0u8; 4096];
+    let mut matcher = Matcher::new(entry);
+    loop {
+        match rustix::io::read(fd, &mut buffer) {
+            Ok(0) => return matcher.at_end(),
+            Ok(len) => {
+                if matcher.feed(buffer.get(..len).unwrap_or_default()) {
+                    return true;
+                }
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+/// Looks for one whole entry in a stream of NUL-terminated ones.
+struct Matcher<'a> {
+    entry: &'a [u8],
+    /// Bytes of the present entry that were equal so far; `None` once one differed.
+    equal: Option<usize>,
+}
+
+impl<'a> Matcher<'a> {
+    fn new(entry: &'a [u8]) -> Self {
+        Self { entry, equal: Some(0) }
+    }
+
+    /// Whether the entry ended within `bytes`.
+    fn feed(&mut self, bytes: &[u8]) -> bool {
+        for &byte in bytes {
+            if byte == 0 {
+                if self.at_end() {
+                    return true;
+                }
+                self.equal = Some(0);
+            } else if let Some(count) = self.equal {
+                self.equal = (self.entry.get(count) == Some(&byte)).then_some(count + 1);
+            }
+        }
+        false
+    }
+
+    fn at_end(&self) -> bool {
+        self.equal == Some(self.entry.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(environ: &[u8], entry: &str, chunk: usize) -> bool {
+        let mut matcher = Matcher::new(entry.as_bytes());
+        environ.chunks(chunk).any(|part| matcher.feed(part)) || matcher.at_end()
+    }
+
+    #[test]
+    fn only_a_whole_entry_matches() {
+        for chunk in [1, 2, 3, 7, 4096] {
+            assert!(found(b"A=1\0RUN=x\0B=2\0", "RUN=x", chunk));
+            assert!(found(b"RUN=x", "RUN=x", chunk), "a last entry without NUL");
+            assert!(!found(b"A=1\0RUN=xy\0B=2\0", "RUN=x", chunk));
+            assert!(!found(b"A=1\0RUN=\0B=2\0", "RUN=x", chunk));
+            assert!(!found(b"A=RUN=x\0MYRUN=x\0RUN=", "RUN=x", chunk));
+            assert!(!found(b"", "RUN=x", chunk));
+        }
+    }
+
+    #[test]
+    fn both_ways_to_list_children_agree() {
+        let mut child = std::process::Command::new("sleep").arg("20").spawn().unwrap();
+        let pid = child.id() as i32;
+        let listed = children(own_pid());
+        let scanned = children_by_scan(own_pid());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(listed.contains(&pid));
+        assert!(scanned.contains(&pid));
+    }
+}

@@ -1,0 +1,36 @@
+//! The published contract of dx-runner: what is on disk, what is printed as JSON, what exit codes mean.
+//!
+//! Types and tables only: no I/O, no clock, no process. Every crate may use it; it uses none of ours.
+//! Formats only grow: a field may be added, never renamed, retyped or removed, and old records load for ever.
+
+mod agent_event;
+mod document;
+mod exit_code;
+mod exit_record;
+mod identity;
+mod ids;
+mod journal;
+mod observation;
+mod outcome;
+mod reason;
+mod request;
+mod spec;
+mod state;
+mod timestamp;
+mod verdict;
+
+pub use agent_event::*;
+pub use document::*;
+pub use exit_code::*;
+pub use exit_record::*;
+pub use identity::*;
+pub use ids::*;
+pub use journal::*;
+pub use observation::*;
+pub use outcome::*;
+pub use reason::*;
+pub use request::*;
+pub use spec::*;
+pub use state::*;
+pub use timestamp::*;
+pub use verdict::*;

@@ -1,0 +1,61 @@
+//! What the monitor last saw: `<id>.obs`, small, overwritten, never the truth. `status` reads one of these per live job.
+
+use crate::{Identity, Limits, RunIds, Timestamp, Usage};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Schema word of the file.
+pub const OBSERVATION_SCHEMA: &str = "dx-runner/obs/1";
+
+/// A known reason to be silent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Wait {
+    /// A tool that started has not ended; since this monotonic time.
+    Tool { name: String, since_mono_ms: u64 },
+    /// The agent retries; until this monotonic time where it said how long.
+    Retry { until_mono_ms: Option<u64> },
+    /// Rate limited; until this Unix time where it was told.
+    RateLimit { until: Option<Timestamp> },
+    /// The agent asks a question.
+    Input { what: String },
+}
+
+/// One observation. Times are CLOCK_MONOTONIC milliseconds of the boot in the identities; 0 means never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sample {
+    pub schema: String,
+    pub ids: RunIds,
+    /// When this was written.
+    pub mono_ms: u64,
+    pub monitor: Option<Identity>,
+    pub launcher: Option<Identity>,
+    pub agent: Option<Identity>,
+    pub started_at: Timestamp,
+    pub started_mono_ms: u64,
+    pub limits: Limits,
+    pub retries: u32,
+    pub selected_model: String,
+    pub worktree: String,
+    pub host: String,
+    pub cwd: String,
+    /// The run is being ended.
+    pub ending: bool,
+    /// The last agent event's kind, and when.
+    pub last_event: String,
+    pub last_event_mono_ms: u64,
+    pub wait: Option<Wait>,
+    pub log_bytes: u64,
+    pub log_mono_ms: u64,
+    /// Bytes of the log that the monitor has parsed.
+    pub parsed_bytes: u64,
+    /// CPU time of the tree in milliseconds, when it was sampled, and when it last grew.
+    pub cpu_ms: u64,
+    pub cpu_sampled_mono_ms: u64,
+    pub cpu_grew_mono_ms: u64,
+    pub mutations: u64,
+    pub mutation_first: Option<Timestamp>,
+    pub mutation_last: Option<Timestamp>,
+    pub mutation_mono_ms: u64,
+    pub usage: Usage,
+}

@@ -1,0 +1,153 @@
+//! The closed set of reason codes: why a job is in its state, why a command refused. Each says what it means and what to do.
+//!
+//! `docs/reference/reason-codes.md` is generated from this table.
+
+use crate::{ErrorClass, ExitCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+macro_rules! reason_codes {
+    ($($variant:ident, $name:literal, $exit:ident, $meaning:literal, $next:literal;)*) => {
+        /// Why. `Serialize` and `Display` give the published snake_case word.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+        pub enum ReasonCode { $(#[doc = $meaning] #[serde(rename = $name)] $variant,)* }
+
+        impl ReasonCode {
+            /// All codes in the order of the reference.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// The published word.
+            pub fn as_str(self) -> &'static str { match self { $(Self::$variant => $name,)* } }
+            /// What it means.
+            pub fn meaning(self) -> &'static str { match self { $(Self::$variant => $meaning,)* } }
+            /// What to do next; `-` when nothing.
+            pub fn next_action(self) -> &'static str { match self { $(Self::$variant => $next,)* } }
+            /// Exit code of a command that refuses for this reason (`check` goes by the state instead).
+            pub fn exit_code(self) -> ExitCode { match self { $(Self::$variant => ExitCode::$exit,)* } }
+        }
+
+        impl std::str::FromStr for ReasonCode {
+            type Err = ();
+            fn from_str(text: &str) -> Result<Self, ()> {
+                match text { $($name => Ok(Self::$variant),)* _ => Err(()) }
+            }
+        }
+    };
+}
+
+reason_codes! {
+    // Live jobs.
+    StartupGrace, "startup_grace", Ok, "Started, no output yet, inside the first-output grace.", "wait";
+    ProviderWarmup, "provider_warmup", Ok, "The agent has told its start and nothing else yet.", "wait";
+    CpuProgressNoOutput, "cpu_progress_no_output", Ok, "The process tree uses CPU, but nothing was printed past the grace.", "wait, or look at the worktree";
+    WorktreeChangedNoOutput, "worktree_changed_no_output", Ok, "The worktree changed, but nothing was printed.", "look at the worktree";
+    ProviderEvent, "provider_event", Ok, "The agent's own events show progress.", "-";
+    ToolInFlight, "tool_in_flight", Ok, "A tool that the agent started has not ended.", "-";
+    CpuProgress, "cpu_progress", Ok, "The process tree uses CPU.", "-";
+    RecentLogActivity, "recent_log_activity", Ok, "Output was written recently.", "-";
+    ProviderRetrying, "provider_retrying", Ok, "The agent waits before it asks its model again.", "wait";
+    RateLimitedWaiting, "rate_limited_waiting", Ok, "The model refused for its rate; the agent waits until a known time.", "wait until the reset time";
+    NoProgress, "no_progress", Stalled, "No event, output, CPU or change for the stall threshold.", "dx-runner logs, then restart";
+    StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped and the tree uses no CPU for the stall threshold.", "dx-runner logs, then restart";
+    AwaitingInput, "awaiting_input", Stalled, "The agent waits for an answer that nobody can give.", "stop, and give it the permission it asks for";
+    NoHeartbeatNoMutation, "no_heartbeat_no_mutation", NoOp, "No tool call, output, CPU or change since the start.", "stop, then check prompt and provider";
+    AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait";
+    AwaitingFinalizeMonitorActive, "awaiting_finalize_monitor_active", Ok, "A foreign record whose process ended and whose monitor lives.", "wait";
+    Elsewhere, "elsewhere", Ok, "The record belongs to another host or pid namespace and is only shown.", "ask on that host";
+    Stopping, "stopping", Ok, "The job is being ended.", "dx-runner wait";
+    // Ends.
+    ProcessExitWithRc, "process_exit_with_rc", Ok, "The process ended and its exit code was seen.", "review the work";
+    ProcessExit, "process_exit", Ok, "The process ended (as other programs write it).", "review the work";
+    ExitZeroNoMutations, "exit_zero_no_mutations", Ok, "Ended with 0 and changed nothing.", "read the answer in the log";
+    OutcomeExit0, "outcome_exit_0", Ok, "A foreign outcome without a reason, exit code 0.", "review the work";
+    OutcomeExitNonzero, "outcome_exit_nonzero", JobError, "A foreign outcome without a reason, exit code not 0.", "dx-runner logs";
+    ManualStop, "manual_stop", JobError, "Ended by `stop`.", "-";
+    ForcedFinalization, "forced_finalization", JobError, "Ended by `finalize`.", "-";
+    MaxRuntimeExceeded, "max_runtime_exceeded", JobError, "Ended by us: it ran longer than its limit.", "raise --max-runtime, or cut the work";
+    NoMutationTimeout, "no_mutation_timeout", JobError, "Ended by us: nothing changed in the worktree for the limit.", "check the prompt, or raise --no-mutation-timeout";
+    ExtendedStall, "extended_stall", JobError, "Ended by the watchdog after a long stall.", "dx-runner logs, then restart";
+    OutputFlood, "output_flood", JobError, "Ended by us: output or events without end.", "dx-runner logs; another model or provider";
+    MonitorNoRcFile, "monitor_no_rc_file", JobError, "A monitor was there, but the exit code could not be seen.", "review the worktree, then restart";
+    LateFinalizeNoRc, "late_finalize_no_rc", JobError, "None of our processes was left to see the end.", "review the worktree, then restart";
+    HostRebooted, "host_rebooted", JobError, "The host was restarted while the job ran.", "restart";
+    SpawnFailed, "spawn_failed", JobError, "The agent's process could not be started.", "check the command and its permissions";
+    ProviderReportedError, "provider_reported_error", JobError, "The agent reported an error.", "dx-runner logs";
+    ProviderNoResult, "provider_no_result", JobError, "The agent ended without telling a result.", "dx-runner logs, then restart";
+    ProviderUnreachable, "provider_unreachable", JobError, "The agent could not reach its model.", "check the network and the base URL";
+    PermissionDeniedByAgent, "permission_denied_by_agent", JobError, "The agent refused an action for lack of permission.", "allow it in the agent's configuration";
+    NoCommitArtifact, "no_commit_artifact", JobError, "A commit was required and HEAD did not move forward.", "review the worktree";
+    MaxRetriesExhausted, "max_retries_exhausted", JobError, "The retries are used up.", "a person must look";
+    QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait";
+    NoMeta, "no_meta", Error, "There is no record of this job.", "dx-runner status --all";
+    // OpenCode.
+    OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "use provider cc-glm or gemini, or log in to the model's provider";
+    OpencodeModelUnsupported, "opencode_model_unsupported", ModelUnavailable, "The requested model is not on the allow list.", "add it to OPENCODE_ALLOWED_MODELS, or pass --allow-model-override";
+    OpencodeBinaryMissing, "opencode_binary_missing", PreflightFailed, "No `opencode` was found.", "install opencode, or put it on PATH";
+    OpencodeAuthBlocked, "opencode_auth_blocked", JobError, "OpenCode's model refused the credentials.", "opencode auth login, or check the key";
+    OpencodeRateLimited, "opencode_rate_limited", JobError, "OpenCode's model refused for its rate or quota.", "wait, or another provider";
+    OpencodeServerError, "opencode_server_error", JobError, "OpenCode's model answered with a server error.", "try again later, or another provider";
+    OpencodeAgentMissing, "opencode_agent_missing", JobError, "The OpenCode agent asked for does not exist.", "opencode agent list";
+    OpencodeModelsFailed, "opencode_models_failed", PreflightFailed, "`opencode models` failed or did not answer.", "run `opencode models` by hand";
+    // Refusals of commands.
+    AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check, or stop it first";
+    LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
+    ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
+    ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
+    WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";
+    NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES";
+    NestedStartDenied, "nested_start_denied", PermissionDenied, "A job may not start jobs.", "start it from outside";
+    PromptMissing, "prompt_missing", Usage, "The prompt file does not exist or cannot be read.", "--prompt-file FILE, or - for standard input";
+    PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, or holds a NUL byte.", "mend the prompt";
+    EnvUnresolved, "env_unresolved", AuthFailed, "A variable named with --env is not set.", "set it and try again";
+    StateDirUnsafe, "state_dir_unsafe", PermissionDenied, "The state directory belongs to somebody else or is reached by a link.", "DX_RUNNER_STATE_DIR to a private place";
+    StateDirUnusable, "state_dir_unusable", Error, "The state directory cannot be written.", "free the disk, or set DX_RUNNER_STATE_DIR";
+    RecordNewer, "record_newer", Format, "The record was written by a newer version.", "update dx-runner";
+    RecordUnreadable, "record_unreadable", Format, "The record is damaged and tells no job.", "look at the file that is named";
+    InvalidId, "invalid_id", Usage, "The id is not allowed.", "letters, digits, . _ - only";
+    InvalidArgument, "invalid_argument", Usage, "The command line is wrong.", "dx-runner --help";
+    GitFailed, "git_failed", Error, "A git command failed.", "run it by hand in the repository";
+    MonitorLost, "monitor_lost", Error, "The monitor could not be started.", "dx-runner doctor";
+    DeadlineExceeded, "deadline_exceeded", Timeout, "The deadline passed; nothing was stopped.", "wait longer, or check";
+    Interrupted, "interrupted", Interrupted, "Interrupted; jobs go on.", "dx-runner status";
+    NotSupported, "not_supported", Usage, "This provider or platform does not offer it.", "dx-runner providers show";
+    Internal, "internal", Error, "An unexpected failure.", "report it";
+}
+
+impl fmt::Display for ReasonCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl ReasonCode {
+    /// The reason code of a classified agent error, by provider where it has codes of its own.
+    pub fn of_agent_error(provider: &str, class: ErrorClass) -> Self {
+        match (provider, class) {
+            ("opencode", ErrorClass::Auth) => Self::OpencodeAuthBlocked,
+            ("opencode", ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
+                Self::OpencodeRateLimited
+            }
+            ("opencode", ErrorClass::Server) => Self::OpencodeServerError,
+            ("opencode", ErrorClass::ModelUnavailable) => Self::OpencodeModelUnavailable,
+            ("opencode", ErrorClass::AgentMissing) => Self::OpencodeAgentMissing,
+            (_, ErrorClass::Network) => Self::ProviderUnreachable,
+            _ => Self::ProviderReportedError,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_unique_and_round_trip() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in ReasonCode::ALL {
+            assert!(seen.insert(code.as_str()), "{code} twice");
+            assert_eq!(code.as_str().parse(), Ok(*code));
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+            assert!(!code.meaning().is_empty() && !code.next_action().is_empty());
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What a job was asked to be, and what it was resolved to. Both are in the first journal record; neither holds a secret.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a provider is executed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lane {
+    /// One headless process per job.
+    #[default]
+    Run,
+}
+
+/// The syntax of an agent's standard output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Grammar {
+    /// Plain text; standard output and error share one log.
+    #[default]
+    Text,
+    /// `opencode run --format json`.
+    Opencode,
+}
+
+impl Grammar {
+    /// The published word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Opencode => "opencode",
+        }
+    }
+}
+
+/// Limits and thresholds of one run, recorded at its start so that later readers judge by the same values. Seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Time for the first output (`DX_RUNNER_STARTUP_GRACE_SEC`).
+    pub startup_grace_sec: u64,
+    /// Time without any evidence until `no_op` (`DX_RUNNER_NO_OP_SEC`).
+    pub no_op_sec: u64,
+    /// Time without progress until `stalled` (`--stall-minutes`, `DX_RUNNER_STALL_SEC`).
+    pub stall_sec: u64,
+    /// The run is ended after this (`--max-runtime`, `DX_RUNNER_MAX_RUNTIME_MINUTES`); 0: never.
+    pub max_runtime_sec: u64,
+    /// The run is ended when nothing changed for this long (`--no-mutation-timeout`); 0: never.
+    pub no_mutation_sec: u64,
+    /// Between TERM and KILL, in milliseconds (`DX_RUNNER_GRACE_MS`).
+    pub grace_ms: u64,
+    /// The run is ended when its output grows beyond this (`DX_RUNNER_MAX_LOG_BYTES`); 0: never.
+    pub max_log_bytes: u64,
+    /// The run is ended after this many turns in a row without text, tool or output token; 0: never.
+    pub max_barren_steps: u64,
+    /// The run is ended after this many failed tool calls in a row; 0: never.
+    pub max_failed_calls: u64,
+    /// The journal takes no more agent events beyond this.
+    pub max_journal_bytes: u64,
+    /// Deadline of the settler.
+    pub settle_sec: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            startup_grace_sec: 300,
+            no_op_sec: 300,
+            stall_sec: 1200,
+            max_runtime_sec: 120 * 60,
+            no_mutation_sec: 30 * 60,
+            grace_ms: 5_000,
+            max_log_bytes: 1 << 30,
+            max_barren_steps: 20,
+            max_failed_calls: 50,
+            max_journal_bytes: 8 << 20,
+            settle_sec: 60,
+        }
+    }
+}
+
+/// What the caller asked for; `restart` starts from this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct JobSpec {
+    /// Absolute path of the worktree.
+    pub worktree: String,
+    /// The repository as it was named, `-` when it was not.
+    pub repo: String,
+    /// The prompt file as it was named; `-` for standard input.
+    pub prompt_file: String,
+    /// The model that was asked for by flag.
+    pub model: Option<String>,
+    pub allow_model_override: bool,
+    /// The command of provider `exec`.
+    pub command: Vec<String>,
+    /// Names of caller's variables to pass on; resolved again at each start.
+    pub env_names: Vec<String>,
+    /// Values given literally, none of them shaped like a secret.
+    pub env_values: Vec<(String, String)>,
+    pub lane: Lane,
+    pub limits: Limits,
+    /// `--idempotency-key`: a start with the key of a live or ended run answers with that run.
+    pub idempotency_key: Option<String>,
+}
+
+/// What the spec was resolved to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Contract {
+    /// The agent's command line; never a secret, never the prompt.
+    pub argv: Vec<String>,
+    pub cwd: String,
+    /// Names of all variables of the agent's environment, sorted.
+    pub env_names: Vec<String>,
+    pub grammar: Grammar,
+    pub selected_model: String,
+    /// Why another model than the preferred one; `none` when it is the preferred one.
+    pub fallback_reason: String,
+    /// Where the credentials come from, by name.
+    pub auth_source: String,
+    pub base_url: String,
+    /// `detached`, later also `pty-detached`, `server`, `attach`, `adapter-script`.
+    pub execution_mode: String,
+    /// Hex SHA-256 of the prompt.
+    pub prompt_sha256: String,
+    pub prompt_bytes: u64,
+    /// How the prompt reaches the agent: `stdin`, `file` or `none`.
+    pub prompt_channel: String,
+}
+
+/// The git worktree as it was at start. Later git calls take these paths from here and discover nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TreeStart {
+    pub git_dir: String,
+    pub common_dir: String,
+    pub work_tree: String,
+    /// HEAD's commit; `None` in a repository without commits.
+    pub head: Option<String>,
+    /// The branch; `None` when detached.
+    pub branch: Option<String>,
+    /// Paths that were dirty at start; the file `tree` of the run lists them with size and time.
+    pub dirty: u64,
+}

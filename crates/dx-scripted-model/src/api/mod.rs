@@ -1,0 +1,156 @@
+//! The model APIs, each behind the same small interface.
+//!
+//! What for: one scenario player for every API a coding agent may speak. Called by `route` and `play`. An API turns a
+//! request into a neutral [`Ask`] and a neutral [`Reply`] into its wire form; it must never decide what is answered.
+//! A new API is one more file here and one more line in [`for_path`].
+
+mod chat;
+
+use serde_json::Value;
+
+/// A tool the client offers.
+#[derive(Debug, Clone)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    /// Its JSON schema.
+    pub(crate) parameters: Value,
+}
+
+/// A model call, whatever the API.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ask {
+    pub(crate) model: String,
+    pub(crate) stream: bool,
+    pub(crate) tools: Vec<Tool>,
+    /// The texts of the user messages, in order.
+    pub(crate) users: Vec<String>,
+    /// Everything readable in the request, system prompt first.
+    pub(crate) text: String,
+    /// Tool results since the last prompt.
+    pub(crate) tool_results: usize,
+    /// Whether the last message is a tool result.
+    pub(crate) after_tool_result: bool,
+    /// The schema a structured answer must fit; null for "any JSON".
+    pub(crate) schema: Option<Value>,
+}
+
+/// A tool call in an answer.
+#[derive(Debug, Clone)]
+pub(crate) struct ToolCall {
+    pub(crate) name: String,
+    pub(crate) arguments: Value,
+}
+
+/// Tokens, as the model counts them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    pub(crate) input: u64,
+    pub(crate) output: u64,
+}
+
+/// An answer; it ends for a tool call if there is one, and else because the model is done.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    /// Makes the ids in the answer differ from call to call.
+    pub(crate) number: u64,
+    pub(crate) text: String,
+    pub(crate) call: Option<ToolCall>,
+    pub(crate) usage: Usage,
+}
+
+/// One server-sent event.
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) name: Option<&'static str>,
+    pub(crate) data: String,
+    /// Whether it carries a word of the text: where a slow answer pauses and a cut one ends.
+    pub(crate) word: bool,
+}
+
+/// A refusal, whatever the API.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) message: String,
+    /// The kind in words of the OpenAI family (`rate_limit_error`).
+    pub(crate) kind: &'static str,
+    /// A finer code, if there is one (`invalid_api_key`).
+    pub(crate) code: Option<&'static str>,
+    pub(crate) retry_after: Option<u64>,
+}
+
+/// How one API looks on the wire.
+pub(crate) trait Api: Sync {
+    /// For records.
+    fn name(&self) -> &'static str;
+    /// Reads a request.
+    fn ask(&self, path: &str, body: &Value) -> Ask;
+    /// An answer in one piece.
+    fn whole(&self, ask: &Ask, reply: &Reply) -> Value;
+    /// An answer as events.
+    fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Event>;
+    /// The body of an error answer.
+    fn refusal(&self, refusal: &Refusal) -> Value;
+}
+
+/// The API that is spoken at a path (without scenario prefix and query).
+pub(crate) fn for_path(path: &str) -> Option<&'static dyn Api> {
+    path.ends_with("/chat/completions").then_some(&chat::Chat)
+}
+
+/// Whether a user message is a person's words and not only the harness's own reminder blocks.
+pub(crate) fn is_prompt(text: &str) -> bool {
+    const BLOCKS: [&str; 4] =
+        ["system-reminder", "environment_context", "user_instructions", "session_context"];
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let after = BLOCKS.iter().find_map(|block| {
+            let inner = rest.strip_prefix('<')?.strip_prefix(block)?.strip_prefix('>')?;
+            let end = format!("</{block}>");
+            inner.find(&end).and_then(|at| inner.get(at + end.len()..))
+        });
+        match after {
+            Some(after) => rest = after.trim(),
+            None => return true,
+        }
+    }
+    false
+}
+
+/// The words of a text, each with the blanks after it.
+pub(crate) fn words(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    let mut blank = false;
+    for (at, c) in text.char_indices() {
+        if blank && !c.is_whitespace() && at > start {
+            out.push(&text[start..at]);
+            start = at;
+        }
+        blank = c.is_whitespace();
+    }
+    if start < text.len() {
+        out.push(&text[start..]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reminders_are_not_prompts() {
+        assert!(is_prompt("go"));
+        assert!(is_prompt("<system-reminder>x</system-reminder> go"));
+        assert!(!is_prompt("<system-reminder>x</system-reminder>\n<user_instructions>y</user_instructions>"));
+        assert!(!is_prompt("  "));
+    }
+
+    #[test]
+    fn words_join_back() {
+        assert_eq!(words("a bc\n\nd "), ["a ", "bc\n\n", "d "]);
+        assert_eq!(words(" a").concat(), " a");
+        assert!(words("").is_empty());
+    }
+}

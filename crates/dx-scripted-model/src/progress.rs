@@ -1,0 +1,127 @@
+//! Which step a model call gets.
+//!
+//! What for: clients retry, run in parallel and start anew, and the scenario must still come out in order. Called by
+//! `route` once per model call. Must never be asked about side calls: it counts what it is asked.
+//!
+//! Two counts decide. Steps that call a tool are counted by the tool results since the last prompt, which the request
+//! itself carries: retries cannot disturb it. Steps that leave no tool result behind (faults, texts) are counted by
+//! requests at that place of the conversation. A conversation is known by its scenario, first prompt and directory,
+//! so the same job started again on the same server goes on where it was: `2*429,text` fails twice in all.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::scenario::{DEFAULT_TEXT, Scenario, Step};
+
+/// What to do in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// How long to wait first.
+    pub(crate) delay: Duration,
+    /// The step; never `Sleep`.
+    pub(crate) step: Step,
+}
+
+/// The request counts of every conversation so far.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    seen: Mutex<HashMap<(u64, usize), usize>>,
+}
+
+impl Progress {
+    /// The turn for a call after `tool_results`, counting it.
+    pub(crate) fn next(&self, scenario: &Scenario, conversation: &[&str], tool_results: usize) -> Turn {
+        let mut groups = groups(scenario);
+        let place = tool_results.min(groups.len().saturating_sub(1));
+        let mut hasher = DefaultHasher::new();
+        (scenario.to_string(), conversation).hash(&mut hasher);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = seen.entry((hasher.finish(), place)).or_default();
+        let at = *count;
+        *count = count.saturating_add(1);
+        drop(seen);
+        let group = groups.get_mut(place).map(std::mem::take).unwrap_or_default();
+        let last = group.len().saturating_sub(1);
+        group
+            .into_iter()
+            .nth(at.min(last))
+            .unwrap_or_else(|| Turn { delay: Duration::ZERO, step: Step::Text(DEFAULT_TEXT.to_owned()) })
+    }
+}
+
+/// The turns cut after each step that calls a tool; pauses are joined to the step that follows.
+fn groups(scenario: &Scenario) -> Vec<Vec<Turn>> {
+    let mut groups = Vec::new();
+    let mut group = Vec::new();
+    let mut delay = Duration::ZERO;
+    for step in scenario.steps() {
+        if let Step::Sleep(more) = step {
+            delay = delay.saturating_add(*more);
+            continue;
+        }
+        group.push(Turn { delay: std::mem::take(&mut delay), step: step.clone() });
+        if step.calls_tool() {
+            groups.push(std::mem::take(&mut group));
+        }
+    }
+    if delay > Duration::ZERO {
+        group.push(Turn { delay, step: Step::Text(DEFAULT_TEXT.to_owned()) });
+    }
+    if !group.is_empty() {
+        groups.push(group);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn play(scenario: &str, tool_results: &[usize]) -> String {
+        let progress = Progress::default();
+        let scenario = scenario.parse().unwrap();
+        let steps: Vec<_> =
+            tool_results.iter().map(|n| progress.next(&scenario, &["prompt"], *n).step.to_string()).collect();
+        steps.join(" ")
+    }
+
+    #[test]
+    fn faults_by_requests_and_tools_by_results() {
+        assert_eq!(
+            play("2*500,write:a:b,text:DONE", &[0, 0, 0, 1, 1]),
+            "500 500 write:a:b text:DONE text:DONE"
+        );
+        assert_eq!(
+            play("write:a:b,503,bash:ls,text:E", &[0, 1, 1, 2, 2]),
+            "write:a:b 503 bash:ls text:E text:E"
+        );
+    }
+
+    #[test]
+    fn the_last_step_repeats() {
+        assert_eq!(play("401", &[0, 0, 0]), "401 401 401");
+        assert_eq!(play("write:a:b", &[0, 1, 2]), "write:a:b write:a:b write:a:b");
+        assert_eq!(play("text:A,text:B", &[0, 0, 0]), "text:A text:B text:B");
+    }
+
+    #[test]
+    fn conversations_are_apart() {
+        let progress = Progress::default();
+        let scenario = "500,text:A".parse().unwrap();
+        for prompt in ["one", "two"] {
+            assert_eq!(progress.next(&scenario, &[prompt], 0).step, Step::Status(500));
+        }
+        assert_eq!(progress.next(&scenario, &["one"], 0).step, Step::Text("A".into()));
+    }
+
+    #[test]
+    fn a_pause_belongs_to_the_step_after_it() {
+        let progress = Progress::default();
+        let turn = progress.next(&"sleep:2,text:A".parse().unwrap(), &[], 0);
+        assert_eq!(turn, Turn { delay: Duration::from_secs(2), step: Step::Text("A".into()) });
+        let turn = progress.next(&"sleep:2".parse().unwrap(), &[], 0);
+        assert_eq!(turn.step, Step::Text(DEFAULT_TEXT.into()));
+    }
+}

@@ -1,0 +1,75 @@
+//! `cargo xtask soak`: long runs that look for what short tests miss.
+//!
+//! For: before a release, and after a change of supervision. A suite is a prefix of test names in `tests/soak.rs`
+//! of the package `dx-runner`; those tests do nothing without `DX_SOAK=1`.
+//! Called by: `main`.
+//! Must never: pass a suite without tests.
+
+use crate::Failure;
+use crate::steps::{Outcome, Steps};
+use crate::workspace::{cargo, output, run as run_command};
+
+struct Suite {
+    /// The filter given to the test program.
+    name: &'static str,
+    what: &'static str,
+}
+
+/// The suites. To add one: a row here, tests whose names start with `<name>` there.
+const SUITES: &[Suite] = &[
+    Suite {
+        name: "kills",
+        what: "SIGKILL of monitor, launcher and agent at named steps and random instants",
+    },
+    Suite { name: "crowd", what: "many jobs at once, started and stopped by many callers" },
+    Suite { name: "floods", what: "agents that print without end, full disks, shrunk logs" },
+];
+
+/// Prints the suites.
+pub(crate) fn list() {
+    for Suite { name, what } in SUITES {
+        println!("{name:<8} {what}");
+    }
+}
+
+/// Runs the suite of that name, or all.
+pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
+    let chosen: Vec<&Suite> =
+        SUITES.iter().filter(|suite| name.is_none_or(|name| name == suite.name)).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
+        return Err(format!("no soak suite '{}'; there are: {}", name.unwrap_or_default(), names.join(", ")));
+    }
+    let mut steps = Steps::default();
+    for suite in chosen {
+        steps.step(suite.name, || run_suite(suite));
+    }
+    steps.finish()
+}
+
+fn run_suite(suite: &Suite) -> Outcome {
+    let command = |more: &[&str]| {
+        let mut command = cargo();
+        command.args([
+            "test",
+            "--release",
+            "--locked",
+            "-p",
+            "dx-runner",
+            "--test",
+            "soak",
+            "--",
+            suite.name,
+        ]);
+        command.args(more).env("DX_SOAK", "1");
+        command
+    };
+    let result = output(&mut command(&["--list", "--format", "terse"])).and_then(|listed| {
+        if listed.lines().any(|line| line.ends_with(": test")) {
+            run_command(&mut command(&["--nocapture"]))
+        } else {
+            Err(format!("no test name contains '{}'", suite.name))
+        }
+    });
+    result.into()
+}
