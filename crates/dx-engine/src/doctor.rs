@@ -70,7 +70,7 @@ impl Engine {
             } else {
                 row("disk", Level::Ok, &text, "-")
             });
-            let kind = i64::try_from(fs.f_type).unwrap_or(0);
+            let kind = fs.f_type;
             if kind == TMPFS_MAGIC {
                 rows.push(row(
                     "durability",

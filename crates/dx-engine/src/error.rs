@@ -69,9 +69,10 @@ impl EngineError {
     /// The one reason code of this error.
     pub fn reason(&self) -> ReasonCode {
         match self {
-            Self::NoHome | Self::Disk(_) => ReasonCode::StateDirUnusable,
+            Self::NoHome | Self::Disk(_) | Self::StateDir(StateDirError::Disk(_)) => {
+                ReasonCode::StateDirUnusable
+            }
             Self::Io { .. } | Self::Process(_) => ReasonCode::Internal,
-            Self::StateDir(StateDirError::Disk(_)) => ReasonCode::StateDirUnusable,
             Self::StateDir(_) => ReasonCode::StateDirUnsafe,
             Self::Journal(JournalError::Newer { .. }) => ReasonCode::RecordNewer,
             Self::Journal(_) => ReasonCode::RecordUnreadable,

@@ -3,12 +3,8 @@
 
 use crate::error::EngineError;
 use dx_protocol::TreeStart;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Output beyond this is an error, not memory.
-const MAX_OUTPUT: u64 = 64 << 20;
 
 /// Where a repository's parts are, found by reading files and not by asking git.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,26 +95,11 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> Result<Vec<u8>, EngineError> 
 
 fn run(mut command: Command, args: &[&str]) -> Result<Vec<u8>, EngineError> {
     let failed = |message: String| EngineError::Git { command: format!("git {}", args.join(" ")), message };
-    let mut child = command.spawn().map_err(|e| failed(e.to_string()))?;
-    let mut errors = child.stderr.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = Vec::new();
-        if let Some(stderr) = &mut errors {
-            let _read = stderr.take(64 << 10).read_to_end(&mut text);
-            let _rest = std::io::copy(stderr, &mut std::io::sink());
-        }
-        text
-    });
-    let mut out = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout.take(MAX_OUTPUT).read_to_end(&mut out).map_err(|e| failed(e.to_string()))?;
+    let output = command.output().map_err(|e| failed(e.to_string()))?;
+    if output.status.success() {
+        return Ok(output.stdout);
     }
-    let status = child.wait().map_err(|e| failed(e.to_string()))?;
-    let errors = reader.join().unwrap_or_default();
-    if status.success() {
-        return Ok(out);
-    }
-    let text = String::from_utf8_lossy(&errors);
+    let text = String::from_utf8_lossy(&output.stderr);
     Err(failed(text.trim().lines().last().unwrap_or("it told no reason").to_owned()))
 }
 

@@ -97,13 +97,12 @@ impl Record {
 
 /// The newest record of a job; an unknown one is an error that names near ones.
 pub(crate) fn newest(state: &StateDir, job: &JobName) -> Result<Record, EngineError> {
-    let providers = match &job.provider {
-        Some(provider) => vec![provider.clone()],
-        None => {
-            let mut all: BTreeSet<ProviderName> = state.providers().into_iter().collect();
-            all.extend(claim::claims(state).into_iter().filter(|c| c.beads == job.beads).map(|c| c.provider));
-            all.into_iter().collect()
-        }
+    let providers = if let Some(provider) = &job.provider {
+        vec![provider.clone()]
+    } else {
+        let mut all: BTreeSet<ProviderName> = state.providers().into_iter().collect();
+        all.extend(claim::claims(state).into_iter().filter(|c| c.beads == job.beads).map(|c| c.provider));
+        all.into_iter().collect()
     };
     let mut newest: Option<Record> = None;
     for provider in providers {

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 /// How long `start` waits for the word that the agent runs. A loaded machine may be slow; a dead monitor is noticed at
 /// once, by its pipe.
-const READY_PATIENCE: Duration = Duration::from_secs(60);
+const READY_PATIENCE: Duration = Duration::from_mins(1);
 /// How often a monitor that was killed before it had a launcher is started again.
 const MONITOR_TRIES: usize = 3;
 
@@ -379,7 +379,7 @@ fn refuse_running(state: &StateDir, provider: &ProviderName, beads: &BeadsId) ->
         return Ok(());
     }
     match attend(state, &Host::current()?, &found) {
-        Ok(Attended::Settled(_)) => Ok(()),
+        Ok(Attended::Settled(_)) | Err(EngineError::Journal(dx_jobdir::JournalError::Missing(_))) => Ok(()),
         Ok(Attended::Elsewhere) => Err(EngineError::Elsewhere {
             beads: beads.to_string(),
             host: found.run.created.starter.host.clone(),
@@ -387,7 +387,6 @@ fn refuse_running(state: &StateDir, provider: &ProviderName, beads: &BeadsId) ->
         Ok(Attended::Busy | Attended::Adopted) => Err(already_running(&found)),
         // It ended and released its claim meanwhile.
         Err(EngineError::Disk(e)) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(EngineError::Journal(dx_jobdir::JournalError::Missing(_))) => Ok(()),
         Err(other) => Err(other),
     }
 }

@@ -17,7 +17,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// How far back ended jobs are shown by default.
-const DEFAULT_SINCE: Duration = Duration::from_secs(24 * 3600);
+const DEFAULT_SINCE: Duration = Duration::from_hours(24);
 
 impl Engine {
     pub fn status(&self, query: &StatusQuery) -> Result<StatusDocument, EngineError> {

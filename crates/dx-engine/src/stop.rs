@@ -45,7 +45,7 @@ impl Engine {
         if request.exit_code.is_some_and(|c| !(1..=255).contains(&c)) {
             return Err(EngineError::Argument("--exit-code takes 1 to 255".to_owned()));
         }
-        let known: Option<ReasonCode> = request.reason.as_deref().and_then(|r| ending_reason(r));
+        let known: Option<ReasonCode> = request.reason.as_deref().and_then(ending_reason);
         let end = EndRequest {
             version: REQUEST_VERSION,
             reason: known.unwrap_or(ReasonCode::ForcedFinalization),
@@ -211,6 +211,7 @@ fn witness(found: &Found, pidfd: &PidFd) {
         witness: Witness::Pidfd,
         at: Timestamp(clock::now_ms()),
         mono_ms: clock::monotonic_ms(),
+        cpu_ms: 0,
     };
     if let Ok(file) = ExitFile::open(&found.paths.exit()) {
         let _written = file.write(Slot::ExitByPidfd, &record).and_then(|()| file.sync());

@@ -161,7 +161,8 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
         (None, false) => Some(ReasonCode::LateFinalizeNoRc),
     };
     let log_bytes = std::fs::metadata(found.paths.log()).map_or(0, |m| m.len());
-    Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms: 0 }
+    let cpu_ms = exit.as_ref().map_or(0, |e| e.cpu_ms);
+    Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms }
 }
 
 /// The settler's facts: the whole log parsed once more, and the worktree compared with its start.

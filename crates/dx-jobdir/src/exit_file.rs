@@ -88,8 +88,13 @@ mod tests {
         let path = tmp.path().join("exit");
         let file = ExitFile::create(&path).unwrap();
         assert_eq!(read_exit_file(&path), ExitFacts::default());
-        let record =
-            ExitRecord { exit: Exit::Code(7), witness: Witness::Monitor, at: Timestamp(5), mono_ms: 5 };
+        let record = ExitRecord {
+            exit: Exit::Code(7),
+            witness: Witness::Monitor,
+            at: Timestamp(5),
+            mono_ms: 5,
+            cpu_ms: 0,
+        };
         file.write(Slot::ExitByMonitor, &record).unwrap();
         assert_eq!(read_exit_file(&path).exit(), Some(&record));
         file.file.write_at((Slot::ExitByLauncher as usize * SLOT_BYTES) as u64, b"{\"exit\":").unwrap();

@@ -22,21 +22,20 @@ pub fn finish(
     run: &mut Run,
     by: Writer,
 ) -> Result<Outcome, FinishError> {
-    let outcome = match &run.outcome {
-        Some(outcome) => outcome.clone(),
-        None => {
-            let outcome = decide(run).ok_or(FinishError::NotEnded)?;
-            let record = Record {
-                at: Timestamp(dx_proc::clock::now_ms()),
-                mono_ms: dx_proc::clock::monotonic_ms(),
-                by,
-                event: Event::Ended(Box::new(outcome.clone())),
-            };
-            journal.append(&record)?;
-            // The fold accepts `ended` after `process_ended`, which `decide` has checked.
-            let _applied = run.apply(&record);
-            outcome
-        }
+    let outcome = if let Some(outcome) = &run.outcome {
+        outcome.clone()
+    } else {
+        let outcome = decide(run).ok_or(FinishError::NotEnded)?;
+        let record = Record {
+            at: Timestamp(dx_proc::clock::now_ms()),
+            mono_ms: dx_proc::clock::monotonic_ms(),
+            by,
+            event: Event::Ended(Box::new(outcome.clone())),
+        };
+        journal.append(&record)?;
+        // The fold accepts `ended` after `process_ended`, which `decide` has checked.
+        let _applied = run.apply(&record);
+        outcome
     };
     faults::step("monitor.outcome_record");
     // The claim is a name of the journal; the run's own name must be durable before the claim may go.

@@ -37,6 +37,9 @@ impl Plan {
 impl std::fmt::Debug for Plan {
     /// Never prints the environment.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Plan").field("argv", &self.argv.len()).field("env", &self.env.len()).finish()
+        f.debug_struct("Plan")
+            .field("argv", &self.argv.len())
+            .field("env", &self.env.len())
+            .finish_non_exhaustive()
     }
 }

@@ -213,7 +213,7 @@ impl Monitor {
             self.partner = Partner::open(identity, is_launcher);
         }
         if let Some((ending, _)) = self.ctx.run.ending.clone() {
-            self.begin_end(&ending);
+            self.begin_end(ending.grace_ms);
         }
     }
 
@@ -349,7 +349,7 @@ impl Monitor {
         }
         let known = self.ctx.run.agent_offset;
         for (offset, event) in round.events {
-            self.sample.last_event = kind_of(&event).to_owned();
+            kind_of(&event).clone_into(&mut self.sample.last_event);
             self.sample.last_event_mono_ms = now;
             match &event {
                 AgentEvent::FileChanged { .. } => self.mutated(self.sample.mutations.max(1), now),
@@ -483,13 +483,14 @@ impl Monitor {
 
     /// Journals the decision first, then signals: an outcome never lacks its reason.
     fn decide_end(&mut self, ending: Ending) {
-        self.ctx.record(Event::Ending(ending.clone()));
+        let grace_ms = ending.grace_ms;
+        self.ctx.record(Event::Ending(ending));
         self.publish();
-        self.begin_end(&ending);
+        self.begin_end(grace_ms);
     }
 
-    fn begin_end(&mut self, ending: &Ending) {
-        self.kill_at = Some(clock::monotonic_ms() + ending.grace_ms);
+    fn begin_end(&mut self, grace_ms: u64) {
+        self.kill_at = Some(clock::monotonic_ms() + grace_ms);
         end::term(&self.members());
     }
 
@@ -555,6 +556,7 @@ impl Monitor {
         let marked = end::sweep_marked(&self.ctx.uuid, members_grace(&self.ctx));
         let facts = self.ctx.exit.read();
         let exit = facts.exit().cloned();
+        let cpu_at_exit = exit.as_ref().map_or(0, |e| e.cpu_ms);
         let unseen = exit.is_none().then_some(ReasonCode::MonitorNoRcFile);
         let strays =
             facts.swept.map_or(self.strays.seen(), |s| s.strays) + u32::try_from(marked).unwrap_or(0);
@@ -566,7 +568,7 @@ impl Monitor {
             unseen,
             strays,
             log_bytes: self.sample.log_bytes,
-            cpu_ms: self.cpu.total_ms.max(self.sample.cpu_ms),
+            cpu_ms: self.cpu.total_ms.max(cpu_at_exit),
         });
         faults::step("monitor.ended_record");
         true

@@ -1,10 +1,10 @@
 //! Seeing the agent's exit and making it durable before anybody may forget it.
 
 use dx_jobdir::{ExitFile, faults};
-use dx_proc::{ExitStatus, PidFd, wait};
+use dx_proc::{ExitStatus, PidFd, tree, wait};
 use dx_protocol::{Exit, ExitRecord, Slot, Timestamp, Witness};
 
-fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus) {
+fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus, cpu_ms: u64) {
     let status = match status {
         ExitStatus::Exited(code) => Exit::Code(code),
         ExitStatus::Signaled(signal) => Exit::Signal(signal),
@@ -14,6 +14,7 @@ fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus) {
         witness,
         at: Timestamp(dx_proc::clock::now_ms()),
         mono_ms: dx_proc::clock::monotonic_ms(),
+        cpu_ms,
     };
     let _written = exit.write(slot, &record);
     let launcher = witness == Witness::Launcher;
@@ -35,7 +36,8 @@ pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
     } else {
         Slot::ExitByMonitor
     };
-    record(exit, slot, witness, status);
+    // A zombie still has its times.
+    record(exit, slot, witness, status, tree::tree_cpu_ms(&[pid]));
     let _reaped = wait::reap(pid);
     if witness == Witness::Launcher {
         faults::step("launcher.reaped");
@@ -48,6 +50,6 @@ pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
 pub(crate) fn by_pidfd(exit: &ExitFile, agent: &PidFd, patience_ms: u64) -> bool {
     let _reaped = agent.wait_reaped(Some(patience_ms));
     let Ok(Some(status)) = agent.exit_info() else { return false };
-    record(exit, Slot::ExitByPidfd, Witness::Pidfd, status);
+    record(exit, Slot::ExitByPidfd, Witness::Pidfd, status, 0);
     true
 }

@@ -72,6 +72,9 @@ pub struct ExitRecord {
     pub at: Timestamp,
     /// CLOCK_MONOTONIC in milliseconds, for spans within one boot.
     pub mono_ms: u64,
+    /// CPU time of the agent and the children it waited for, in milliseconds; 0 when the witness cannot know.
+    #[serde(default)]
+    pub cpu_ms: u64,
 }
 
 /// What became of the agent's exec.

@@ -2,7 +2,7 @@
 //!
 //! `docs/reference/reason-codes.md` is generated from this table.
 
-use crate::{ErrorClass, ExitCode};
+use crate::{ErrorClass, ExitCode, State};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -120,6 +120,14 @@ impl fmt::Display for ReasonCode {
 }
 
 impl ReasonCode {
+    /// What to do next about a job in this state.
+    pub fn advice(self, state: State) -> &'static str {
+        match (self, state) {
+            (Self::ProcessExitWithRc | Self::ProcessExit, State::ExitedErr) => "dx-runner logs",
+            _ => self.next_action(),
+        }
+    }
+
     /// The reason code of a classified agent error, by provider where it has codes of its own.
     pub fn of_agent_error(provider: &str, class: ErrorClass) -> Self {
         match (provider, class) {

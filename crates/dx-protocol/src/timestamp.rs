@@ -98,8 +98,8 @@ impl Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (y, mo, d, h, mi, s) = self.parts();
-        write!(f, "{y:04}-{mo:02}-{d:02}T{h:02}:{mi:02}:{s:02}Z")
+        let (year, month, day, hour, minute, second) = self.parts();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
 }
 
@@ -109,9 +109,9 @@ pub fn elapsed_text(ms: u64) -> String {
     match s {
         0..60 => format!("{s}s"),
         60..3600 => format!("{}m", s / 60),
-        3600..86_400 if s / 60 % 60 == 0 => format!("{}h", s / 3600),
+        3600..86_400 if (s / 60).is_multiple_of(60) => format!("{}h", s / 3600),
         3600..86_400 => format!("{}h{}m", s / 3600, s / 60 % 60),
-        _ if s / 3600 % 24 == 0 => format!("{}d", s / 86_400),
+        _ if (s / 3600).is_multiple_of(24) => format!("{}d", s / 86_400),
         _ => format!("{}d{}h", s / 86_400, s / 3600 % 24),
     }
 }

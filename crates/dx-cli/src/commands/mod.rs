@@ -1,0 +1,95 @@
+//! The commands, one file each, and what runs them.
+//!
+//! Called by: `main`. Must never: decide anything about a job; that is the engine's.
+
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod events;
+pub(crate) mod exit_codes;
+pub(crate) mod finalize;
+pub(crate) mod logs;
+pub(crate) mod providers;
+pub(crate) mod prune;
+pub(crate) mod reference;
+pub(crate) mod restart;
+pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod start;
+pub(crate) mod start_options;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod wait;
+
+use clap::{Parser, Subcommand};
+use dx_protocol::ExitCode;
+use std::ffi::OsString;
+
+use crate::args::Cli;
+use crate::context::Context;
+use crate::error::CliError;
+use crate::usage;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Start(Box<start::StartArgs>),
+    Run(Box<run::RunArgs>),
+    Status(status::StatusArgs),
+    Check(check::CheckArgs),
+    Wait(wait::WaitArgs),
+    Logs(logs::LogsArgs),
+    Events(events::EventsArgs),
+    Stop(stop::StopArgs),
+    Restart(restart::RestartArgs),
+    Finalize(finalize::FinalizeArgs),
+    Prune(prune::PruneArgs),
+    Providers(providers::ProvidersArgs),
+    Doctor(doctor::DoctorArgs),
+    Demo(demo::DemoArgs),
+    Schema(schema::SchemaArgs),
+    ExitCodes(exit_codes::ExitCodesArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(name = "__reference", hide = true)]
+    Reference(reference::ReferenceArgs),
+}
+
+/// Reads the command line, runs the command, shows its failure; the exit code is the caller's to use.
+pub(crate) fn main(args: &[OsString]) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => return usage::report(args, &error),
+    };
+    let ctx = Context::new(&cli.global);
+    match run(&ctx, &cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            ctx.out.error(&error);
+            error.exit_code()
+        }
+    }
+}
+
+fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
+    match command {
+        Command::Start(args) => start::run(ctx, args),
+        Command::Run(args) => run::run(ctx, args),
+        Command::Status(args) => status::run(ctx, args),
+        Command::Check(args) => check::run(ctx, args),
+        Command::Wait(args) => wait::run(ctx, args),
+        Command::Logs(args) => logs::run(ctx, args),
+        Command::Events(args) => events::run(ctx, args),
+        Command::Stop(args) => stop::run(ctx, args),
+        Command::Restart(args) => restart::run(ctx, args),
+        Command::Finalize(args) => finalize::run(ctx, args),
+        Command::Prune(args) => prune::run(ctx, args),
+        Command::Providers(args) => providers::run(ctx, args),
+        Command::Doctor(args) => doctor::run(ctx, args),
+        Command::Demo(args) => demo::run(args),
+        Command::Schema(args) => schema::run(ctx, args),
+        Command::ExitCodes(args) => exit_codes::run(ctx, args),
+        Command::Completions(args) => completions::run(ctx, args),
+        Command::Reference(args) => reference::run(ctx, args),
+    }
+}

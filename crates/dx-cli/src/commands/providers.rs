@@ -1,0 +1,79 @@
+//! `providers`: the adapters and what they need.
+//!
+//! Called by: `commands::run`. Must never: start an agent, or show a variable's value.
+
+use clap::{Args, Subcommand};
+use dx_protocol::{ExitCode, ProviderRow, ProvidersDocument, ReasonCode};
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::status_table::lines_of;
+
+/// Show the providers
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  dx-runner providers show opencode")]
+pub(crate) struct ProvidersArgs {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+enum What {
+    /// All providers, a line each (the default)
+    List,
+    /// One provider with everything about it
+    Show {
+        /// Its name
+        #[arg(value_name = "PROVIDER")]
+        provider: String,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(ctx: &Context, args: &ProvidersArgs) -> Result<ExitCode, CliError> {
+    let mut document = ctx.engine.providers();
+    match &args.what {
+        None | Some(What::List) => ctx.out.either(&document, || list_text(&document))?,
+        Some(What::Show { provider }) => {
+            let names: Vec<String> = document.providers.iter().map(|row| row.name.clone()).collect();
+            document.providers.retain(|row| row.name == *provider);
+            let Some(row) = document.providers.first() else {
+                return Err(CliError::refused_try(
+                    ReasonCode::ProviderNotFound,
+                    format!("there is no provider `{provider}`"),
+                    format!("one of: {}", names.join(", ")),
+                ));
+            };
+            ctx.out.either(&document, || row_text(row))?;
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+fn list_text(document: &ProvidersDocument) -> String {
+    let header = ["PROVIDER", "LANES", "CAP", "BINARY", "WHAT"].map(ToOwned::to_owned).to_vec();
+    let row = |p: &ProviderRow| {
+        vec![p.name.clone(), p.lanes.join(","), cap(p), p.binary.clone(), p.description.clone()]
+    };
+    lines_of(header, document.providers.iter().map(row).collect()).join("\n")
+}
+
+fn row_text(row: &ProviderRow) -> String {
+    let env = if row.env.is_empty() { "-".to_owned() } else { row.env.join(" ") };
+    format!(
+        "{}: {}\n  lanes: {}\n  binary: {}\n  prompt by: {}\n  jobs at once: {}\n  variables passed on: {env}",
+        row.name,
+        row.description,
+        row.lanes.join(", "),
+        row.binary,
+        row.prompt_channel,
+        cap(row)
+    )
+}
+
+fn cap(row: &ProviderRow) -> String {
+    row.cap.map_or_else(|| "-".to_owned(), |cap| cap.to_string())
+}

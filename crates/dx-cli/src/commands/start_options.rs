@@ -1,0 +1,189 @@
+//! What `start` and `run` have in common: options, the request made from them, and what is said of a started run.
+//!
+//! Called by: `start`, `run`, `restart`. Must never: check what the engine checks; it refuses with better words.
+
+use clap::{Args, ValueEnum};
+use dx_protocol::{ActionDocument, BeadsId, Lane, ProviderName, ReasonCode, State};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::duration;
+use crate::error::CliError;
+use dx_engine::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
+
+/// Schema word of what a mutating command did.
+const ACTION_SCHEMA: &str = "dx-runner/action/1";
+/// The provider whose command stands on the command line.
+pub(crate) const EXEC: &str = "exec";
+/// No prompt is read beyond this from standard input; the engine's own limit is lower.
+const MAX_STDIN: u64 = 64 << 20;
+
+/// Options of `start` and `run`.
+#[derive(Debug, Args)]
+pub(crate) struct StartOptions {
+    /// The job's id; left out, a readable one is made
+    #[arg(long, visible_alias = "id", value_name = "ID")]
+    pub(crate) beads: Option<BeadsId>,
+    /// Where the agent works; `auto` makes a new git worktree on a branch named like the job
+    #[arg(long, value_name = "PATH|auto")]
+    pub(crate) worktree: Option<PathBuf>,
+    /// The repository, by name or path
+    #[arg(long, value_name = "NAME|PATH")]
+    pub(crate) repo: Option<String>,
+    /// The model, in the provider's words
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+    /// Accept a --model that is not on the provider's allow list
+    #[arg(long)]
+    pub(crate) allow_model_override: bool,
+    /// How the provider is executed
+    #[arg(long, value_enum, default_value_t = LaneArg::Run, value_name = "LANE")]
+    pub(crate) lane: LaneArg,
+    /// End the job after this long, for example 90m; 0: never
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) max_runtime: Option<Duration>,
+    /// End the job when nothing changed in its worktree for this long; 0: never
+    #[arg(long, value_name = "DUR", value_parser = duration::parse)]
+    pub(crate) no_mutation_timeout: Option<Duration>,
+    /// Call the job stalled after this many minutes without progress
+    #[arg(long, value_name = "N", value_parser = duration::parse_minutes)]
+    pub(crate) stall_minutes: Option<Duration>,
+    /// A variable for the agent: NAME passes the caller's value on, K=V is recorded as it is (repeatable)
+    #[arg(long, value_name = "NAME|K=V")]
+    pub(crate) env: Vec<String>,
+    /// A start with the key of an earlier one starts nothing and answers with that run
+    #[arg(long, value_name = "KEY")]
+    pub(crate) idempotency_key: Option<String>,
+    /// The command of provider `exec`, after `--`
+    #[arg(last = true, value_name = "COMMAND")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Lanes that this version can execute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LaneArg {
+    /// One headless process per job.
+    Run,
+}
+
+impl StartOptions {
+    /// The engine's request.
+    pub(crate) fn request(
+        &self,
+        provider: &ProviderName,
+        prompt: Option<PromptSource>,
+        unnamed: WorktreeChoice,
+    ) -> Result<StartRequest, CliError> {
+        self.check(provider)?;
+        let worktree = match &self.worktree {
+            None => unnamed,
+            Some(word) if word == Path::new("auto") => WorktreeChoice::Auto,
+            Some(path) => WorktreeChoice::Path(path.clone()),
+        };
+        let LaneArg::Run = self.lane;
+        Ok(StartRequest {
+            beads: self.beads.clone(),
+            provider: provider.clone(),
+            prompt,
+            worktree,
+            repo: self.repo.clone(),
+            model: self.model.clone(),
+            allow_model_override: self.allow_model_override,
+            lane: Lane::Run,
+            max_runtime: self.max_runtime,
+            no_mutation_timeout: self.no_mutation_timeout,
+            stall: self.stall_minutes,
+            env: self.env.clone(),
+            command: self.command.clone(),
+            idempotency_key: self.idempotency_key.clone(),
+        })
+    }
+
+    /// The engine would pass over a command that nothing runs.
+    fn check(&self, provider: &ProviderName) -> Result<(), CliError> {
+        if provider.as_str() == EXEC || self.command.is_empty() {
+            return Ok(());
+        }
+        let message = format!("a command after `--` is only for provider exec, not for {provider}");
+        Err(CliError::refused(ReasonCode::InvalidArgument, message))
+    }
+}
+
+/// The prompt that `--prompt-file` names; `-` is standard input.
+pub(crate) fn prompt_file(path: &Path) -> Result<PromptSource, CliError> {
+    if path != Path::new("-") {
+        return Ok(PromptSource::File(path.to_owned()));
+    }
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().take(MAX_STDIN + 1).read_to_end(&mut text);
+    read.map_err(|source| CliError::Io {
+        what: "read the prompt from standard input".to_owned(),
+        reason: ReasonCode::PromptMissing,
+        source,
+    })?;
+    if text.len() as u64 > MAX_STDIN {
+        return Err(CliError::refused(
+            ReasonCode::PromptInvalid,
+            "the prompt on standard input is too large",
+        ));
+    }
+    Ok(PromptSource::Text(text))
+}
+
+/// The job that was started.
+pub(crate) fn job_of(started: &Started) -> JobName {
+    JobName { beads: started.ids.beads.clone(), provider: Some(started.ids.provider.clone()) }
+}
+
+/// `started beads=… provider=… pid=… log=…`.
+pub(crate) fn started_line(word: &str, started: &Started) -> String {
+    let (ids, log) = (&started.ids, started.log.display());
+    format!("{word} beads={} provider={} pid={} log={log}", ids.beads, ids.provider, pid_word(started))
+}
+
+/// What is said of a run that was started (`action` is `start` or `restart`).
+pub(crate) fn report(ctx: &Context, action: &str, word: &str, started: &Started) -> Result<(), CliError> {
+    remark(ctx, started);
+    if !ctx.out.is_json() {
+        return ctx.out.line(started_line(word, started));
+    }
+    ctx.out.json(&document(ctx, action, started)?)
+}
+
+/// A remark when nothing new was started.
+pub(crate) fn remark(ctx: &Context, started: &Started) {
+    if !started.fresh {
+        ctx.out.note("an earlier start with this --idempotency-key answers; nothing was started");
+    }
+}
+
+fn document(ctx: &Context, action: &str, started: &Started) -> Result<ActionDocument, CliError> {
+    let (mut state, mut reason_code) = (State::Launching, ReasonCode::StartupGrace);
+    let mut next_action = format!("dx-runner wait --beads {}", started.ids.beads);
+    if !started.fresh {
+        let now = ctx.engine.check(&job_of(started), None, false)?;
+        (state, reason_code, next_action) = (now.state, now.reason_code, now.next_action);
+    }
+    Ok(ActionDocument {
+        schema: ACTION_SCHEMA.to_owned(),
+        action: action.to_owned(),
+        beads: started.ids.beads.to_string(),
+        provider: started.ids.provider.to_string(),
+        run_instance: started.ids.run_instance.clone(),
+        run_uuid: started.ids.run_uuid.to_string(),
+        pid: pid_word(started),
+        state,
+        reason_code,
+        log: started.log.display().to_string(),
+        worktree: started.worktree.clone(),
+        selected_model: started.selected_model.clone(),
+        changed: started.fresh,
+        next_action,
+    })
+}
+
+fn pid_word(started: &Started) -> String {
+    if started.pid > 0 { started.pid.to_string() } else { "-".to_owned() }
+}

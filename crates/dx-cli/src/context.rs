@@ -1,0 +1,43 @@
+//! What every command is given: the engine, the output and the global options.
+//!
+//! Called by: `commands::main` once, then by each command. Must never: do I/O when it is made.
+
+use std::path::PathBuf;
+
+use crate::args::Global;
+use crate::output::{self, Output};
+use dx_engine::{Engine, Settings};
+
+/// A command's surroundings.
+pub(crate) struct Context {
+    /// All that is done is done here.
+    pub(crate) engine: Engine,
+    /// All that is said is said here.
+    pub(crate) out: Output,
+    global: Global,
+}
+
+impl Context {
+    /// Surroundings as the global options want them.
+    pub(crate) fn new(global: &Global) -> Self {
+        let global = global.clone();
+        Self { engine: Engine::new(settings(&global)), out: Output::new(&global), global }
+    }
+
+    /// Another engine with the same settings, for a thread of its own.
+    pub(crate) fn settings(&self) -> Settings {
+        settings(&self.global)
+    }
+}
+
+fn settings(global: &Global) -> Settings {
+    let speak = !global.json && !global.quiet && (global.verbose || output::errors_on_terminal());
+    let progress = speak.then_some(output::say as fn(&str));
+    Settings { state_dir: state_dir(global), progress }
+}
+
+/// The flag, else the environment; an empty variable counts as none.
+fn state_dir(global: &Global) -> Option<PathBuf> {
+    let from_env = || std::env::var_os("DX_RUNNER_STATE_DIR").filter(|value| !value.is_empty());
+    global.state_dir.clone().or_else(|| from_env().map(PathBuf::from))
+}

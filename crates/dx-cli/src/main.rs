@@ -1,0 +1,55 @@
+//! The program `dx-runner`.
+//!
+//! For: people and programs on a command line, and the hidden entries by which dx-runner starts itself.
+//! Called by: shells, scripts, orchestrating agents; as monitor and helper by `dx-engine` and `dx-monitor`.
+//! Must never: do anything before the hidden entries have been looked for (a monitor forks, so there may be no thread
+//! and no open file of ours), or end the process anywhere else than here.
+
+mod args;
+mod commands;
+mod context;
+mod duration;
+mod error;
+mod follow;
+mod last_lines;
+mod log_view;
+mod output;
+mod reference;
+mod schemas;
+mod status_table;
+mod text;
+mod transcript;
+mod usage;
+mod waiting;
+
+use dx_engine::helper_entry::{self, OBSERVE, SETTLE};
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let rest = args.get(1..).unwrap_or_default();
+    if let Some(invocation) = dx_monitor::Invocation::parse(rest) {
+        return exit_code(dx_monitor::main(&invocation));
+    }
+    if let Some(code) = helper(rest) {
+        return exit_code(code);
+    }
+    ExitCode::from(commands::main(&args).code())
+}
+
+/// The helpers that a monitor starts; `None` when the command line means something else.
+fn helper(args: &[OsString]) -> Option<i32> {
+    let [entry, run, state_dir] = args else { return None };
+    let (run, state_dir) = (run.to_str()?, Path::new(state_dir));
+    match entry.to_str()? {
+        SETTLE => Some(helper_entry::settle(run, state_dir)),
+        OBSERVE => Some(helper_entry::observe(run, state_dir)),
+        _ => None,
+    }
+}
+
+fn exit_code(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

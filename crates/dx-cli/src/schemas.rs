@@ -1,0 +1,45 @@
+//! The JSON Schemas of everything that is published, by name.
+//!
+//! Called by: `schema` and `reference`. Must never: describe a type by hand; the types are the source.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+
+/// A document's name and how its schema is made.
+pub(crate) type Entry = (&'static str, fn() -> Schema);
+
+/// All documents, in the order of the names.
+pub(crate) const ALL: [Entry; 15] = [
+    ("action", of::<dx_protocol::ActionDocument>),
+    ("actions", of::<dx_protocol::ActionsDocument>),
+    ("check", of::<dx_protocol::CheckDocument>),
+    ("doctor", of::<dx_protocol::DoctorDocument>),
+    ("dry-run", of::<dx_protocol::DryRunDocument>),
+    ("error", of::<dx_protocol::ErrorDocument>),
+    ("event", of::<dx_protocol::EventLine>),
+    ("exit-codes", of::<dx_protocol::ExitCodesDocument>),
+    ("journal", of::<dx_protocol::Record>),
+    ("obs", of::<dx_protocol::Sample>),
+    ("outcome", of::<dx_protocol::Outcome>),
+    ("providers", of::<dx_protocol::ProvidersDocument>),
+    ("prune", of::<dx_protocol::PruneDocument>),
+    ("schemas", of::<crate::commands::schema::SchemasDocument>),
+    ("status", of::<dx_protocol::StatusDocument>),
+];
+
+fn of<T: JsonSchema>() -> Schema {
+    SchemaGenerator::default().into_root_schema_for::<T>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_ascend_and_schemas_say_something() {
+        assert!(ALL.windows(2).all(|pair| pair[0].0 < pair[1].0));
+        for (name, make) in ALL {
+            let schema = make().to_value();
+            assert!(schema["title"].is_string(), "{name}");
+        }
+    }
+}

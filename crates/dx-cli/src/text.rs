@@ -1,0 +1,133 @@
+//! Words and numbers as people read them, and exit codes of states.
+//!
+//! Called by: the commands. Must never: print.
+
+use dx_protocol::{CheckDocument, ExitCode, State};
+
+/// What `check` exits with.
+pub(crate) fn exit_of_state(state: State) -> ExitCode {
+    match state {
+        State::Missing => ExitCode::Error,
+        State::Stalled => ExitCode::Stalled,
+        State::ExitedErr | State::Blocked => ExitCode::JobError,
+        State::NoOp => ExitCode::NoOp,
+        State::Launching
+        | State::WaitingFirstOutput
+        | State::SilentMutation
+        | State::Healthy
+        | State::ExitedOk => ExitCode::Ok,
+    }
+}
+
+/// The worst of several: error over stalled over no-op over missing over well.
+pub(crate) fn worst(codes: impl IntoIterator<Item = ExitCode>) -> ExitCode {
+    let rank = |code: &ExitCode| match code {
+        ExitCode::JobError => 4,
+        ExitCode::Stalled => 3,
+        ExitCode::NoOp => 2,
+        ExitCode::Ok => 0,
+        _ => 1,
+    };
+    codes.into_iter().max_by_key(rank).unwrap_or(ExitCode::Ok)
+}
+
+/// A number of bytes: `512 B`, `3.4 KiB`.
+pub(crate) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if count < 1024 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1024.0;
+    let mut unit = 0;
+    // 1023.95 would be shown as 1024.0.
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// Seconds as in tables.
+pub(crate) fn seconds(count: u64) -> String {
+    dx_protocol::elapsed_text(count.saturating_mul(1000))
+}
+
+/// `check` for people: state, next action, numbers, and with `--explain` why.
+pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
+    let mut lines = vec![format!("{}: {state} ({})", doc.beads, doc.reason_code)];
+    if !matches!(doc.next_action.as_str(), "" | "-") {
+        lines.push(format!("  next: {}", doc.next_action));
+    }
+    let mut facts = vec![
+        format!("provider {}", doc.provider),
+        format!("log {}", bytes(doc.log_bytes)),
+        format!("mutations {}", doc.mutation_count),
+        format!("cpu {}", seconds(doc.cpu_time_sec)),
+    ];
+    if !doc.ended {
+        facts.push(format!("up {}", seconds(doc.pid_age_sec)));
+        facts.push(format!("last output {} ago", seconds(doc.log_age_sec)));
+    }
+    if let Some(input) = doc.tokens_in {
+        facts.push(format!("tokens {input} in, {} out", doc.tokens_out.unwrap_or(0)));
+    }
+    if let Some(cost) = doc.cost_usd {
+        facts.push(format!("${cost:.4}"));
+    }
+    lines.push(format!("  {}", facts.join(", ")));
+    if let Some(outcome) = &doc.outcome {
+        let words = &doc.verdicts;
+        lines.push(format!(
+            "  outcome: {}, exit code {}, {}",
+            outcome.state,
+            outcome.exit_code,
+            seconds(outcome.duration_sec)
+        ));
+        lines.push(format!(
+            "  verdicts: process {}, provider {}, work {}, gates {}, check {}",
+            words.process, words.provider, words.work, words.gates, words.check
+        ));
+    }
+    if let Some(explain) = &doc.explain {
+        lines.push(format!("  rule: {}", explain.rule));
+        lines.extend(explain.observation.iter().map(|fact| format!("    {fact}")));
+    }
+    lines.join("\n")
+}
+
+/// A state in its colour.
+pub(crate) fn coloured(state: State, word: &str, colour: bool) -> String {
+    let code = match state {
+        State::ExitedOk | State::Healthy => "32",
+        State::Launching | State::WaitingFirstOutput | State::SilentMutation => "36",
+        State::Stalled | State::NoOp => "33",
+        State::ExitedErr | State::Blocked | State::Missing => "31",
+    };
+    if colour { format!("\u{1b}[{code}m{word}\u{1b}[0m") } else { word.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        let texts = [0, 1023, 1024, 3500, (1 << 20) - 1, 1 << 30].map(bytes);
+        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "3.4 KiB", "1.0 MiB", "1.0 GiB"]);
+    }
+
+    #[test]
+    fn the_worst_wins() {
+        use ExitCode::{Error, JobError, NoOp, Ok, Stalled};
+        assert_eq!(worst([]), Ok);
+        assert_eq!(worst([Ok, NoOp, Error]), NoOp);
+        assert_eq!(worst([Stalled, NoOp]), Stalled);
+        assert_eq!(worst([Stalled, JobError, NoOp]), JobError);
+    }
+
+    #[test]
+    fn exit_codes_by_state() {
+        let codes = State::ALL.map(|state| exit_of_state(state).code());
+        assert_eq!(codes, [0, 0, 0, 0, 2, 23, 0, 3, 3, 1]);
+    }
+}

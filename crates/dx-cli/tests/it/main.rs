@@ -1,0 +1,27 @@
+//! The command line from outside: what is printed where, exit codes, documents against their schemas.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod jobs;
+mod reference;
+mod usage;
+
+use dx_testkit::TestEnv;
+use serde_json::Value;
+
+/// An environment whose product is this package's binary.
+fn environment() -> TestEnv {
+    TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner"))
+}
+
+/// Reads one document and holds it against the schema that the program itself prints.
+#[track_caller]
+fn document(env: &TestEnv, schema: &str, text: &str) -> Value {
+    let value: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let printed = env.run(&["schema", schema]).assert_code(0).stdout;
+    let schema: Value = serde_json::from_str(&printed).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let problems: Vec<String> = validator.iter_errors(&value).map(|problem| problem.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}: {text}");
+    value
+}
