@@ -35,7 +35,7 @@ pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
     let state = StateDir::trusted(state_dir.to_owned());
     let _removed = std::fs::remove_dir_all(state.tmp(&found.run.created.ids.run_uuid));
-    print(&view::settle_facts(&found.run, &found))
+    print(&view::settle_facts(&found.run, &found, true))
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.

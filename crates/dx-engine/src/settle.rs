@@ -57,7 +57,7 @@ pub(crate) fn settle(
         if !rebooted {
             sweep_marked(&uuid, found.run.created.spec.limits.grace_ms);
         }
-        for event in view::closing_events(&found.run, found, rebooted) {
+        for event in view::closing_events(&found.run, found, rebooted, true) {
             append(journal, found, event)?;
         }
     }

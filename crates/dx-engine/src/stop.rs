@@ -32,7 +32,7 @@ impl Engine {
             note: None,
             at: Timestamp(clock::now_ms()),
         };
-        self.end(job, "stop", REQUEST_STOP, request)
+        self.end(job, "stop", REQUEST_STOP, &request)
     }
 
     /// Forces an end with a reason and an exit code; never a success.
@@ -54,7 +54,7 @@ impl Engine {
             note: if known.is_some() { None } else { request.reason.clone() },
             at: Timestamp(clock::now_ms()),
         };
-        self.end(&request.job, "finalize", REQUEST_FINALIZE, end)
+        self.end(&request.job, "finalize", REQUEST_FINALIZE, &end)
     }
 
     fn end(
@@ -62,7 +62,7 @@ impl Engine {
         job: &JobName,
         action: &str,
         kind: &str,
-        request: EndRequest,
+        request: &EndRequest,
     ) -> Result<ActionDocument, EngineError> {
         let state = self.state()?;
         let host = Host::current()?;
@@ -90,14 +90,14 @@ impl Engine {
                 return Err(EngineError::Elsewhere { beads: job.beads.to_string(), host });
             }
             if let Some(journal) = try_lock(&found)? {
-                end_here(&state, &host, &journal, found, &request)?;
+                end_here(&state, &host, &journal, &found, request)?;
                 changed = true;
                 continue;
             }
             if found.run.outcome.is_none() && !asked {
                 asked = true;
                 changed = true;
-                ask(&found, kind, &request)?;
+                ask(&found, kind, request)?;
                 wake(&found);
             }
             if clock::monotonic_ms() > deadline {
@@ -159,7 +159,7 @@ fn end_here(
     state: &StateDir,
     host: &Host,
     journal: &JournalWriter,
-    found: Found,
+    found: &Found,
     request: &EndRequest,
 ) -> Result<(), EngineError> {
     let mut found = lookup::read_run(state, &found.journal, found.claimed)?;

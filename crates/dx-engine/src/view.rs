@@ -27,10 +27,7 @@ pub(crate) fn alive(host: &Host, found: &Found) -> Alive {
     let name = dx_proc::hostname();
     let mut alive = Alive { ours: false, agent: false, elsewhere: false, rebooted: false };
     let mut look = |identity: &Identity| {
-        if identity.host != name {
-            alive.elsewhere = true;
-            return false;
-        }
+        // Within one boot the boot id and namespace tell; the host name may change under a running job.
         match host.liveness(&process_of(identity)) {
             Liveness::Alive => true,
             Liveness::Elsewhere => {
@@ -38,7 +35,8 @@ pub(crate) fn alive(host: &Host, found: &Found) -> Alive {
                 false
             }
             Liveness::Rebooted => {
-                alive.rebooted = true;
+                alive.rebooted |= identity.host == name;
+                alive.elsewhere |= identity.host != name;
                 false
             }
             Liveness::Zombie | Liveness::Gone => false,
@@ -115,11 +113,11 @@ impl View {
     }
 }
 
-/// What settling would write, without writing it: the log is parsed, git is asked, nothing is recorded.
+/// What settling would write, without writing it: the log is parsed, git is not asked, nothing is recorded.
 fn preview(run: &Run, found: &Found, rebooted: bool) -> Option<Outcome> {
     let mut run = run.clone();
     let now = Timestamp(clock::now_ms());
-    for event in closing_events(&run, found, rebooted) {
+    for event in closing_events(&run, found, rebooted, false) {
         let record = dx_protocol::Record {
             at: now,
             mono_ms: clock::monotonic_ms(),
@@ -132,13 +130,13 @@ fn preview(run: &Run, found: &Found, rebooted: bool) -> Option<Outcome> {
 }
 
 /// The records that settling an abandoned run adds before its outcome.
-pub(crate) fn closing_events(run: &Run, found: &Found, rebooted: bool) -> Vec<Event> {
+pub(crate) fn closing_events(run: &Run, found: &Found, rebooted: bool, ask_git: bool) -> Vec<Event> {
     let mut events = Vec::new();
     if run.end.is_none() {
         events.push(process_end(found, rebooted));
     }
     if !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none() {
-        events.extend(settle_facts(run, found).into_iter().map(Event::Settled));
+        events.extend(settle_facts(run, found, ask_git).into_iter().map(Event::Settled));
     }
     events
 }
@@ -165,8 +163,9 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
     Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms }
 }
 
-/// The settler's facts: the whole log parsed once more, and the worktree compared with its start.
-pub(crate) fn settle_facts(run: &Run, found: &Found) -> Vec<Settled> {
+/// The settler's facts: the whole log parsed once more, and, unless the caller only reads, the worktree compared with
+/// its start.
+pub(crate) fn settle_facts(run: &Run, found: &Found, ask_git: bool) -> Vec<Settled> {
     let grammar = run.created.contract.grammar;
     let summary = crate::job_files::summarise(&found.paths, grammar);
     let provider = ProviderReport {
@@ -180,7 +179,7 @@ pub(crate) fn settle_facts(run: &Run, found: &Found) -> Vec<Settled> {
         session: summary.session.clone(),
     };
     let mut facts = vec![Settled::Provider(provider)];
-    if let Some(tree) = &run.created.tree {
+    if let Some(tree) = run.created.tree.as_ref().filter(|_| ask_git) {
         facts.push(Settled::Work(work::report(tree, &found.paths.tree())));
     }
     facts

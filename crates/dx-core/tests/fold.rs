@@ -1,0 +1,192 @@
+//! Properties of the fold and the outcome: any sequence of events folds, the end absorbs, and settling is repeatable.
+
+use dx_core::{Phase, decide, fold};
+use dx_protocol::{
+    AgentEvent, Contract, Created, Ending, ErrorClass, Event, Exit, ExitRecord, Grammar, Identity, JobSpec,
+    Lane, Limits, OutcomeState, ProviderReport, ProviderVerdict, ReasonCode, Record, RunIds, Settled,
+    Timestamp, Usage, Witness, WorkReport, Writer,
+};
+use proptest::prelude::*;
+
+fn identity(pid: i32) -> Identity {
+    Identity { host: "h".into(), boot_id: "b".into(), pid_ns: 1, pid, start_ticks: 7 }
+}
+
+fn created() -> Created {
+    Created {
+        schema: dx_protocol::JOURNAL_SCHEMA.into(),
+        version: 1,
+        program: "0".into(),
+        ids: RunIds {
+            beads: "bd-1".parse().unwrap(),
+            provider: "opencode".parse().unwrap(),
+            run_id: "20260101000000".into(),
+            run_instance: "20260101000000-opencode-1".into(),
+            run_uuid: "019aa3c0-0000-7000-8000-000000000000".parse().unwrap(),
+        },
+        starter: identity(1),
+        cwd: "/w".into(),
+        retries: 0,
+        provider_switch_from: "-".into(),
+        spec: JobSpec {
+            worktree: "/w".into(),
+            repo: "-".into(),
+            prompt_file: "-".into(),
+            model: None,
+            allow_model_override: false,
+            command: vec![],
+            env_names: vec![],
+            env_values: vec![],
+            lane: Lane::Run,
+            limits: Limits::default(),
+            idempotency_key: None,
+        },
+        contract: Contract {
+            argv: vec!["opencode".into()],
+            cwd: "/w".into(),
+            env_names: vec![],
+            grammar: Grammar::Opencode,
+            selected_model: "a/b".into(),
+            fallback_reason: "none".into(),
+            auth_source: "-".into(),
+            base_url: "-".into(),
+            execution_mode: "detached".into(),
+            prompt_sha256: String::new(),
+            prompt_bytes: 0,
+            prompt_channel: "stdin".into(),
+        },
+        tree: None,
+    }
+}
+
+fn record(n: u64, event: Event) -> Record {
+    Record { at: Timestamp(1_000_000 + n as i64 * 1000), mono_ms: 1000 * n, by: Writer::Monitor, event }
+}
+
+fn exit(code: i32, n: u64) -> ExitRecord {
+    let at = Timestamp(1_000_000 + n as i64 * 1000);
+    ExitRecord { exit: Exit::Code(code), witness: Witness::Launcher, at, mono_ms: 1000 * n, cpu_ms: 0 }
+}
+
+fn verdict() -> impl Strategy<Value = ProviderVerdict> {
+    prop_oneof![
+        Just(ProviderVerdict::Ok),
+        Just(ProviderVerdict::NoResult),
+        Just(ProviderVerdict::NotApplicable),
+        Just(ProviderVerdict::Refused { what: "w".into() }),
+        Just(ProviderVerdict::Failed { class: ErrorClass::Auth, status: Some(401), message: "m".into() }),
+    ]
+}
+
+fn report(verdict: ProviderVerdict) -> ProviderReport {
+    ProviderReport {
+        verdict,
+        usage: Usage::default(),
+        tools: std::collections::BTreeMap::default(),
+        session: None,
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    prop_oneof![
+        Just(Event::Created(Box::new(created()))),
+        any::<bool>().prop_map(|adopted| Event::MonitorStarted { monitor: identity(2), adopted }),
+        Just(Event::AgentStarted { agent: identity(3) }),
+        Just(Event::SpawnFailed { errno: 2, message: "no such file".into() }),
+        (any::<u32>()).prop_map(|o| Event::Agent { offset: o.into(), event: AgentEvent::StepStarted }),
+        Just(Event::LogTruncated { lost_bytes: u64::MAX }),
+        Just(Event::EventsCapped),
+        Just(Event::LauncherLost { guard: None }),
+        Just(Event::Ending(Ending {
+            reason: ReasonCode::ManualStop,
+            exit_code: None,
+            grace_ms: 1,
+            note: None
+        })),
+        (prop::option::of(0..256i32), 0..50u64).prop_map(|(code, n)| Event::ProcessEnded {
+            exit: code.map(|c| exit(c, n)),
+            unseen: None,
+            strays: 0,
+            log_bytes: 0,
+            cpu_ms: 0
+        }),
+        verdict().prop_map(|v| Event::Settled(Settled::Provider(report(v)))),
+        any::<bool>()
+            .prop_map(|known| Event::Settled(Settled::Work(WorkReport { known, ..WorkReport::default() }))),
+        Just(Event::Blocked { reason: ReasonCode::MaxRetriesExhausted }),
+        Just(Event::Unknown),
+    ]
+}
+
+fn records(events: Vec<Event>) -> Vec<Record> {
+    let first = Event::Created(Box::new(created()));
+    std::iter::once(first).chain(events).enumerate().map(|(n, e)| record(n as u64, e)).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_sequence_folds_and_splits_anywhere(events in prop::collection::vec(event(), 0..30), cut in 0..30usize) {
+        let all = records(events);
+        let whole = fold(&all).unwrap();
+        let cut = cut.min(all.len() - 1) + 1;
+        let mut parts = fold(&all[..cut]).unwrap();
+        for r in &all[cut..] {
+            if parts.apply(r).is_err() {
+                parts.illegal += 1;
+            }
+        }
+        prop_assert_eq!(&whole, &parts);
+        prop_assert_eq!(decide(&whole).is_some(), whole.phase >= Phase::ProcessEnded);
+    }
+
+    #[test]
+    fn the_end_absorbs_everything_but_blocked(
+        before in prop::collection::vec(event(), 0..10),
+        after in prop::collection::vec(event(), 0..10),
+    ) {
+        let mut run = fold(&records(before)).unwrap();
+        prop_assume!(run.phase == Phase::ProcessEnded);
+        let outcome = decide(&run).unwrap();
+        run.apply(&record(99, Event::Ended(Box::new(outcome.clone())))).unwrap();
+        for e in after {
+            let blocked = matches!(e, Event::Blocked { .. } | Event::Unknown);
+            prop_assert_eq!(run.apply(&record(100, e)).is_ok(), blocked);
+        }
+        prop_assert_eq!(run.phase, Phase::Ended);
+        prop_assert_eq!(run.outcome.as_ref(), Some(&outcome));
+        run.blocked = None;
+        prop_assert_eq!(decide(&run).unwrap(), outcome, "settling again decides the same");
+    }
+
+    #[test]
+    fn success_needs_process_and_provider_to_agree(code in prop::option::of(0..256i32), v in verdict()) {
+        let events = vec![
+            Event::AgentStarted { agent: identity(3) },
+            Event::ProcessEnded { exit: code.map(|c| exit(c, 3)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 },
+            Event::Settled(Settled::Provider(report(v.clone()))),
+        ];
+        let outcome = decide(&fold(&records(events)).unwrap()).unwrap();
+        let agree = code == Some(0) && matches!(v, ProviderVerdict::Ok | ProviderVerdict::NotApplicable);
+        prop_assert_eq!(outcome.state == OutcomeState::Success, agree);
+        if code.is_none() && !matches!(v, ProviderVerdict::Failed { .. }) {
+            prop_assert_eq!(outcome.reason_code, ReasonCode::LateFinalizeNoRc);
+        }
+        prop_assert_eq!(outcome.exit_code == "-", code.is_none());
+    }
+}
+
+#[test]
+fn an_agent_that_ended_before_we_decided_ended_by_itself() {
+    let ending = Ending { reason: ReasonCode::ManualStop, exit_code: None, grace_ms: 1, note: None };
+    let ended =
+        |n| Event::ProcessEnded { exit: Some(exit(0, n)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+    let outcome = |n| {
+        let events =
+            vec![Event::AgentStarted { agent: identity(3) }, Event::Ending(ending.clone()), ended(n)];
+        decide(&fold(&records(events)).unwrap()).unwrap()
+    };
+    assert_eq!(outcome(1).state, OutcomeState::Success, "decided at 2, ended at 1");
+    let stopped = outcome(3);
+    assert_eq!((stopped.state, stopped.exit_code.as_str()), (OutcomeState::Killed, "137"));
+    assert_eq!(stopped.exit, Some(Exit::Code(0)), "what was seen is kept");
+}
