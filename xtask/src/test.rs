@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::agents::{self, InstallError};
 use crate::steps::{Outcome, Steps};
 use crate::workspace::{cargo, run as run_command};
-use crate::{Failure, check, tools};
+use crate::{Failure, check, generate, tools};
 
 /// Tells the tests of real agents where the pinned ones are: a folder with one link for each.
 const AGENTS_DIR: &str = "DX_TEST_AGENTS_DIR";
@@ -42,6 +42,7 @@ pub(crate) fn run(fast: bool) -> Result<(), Failure> {
         let args = ["doc", "--workspace", "--no-deps", "--locked"];
         run_command(cargo().args(args).env("RUSTDOCFLAGS", "-Dwarnings")).into()
     });
+    steps.step("gen", || generate::run(true).into());
     steps.step("check", || check::run().into());
     steps.finish()
 }

@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod context;
+mod demo;
 mod duration;
 mod error;
 mod follow;
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
     if let Some(invocation) = dx_monitor::Invocation::parse(rest) {
         return exit_code(dx_monitor::main(&invocation));
     }
-    if let Some(code) = helper(rest) {
+    if let Some(code) = helper(rest).or_else(|| demo::agent::entry(rest)) {
         return exit_code(code);
     }
     ExitCode::from(commands::main(&args).code())

@@ -148,7 +148,7 @@ impl Run {
             Event::LogTruncated { lost_bytes } => {
                 self.lost_log_bytes = self.lost_log_bytes.saturating_add(*lost_bytes);
             }
-            Event::EventsCapped => {}
+            Event::EventsCapped | Event::LogGap { .. } => {}
             Event::Ending(ending) => {
                 if phase >= Phase::ProcessEnded {
                     return illegal("ending");

@@ -38,6 +38,7 @@ fn created() -> Created {
             env_names: vec![],
             env_values: vec![],
             lane: Lane::Run,
+            pty: false,
             limits: Limits::default(),
             idempotency_key: None,
         },
@@ -96,6 +97,7 @@ fn event() -> impl Strategy<Value = Event> {
         (any::<u32>()).prop_map(|o| Event::Agent { offset: o.into(), event: AgentEvent::StepStarted }),
         Just(Event::LogTruncated { lost_bytes: u64::MAX }),
         Just(Event::EventsCapped),
+        Just(Event::LogGap { offset: 1, at_most_bytes: 1 }),
         Just(Event::LauncherLost { guard: None }),
         Just(Event::Ending(Ending {
             reason: ReasonCode::ManualStop,

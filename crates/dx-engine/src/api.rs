@@ -35,6 +35,8 @@ pub struct StartRequest {
     pub model: Option<String>,
     pub allow_model_override: bool,
     pub lane: Lane,
+    /// Run the agent on a pseudo-terminal.
+    pub pty: bool,
     pub max_runtime: Option<Duration>,
     pub no_mutation_timeout: Option<Duration>,
     pub stall: Option<Duration>,

@@ -6,6 +6,7 @@
 mod action;
 mod api;
 mod check;
+mod diff;
 mod doctor;
 mod environment;
 mod error;

@@ -63,17 +63,21 @@ pub(crate) fn newest_under(
             Err(other) => return Err(other),
         }
     }
-    let meta = views::read(&state.view(provider, beads, "meta"));
-    let uuid: Option<RunUuid> = meta.as_ref().and_then(|m| m.get("run_uuid")?.parse().ok());
-    if let Some(uuid) = uuid {
-        let journal = state.run(&uuid).journal();
-        match read_run(state, &journal, false) {
+    // An empty view is what a power cut leaves of one.
+    let view = |suffix| views::read(&state.view(provider, beads, suffix)).filter(|pairs| !pairs.is_empty());
+    let (meta, outcome) = (view("meta"), view("outcome"));
+    // `.meta` is of the newest run, but a power cut may bring an older one back; `.outcome` is durable.
+    let told = [&meta, &outcome].into_iter().flatten();
+    let mut uuids: Vec<RunUuid> = told.filter_map(|m| m.get("run_uuid")?.parse().ok()).collect();
+    uuids.sort();
+    uuids.dedup();
+    for uuid in uuids.iter().rev() {
+        match read_run(state, &state.run(uuid).journal(), false) {
             Ok(found) => return Ok(Some(Record::Ours(Box::new(found)))),
             Err(EngineError::Journal(JournalError::Missing(_))) => {}
             Err(other) => return Err(other),
         }
     }
-    let outcome = views::read(&state.view(provider, beads, "outcome"));
     if meta.is_none() && outcome.is_none() {
         return Ok(None);
     }

@@ -3,9 +3,9 @@
 use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
-use crate::lookup;
+use crate::lookup::{self, Record};
 use crate::settle::{Attended, attend};
-use dx_jobdir::{StateDir, claim, disk};
+use dx_jobdir::{ClaimLock, StateDir, claim, disk};
 use dx_proc::Host;
 use dx_protocol::{ProviderName, PruneDocument};
 
@@ -72,17 +72,21 @@ fn stale_pid_files(
                 continue;
             };
             let Ok(beads) = id.parse::<dx_protocol::BeadsId>() else { continue };
+            // Under the lock no start can claim the job between the look and the removal.
+            let _lock = ClaimLock::take(state)?;
             if !named(&provider, &beads) || state.live(&provider, &beads).exists() {
                 continue;
             }
             document.checked += 1;
             let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
             let pid: Option<i32> = text.trim().parse().ok().filter(|pid| *pid > 0);
-            let somebody = pid.is_some_and(|pid| dx_proc::ProcessIdentity::of_pid(pid).is_ok());
+            // Of ours nothing lives without a claim, whoever has the number now; of another program's we only know that.
+            let ours = matches!(lookup::newest_under(state, &provider, &beads), Ok(Some(Record::Ours(_))));
+            let somebody = !ours && pid.is_some_and(|pid| dx_proc::ProcessIdentity::of_pid(pid).is_ok());
             if !somebody {
                 disk::remove(&entry.path())?;
                 document.pruned += 1;
-                document.details.push(format!("{name}: names no process"));
+                document.details.push(format!("{name}: names no process of the job"));
             }
         }
     }

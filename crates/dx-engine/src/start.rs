@@ -8,7 +8,7 @@ use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
 use crate::git::Repository;
 use crate::lookup::{self, Found, Record};
-use crate::prompt::Prompt;
+use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved, Wish};
 use crate::settle::{self, Attended, Programs, attend};
 use crate::work::Snapshot;
@@ -19,7 +19,7 @@ use dx_jobdir::{
 use dx_monitor::{Invocation, JOURNAL_FD, MARKER, PLAN_FD, Plan, READY_FD, SETTLER_FD, record_of};
 use dx_proc::{Host, ProcessIdentity, clock};
 use dx_protocol::{
-    BeadsId, Contract, Created, DryRunDocument, Event, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec,
+    BeadsId, Contract, Created, DryRunDocument, Event, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
     ProviderName, RunIds, RunUuid, Timestamp, Writer,
 };
 use std::ffi::OsString;
@@ -31,8 +31,11 @@ use std::time::Duration;
 /// How long `start` waits for the word that the agent runs. A loaded machine may be slow; a dead monitor is noticed at
 /// once, by its pipe.
 const READY_PATIENCE: Duration = Duration::from_mins(1);
-/// How often a monitor that was killed before it had a launcher is started again.
+/// How often a monitor that was killed before it had a launcher is started lineage.
 const MONITOR_TRIES: usize = 3;
+
+/// How often an id is made for a start that has none, when others always take it first.
+const ID_TRIES: usize = 100;
 
 /// Everything about a run that is known before anything is written.
 struct Prepared {
@@ -43,24 +46,42 @@ struct Prepared {
     cap: Option<usize>,
 }
 
+/// Where a run comes from; the default is a first start of an id that the caller gave.
+#[derive(Debug, Default)]
+struct Lineage {
+    /// The id was made here: no job, live or ended, may have it.
+    made_id: bool,
+    /// What a restart takes over from the run before.
+    retries: u32,
+    /// As they were recorded; a first start takes them from the environment.
+    limits: Option<Limits>,
+    /// The prompt's name as it was given; it is read from the copy.
+    prompt_file: Option<String>,
+}
+
 impl Engine {
     /// Starts a job.
     pub fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let state = self.state()?;
-        let beads = request.beads.clone().map_or_else(|| readable_id(&state, &request.provider), Ok)?;
-        self.start_run(&state, &beads, request, 0)
+        let made_id = request.beads.is_none() && request.idempotency_key.is_none();
+        let lineage = Lineage { made_id, ..Lineage::default() };
+        for _ in 1..ID_TRIES {
+            let beads = id_of(&state, request)?;
+            match self.start_run(&state, &beads, request, &lineage) {
+                // Another start without an id made the same one at the same time.
+                Err(EngineError::AlreadyRunning { .. }) if made_id => {}
+                other => return other,
+            }
+        }
+        self.start_run(&state, &id_of(&state, request)?, request, &lineage)
     }
 
-    /// Starts a job again with the spec of its newest run, which is stopped first when it lives.
+    /// Starts a job again with the spec of its newest run, which is stopped first when it lives; a run that could not be
+    /// started again is not stopped.
     pub fn restart(&self, job: &JobName) -> Result<Started, EngineError> {
+        refuse_nested()?;
         let state = self.state()?;
         let found = lookup::newest_ours(&state, job)?;
-        if found.run.outcome.is_none() {
-            self.stop(
-                &JobName { beads: job.beads.clone(), provider: Some(found.run.created.ids.provider.clone()) },
-                None,
-            )?;
-        }
         let spec = &found.run.created.spec;
         let saved = found.paths.prompt();
         let has_prompt = found.run.created.contract.prompt_bytes > 0;
@@ -77,6 +98,7 @@ impl Engine {
             model: spec.model.clone(),
             allow_model_override: spec.allow_model_override,
             lane: spec.lane,
+            pty: spec.pty,
             max_runtime: Some(Duration::from_secs(spec.limits.max_runtime_sec)),
             no_mutation_timeout: Some(Duration::from_secs(spec.limits.no_mutation_sec)),
             stall: Some(Duration::from_secs(spec.limits.stall_sec)),
@@ -87,17 +109,28 @@ impl Engine {
                 .chain(spec.env_values.iter().map(|(k, v)| format!("{k}={v}")))
                 .collect(),
             command: spec.command.clone(),
-            idempotency_key: None,
+            idempotency_key: spec.idempotency_key.clone(),
         };
-        self.start_run(&state, &job.beads, &request, found.run.created.retries + 1)
+        let lineage = Lineage {
+            made_id: false,
+            retries: found.run.created.retries + 1,
+            limits: Some(spec.limits.clone()),
+            prompt_file: Some(spec.prompt_file.clone()),
+        };
+        if found.run.outcome.is_none() {
+            self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?)?;
+            let provider = Some(found.run.created.ids.provider.clone());
+            self.stop(&JobName { beads: job.beads.clone(), provider }, None)?;
+        }
+        self.start_run(&state, &job.beads, &request, &lineage)
     }
 
     /// What `start` would do, without doing it.
     pub fn dry_run(&self, request: &StartRequest) -> Result<DryRunDocument, EngineError> {
         let state = self.state()?;
-        let beads = request.beads.clone().map_or_else(|| readable_id(&state, &request.provider), Ok)?;
+        let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
-        let prepared = self.prepare(&state, &beads, request, 0, &uuid)?;
+        let prepared = self.prepare(&state, &beads, request, &Lineage::default(), &uuid)?;
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
             .map(|suffix| state.view(&request.provider, &beads, suffix).display().to_string());
@@ -122,23 +155,37 @@ impl Engine {
         state: &StateDir,
         beads: &BeadsId,
         request: &StartRequest,
-        retries: u32,
+        lineage: &Lineage,
     ) -> Result<Started, EngineError> {
-        if let Some(mark) = std::env::var_os(MARKER) {
-            return Err(EngineError::Nested(mark.to_string_lossy().into_owned()));
-        }
-        if let Some(started) = same_key(state, beads, request)? {
+        refuse_nested()?;
+        let answer = || if lineage.retries == 0 { same_key(state, beads, request) } else { Ok(None) };
+        if let Some(started) = answer()? {
             return Ok(started);
         }
+        match self.start_new(state, beads, request, lineage) {
+            // A start with the same key was faster.
+            Err(refused @ EngineError::AlreadyRunning { .. }) => answer()?.ok_or(refused),
+            other => other,
+        }
+    }
+
+    fn start_new(
+        &self,
+        state: &StateDir,
+        beads: &BeadsId,
+        request: &StartRequest,
+        lineage: &Lineage,
+    ) -> Result<Started, EngineError> {
         refuse_running(state, &request.provider, beads)?;
         let uuid = new_uuid()?;
-        let prepared = self.prepare(state, beads, request, retries, &uuid)?;
+        let prepared = self.prepare(state, beads, request, lineage, &uuid)?;
         let paths = state.run(&uuid);
         let (journal, begun) = begin(state, &paths, &prepared)?;
         faults::step("starter.created");
-        if let Err(refused) = claim_run(state, &paths, &prepared) {
+        if let Err(refused) = claim_run(state, &paths, &prepared, lineage.made_id) {
             drop(journal);
             let _removed = disk::remove_dir_all(paths.dir());
+            let _removed = std::fs::remove_dir(state.tmp(&uuid));
             return Err(refused);
         }
         faults::step("starter.claimed");
@@ -167,12 +214,12 @@ impl Engine {
         state: &StateDir,
         beads: &BeadsId,
         request: &StartRequest,
-        retries: u32,
+        lineage: &Lineage,
         uuid: &RunUuid,
     ) -> Result<Prepared, EngineError> {
         let provider = providers::find(&request.provider)?;
         let cap = environment::cap(provider.name, provider.cap)?;
-        let mut limits = environment::limits()?;
+        let mut limits = lineage.limits.clone().map_or_else(environment::limits, Ok)?;
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
                 *into = d.as_secs();
@@ -230,17 +277,18 @@ impl Engine {
         let spec = JobSpec {
             worktree: worktree.to_string_lossy().into_owned(),
             repo: request.repo.clone().unwrap_or_else(|| "-".to_owned()),
-            prompt_file: prompt.name.clone(),
+            prompt_file: lineage.prompt_file.clone().unwrap_or_else(|| prompt.name.clone()),
             model: request.model.clone(),
             allow_model_override: request.allow_model_override,
             command: request.command.clone(),
             env_names: extra.names,
             env_values: extra.values,
             lane: request.lane,
+            pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
         };
-        let contract = contract_of(&resolved, &env, &worktree, &prompt);
+        let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt);
         let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin);
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
@@ -249,7 +297,7 @@ impl Engine {
             ids,
             starter: record_of(&ProcessIdentity::of_self()?),
             cwd: cwd.to_string_lossy().into_owned(),
-            retries,
+            retries: lineage.retries,
             provider_switch_from: switched_from(state, beads, &request.provider),
             spec,
             contract,
@@ -261,6 +309,7 @@ impl Engine {
 
 fn contract_of(
     resolved: &Resolved,
+    pty: bool,
     env: &[(OsString, OsString)],
     worktree: &Path,
     prompt: &Prompt,
@@ -276,7 +325,7 @@ fn contract_of(
         fallback_reason: resolved.fallback_reason.clone(),
         auth_source: resolved.auth_source.clone(),
         base_url: resolved.base_url.clone(),
-        execution_mode: "detached".to_owned(),
+        execution_mode: if pty { "pty-detached" } else { "detached" }.to_owned(),
         prompt_sha256: prompt.sha256(),
         prompt_bytes: prompt.bytes.len() as u64,
         prompt_channel: resolved.prompt_channel.to_owned(),
@@ -286,6 +335,21 @@ fn contract_of(
 /// UUIDv7: sortable by start.
 fn new_uuid() -> Result<RunUuid, EngineError> {
     Ok(uuid::Uuid::now_v7().to_string().parse()?)
+}
+
+fn refuse_nested() -> Result<(), EngineError> {
+    std::env::var_os(MARKER)
+        .map_or(Ok(()), |mark| Err(EngineError::Nested(mark.to_string_lossy().into_owned())))
+}
+
+/// The job's id. One that was not given follows from the idempotency key, where there is one, so that the key finds its
+/// run lineage.
+fn id_of(state: &StateDir, request: &StartRequest) -> Result<BeadsId, EngineError> {
+    match (&request.beads, &request.idempotency_key) {
+        (Some(beads), _) => Ok(beads.clone()),
+        (None, Some(key)) => Ok(format!("job-{}", &sha256_hex(key.as_bytes())[..16]).parse()?),
+        (None, None) => readable_id(state, &request.provider),
+    }
 }
 
 /// An id for people who have none: `job-<date>-<n>`, the first that is free.
@@ -428,13 +492,19 @@ fn begin(
 }
 
 /// Claims: counted and linked under the claim lock, then synced. Dead runs are settled before a refusal.
-fn claim_run(state: &StateDir, paths: &RunPaths, prepared: &Prepared) -> Result<(), EngineError> {
+fn claim_run(
+    state: &StateDir,
+    paths: &RunPaths,
+    prepared: &Prepared,
+    made_id: bool,
+) -> Result<(), EngineError> {
     let ids = &prepared.created.ids;
     for last_try in [false, true] {
         let lock = ClaimLock::take(state)?;
         let running = claim::count(state, &ids.provider);
         let over = prepared.cap.filter(|cap| running >= *cap);
-        let taken = state.live(&ids.provider, &ids.beads).exists();
+        let used = made_id && state.view(&ids.provider, &ids.beads, "meta").exists();
+        let taken = used || state.live(&ids.provider, &ids.beads).exists();
         if over.is_none() && !taken {
             claim::make(state, &ids.provider, &ids.beads, &paths.journal())?;
             drop(lock);
@@ -590,7 +660,10 @@ fn give_up(state: &StateDir, paths: &RunPaths, journal: &JournalWriter) {
         let began = clock::monotonic_ms();
         while clock::monotonic_ms() - began < 5_000 {
             match lookup::read_run(state, &paths.journal(), true) {
-                Ok(now) if now.run.outcome.is_some() => return,
+                Ok(now) if now.run.outcome.is_some() => {
+                    let _removed = std::fs::remove_dir_all(state.tmp(&now.run.created.ids.run_uuid));
+                    return;
+                }
                 Ok(now) if !crate::view::alive_ours(&now) => {
                     found = now;
                     break;

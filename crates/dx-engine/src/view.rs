@@ -149,7 +149,8 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
         return Event::SpawnFailed { errno: exec.errno, message };
     }
     let ran = found.run.agent.is_some() || found.exit.agent.is_some();
-    if !ran && exit.is_none() {
+    // After a power cut nobody can say: the records of a running agent are not durable.
+    if !ran && exit.is_none() && !rebooted {
         let message = "the start was cut off before the agent ran".to_owned();
         return Event::SpawnFailed { errno: 0, message };
     }

@@ -145,27 +145,3 @@ fn compare(tree: &TreeStart, dirty_file: &Path) -> Result<WorkReport, EngineErro
         head: now.head,
     })
 }
-
-/// The text of everything that changed since the start: committed, staged, unstaged, and untracked files as additions.
-/// Used by `demo`.
-pub(crate) fn diff(tree: &TreeStart, files: &[String]) -> Result<String, EngineError> {
-    let repository = Repository::recorded(tree);
-    let start = tree.head.clone().unwrap_or_else(|| "4b825dc642cb6eb9a060e54bf8d69288fbee4904".to_owned());
-    let tracked = repository.git(&["diff", "--no-ext-diff", "--no-textconv", "--no-color", &start, "--"])?;
-    let mut text = String::from_utf8_lossy(&tracked).into_owned();
-    let untracked = repository.git(&["ls-files", "--others", "--exclude-standard", "-z", "--"])?;
-    for path in untracked.split(|b| *b == 0).filter(|p| !p.is_empty()) {
-        let name = String::from_utf8_lossy(path).into_owned();
-        if !files.contains(&name) {
-            continue;
-        }
-        let content = std::fs::read(repository.work_tree.join(&name)).unwrap_or_default();
-        text.push_str(&format!("new file: {name}\n"));
-        for l in String::from_utf8_lossy(&content).lines().take(200) {
-            text.push('+');
-            text.push_str(l);
-            text.push('\n');
-        }
-    }
-    Ok(text)
-}

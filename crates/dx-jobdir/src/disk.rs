@@ -182,18 +182,36 @@ pub fn make_dir(path: &Path) -> Result<bool, DiskError> {
 /// Publishes a view: written beside and renamed over, so that readers see the old or the new one. Not synced: views are
 /// rebuilt from the journal.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    replace_with(path, bytes, |_| Ok(()))?;
+    faults::trace("replace", path, None, 0, bytes);
+    Ok(())
+}
+
+/// As [`replace`], and the content is durable before it has the name. The name is durable with its folder ([`sync_dir`]).
+pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    replace_with(path, bytes, File::sync_data)?;
+    faults::trace("replace_synced", path, None, 0, bytes);
+    Ok(())
+}
+
+fn replace_with(
+    path: &Path,
+    bytes: &[u8],
+    settle: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), DiskError> {
     let temp = temporary(path);
     checked("write", path, || {
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let file = File::from(rustix::fs::open(&temp, flags, Mode::RUSR | Mode::WUSR)?);
-        let written = file.write_all_at(bytes, 0).and_then(|()| std::fs::rename(&temp, path));
+        let written = file
+            .write_all_at(bytes, 0)
+            .and_then(|()| settle(&file))
+            .and_then(|()| std::fs::rename(&temp, path));
         if written.is_err() {
             let _gone = std::fs::remove_file(&temp);
         }
         written
-    })?;
-    faults::trace("replace", path, None, 0, bytes);
-    Ok(())
+    })
 }
 
 /// Gives an existing file a second name; fails when the name is taken.

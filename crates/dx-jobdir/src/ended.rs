@@ -13,7 +13,6 @@ const MAX_DAY_BYTES: u64 = 1 << 30;
 /// Appends the line of an ended run. A second line of the same run may happen after a crash; readers take the last.
 pub fn append(state: &StateDir, outcome: &Outcome) -> Result<(), DiskError> {
     let path = state.ended(&outcome.completed_at.day());
-    let fresh = !path.exists();
     let file = DiskFile::open_append_or_create(&path)?;
     let mut line = serde_json::to_vec(outcome).map_err(|e| DiskError {
         op: "append to",
@@ -24,10 +23,8 @@ pub fn append(state: &StateDir, outcome: &Outcome) -> Result<(), DiskError> {
     line.push(b'\n');
     file.append(&line)?;
     file.sync_data()?;
-    if fresh {
-        disk::sync_dir(&state.ended_dir())?;
-    }
-    Ok(())
+    // Always: whoever made the day's file may have died before its name was durable.
+    disk::sync_dir(&state.ended_dir())
 }
 
 /// Days that have ended runs, newest first.

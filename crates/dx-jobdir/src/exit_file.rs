@@ -2,11 +2,16 @@
 //!
 //! Writing a slot allocates no disk space. A slot that does not parse counts as empty.
 
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::{self, DiskError, DiskFile};
 use dx_protocol::{ExitFacts, SLOT_BYTES, SLOTS, Slot};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::path::Path;
+use std::time::Duration;
+
+/// How often a slot is written before its writer gives up, and the pause between.
+const WRITE_TRIES: usize = 20;
+const WRITE_PAUSE: Duration = Duration::from_millis(10);
 
 /// An exit file open for writing slots.
 #[derive(Debug)]
@@ -36,12 +41,23 @@ impl ExitFile {
         }
         bytes.resize(SLOT_BYTES - 1, b' ');
         bytes.push(b'\n');
-        self.file.write_at((slot as usize * SLOT_BYTES) as u64, &bytes)
+        // The space is reserved, but copy-on-write file systems may refuse for a moment all the same, and what a slot
+        // tells is told nowhere else.
+        let mut tries = WRITE_TRIES;
+        loop {
+            tries -= 1;
+            match self.file.write_at((slot as usize * SLOT_BYTES) as u64, &bytes) {
+                Err(_) if tries > 0 => std::thread::sleep(WRITE_PAUSE),
+                done => return done,
+            }
+        }
     }
 
-    /// Makes what was written durable.
+    /// Makes what was written durable, the file's name and its run's name included: `start` syncs neither.
     pub fn sync(&self) -> Result<(), DiskError> {
-        self.file.sync_data()
+        self.file.sync_data()?;
+        let folders = self.file.path().ancestors().skip(1).take(2);
+        folders.map(disk::sync_dir).collect()
     }
 
     /// Reads all slots.

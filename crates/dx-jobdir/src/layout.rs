@@ -44,6 +44,8 @@ impl StateDir {
             let mut missing: Vec<&Path> = root.ancestors().take_while(|p| !p.exists()).collect();
             while let Some(dir) = missing.pop() {
                 disk::make_dir(dir)?;
+                // A claim is worth nothing below a folder that a power cut takes away.
+                disk::sync_dir(dir.parent().unwrap_or(dir))?;
             }
         }
         let this = Self { root: root.to_owned() };
@@ -134,7 +136,8 @@ impl StateDir {
         self.provider_dir(provider).join(format!("{beads}.{suffix}"))
     }
 
-    /// Makes a provider's folder of views; refuses one that is a link or somebody else's.
+    /// Makes a provider's folder of views; refuses one that is a link or somebody else's. A new one is not durable yet:
+    /// the end of a run makes it so ([`crate::views::publish_end`]).
     pub fn make_provider_dir(&self, provider: &ProviderName) -> Result<(), StateDirError> {
         let dir = self.provider_dir(provider);
         disk::make_dir(&dir)?;

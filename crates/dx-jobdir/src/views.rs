@@ -3,7 +3,7 @@
 
 use crate::disk::{self, DiskError};
 use crate::journal::read_bounded;
-use crate::layout::{RunPaths, StateDir};
+use crate::layout::{RunPaths, StateDir, StateDirError};
 use dx_protocol::{Created, Outcome, RunIds, Sample, Timestamp, VerdictWords};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -93,7 +93,7 @@ pub fn meta(created: &Created, started_at: Timestamp, blocked: bool) -> Lines {
         .pair("prompt_file", &created.spec.prompt_file)
         .pair("started_at", started_at)
         .pair("retries", created.retries)
-        .pair("use_pty", false)
+        .pair("use_pty", created.spec.pty)
         .pair("version", &created.program)
         .pair("host", &created.starter.host)
         .pair("cwd", &created.cwd)
@@ -275,7 +275,8 @@ pub fn read_sample(path: &Path) -> Option<Sample> {
 }
 
 /// Publishes the end: `.outcome`, `.rc` when the exit was seen, `.meta` with the blocked mark; removes the pid files.
-/// The same outcome gives the same bytes. Views of a newer run are left alone.
+/// The same outcome gives the same bytes. Views of a newer run are left alone. `.outcome` is durable when this returns:
+/// once the claim is gone, it is what leads to the run.
 pub fn publish_end(state: &StateDir, created: &Created, outcome_: &Outcome) -> Result<(), DiskError> {
     let ids = &outcome_.ids;
     let newest = read(&state.view(&ids.provider, &ids.beads, "meta"));
@@ -283,7 +284,16 @@ pub fn publish_end(state: &StateDir, created: &Created, outcome_: &Outcome) -> R
     if newer {
         return Ok(());
     }
-    put(state, ids, "outcome", &outcome(outcome_))?;
+    // The folder is not there when a power cut took it, which was made by the start.
+    state.make_provider_dir(&ids.provider).map_err(|error| match error {
+        StateDirError::Disk(error) => error,
+        refused => DiskError {
+            op: "write to",
+            path: state.provider_dir(&ids.provider),
+            source: std::io::Error::other(refused),
+        },
+    })?;
+    disk::replace_synced(&state.view(&ids.provider, &ids.beads, "outcome"), outcome(outcome_).bytes())?;
     put(state, ids, "meta", &meta(created, outcome_.started_at, outcome_.blocked.is_some()))?;
     put(state, ids, "contract", &contract(created))?;
     if let Some(exit) = outcome_.exit {
@@ -295,7 +305,8 @@ pub fn publish_end(state: &StateDir, created: &Created, outcome_: &Outcome) -> R
     for suffix in ["pid", "monitor.pid", "obs"] {
         disk::remove(&state.view(&ids.provider, &ids.beads, suffix))?;
     }
-    Ok(())
+    disk::sync_dir(&state.provider_dir(&ids.provider))?;
+    disk::sync_dir(state.root())
 }
 
 #[cfg(test)]

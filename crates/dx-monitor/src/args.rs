@@ -16,6 +16,10 @@ pub const PLAN_FD: i32 = 5;
 pub const SETTLER_FD: i32 = 6;
 /// A pidfd of the agent, opened while it lived; adopters only, and only when there is one.
 pub const AGENT_FD: i32 = 7;
+/// The master of the agent's pseudo-terminal; adopters only, and only with `--pty`.
+pub(crate) const PTY_FD: i32 = 8;
+/// A pidfd of the process that started an adopter and watches it from then on; not given by commands that pass a run on.
+pub(crate) const PARTNER_FD: i32 = 9;
 
 /// The environment variable whose value, the run's uuid, marks every process of a job.
 pub const MARKER: &str = "DX_RUNNER_MARK";

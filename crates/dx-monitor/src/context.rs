@@ -1,6 +1,8 @@
 //! What monitor, launcher and guard of one run have in hand: the journal with its lock, the exit file, the fold.
 
 use crate::args::Invocation;
+use crate::finish::holds_claim;
+use crate::pty::Pty;
 use dx_core::Run;
 use dx_jobdir::{ExitFile, JournalWriter, RunPaths, StateDir};
 use dx_proc::Host;
@@ -37,6 +39,8 @@ pub(crate) struct Context {
     pub(crate) own_exe: OwnedFd,
     /// `dx-runner`, held open: what runs the settler. `None` when the starter could not give it.
     pub(crate) settler_exe: Option<OwnedFd>,
+    /// The agent's pseudo-terminal, with `--pty`.
+    pub(crate) pty: Option<Pty>,
     pending: Vec<Record>,
 }
 
@@ -61,6 +65,7 @@ impl Context {
             host: Host::current()?,
             own_exe: dx_proc::inherit::own_executable()?,
             settler_exe,
+            pty: None,
             pending: Vec::new(),
         })
     }
@@ -96,12 +101,11 @@ impl Context {
         self.pending.is_empty()
     }
 
-    /// The fold again from what is on disk: after somebody else of ours may have written.
-    pub(crate) fn ended_on_disk(&self) -> bool {
-        self.journal
-            .read()
-            .ok()
-            .and_then(|journal| dx_core::fold(&journal.records))
-            .is_some_and(|run| run.outcome.is_some())
+    /// Whether nothing is left to do for anybody: the outcome is on disk and the claim, which goes last, is gone. Asked of
+    /// the disk, as somebody else of ours may have written.
+    pub(crate) fn is_finished_on_disk(&self) -> bool {
+        let ended = || self.journal.read().ok().and_then(|journal| dx_core::fold(&journal.records));
+        ended().is_some_and(|run| run.outcome.is_some())
+            && !holds_claim(&self.state, &self.paths, &self.run.created.ids)
     }
 }

@@ -2,8 +2,12 @@
 //! ended index, the published views, the claim. Done again from any point it changes nothing.
 
 use dx_core::{Run, decide};
-use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, views};
-use dx_protocol::{Event, Outcome, Record, Timestamp, Writer};
+use dx_jobdir::{
+    DiskError, JournalWriter, RunPaths, StateDir, StateDirError, claim, disk, ended, faults, views,
+};
+use dx_protocol::{Event, Outcome, Record, RunIds, Timestamp, Writer};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 
 /// Why a run could not be finished now; what was done so far stands.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +47,35 @@ pub fn finish(
     disk::sync_dir(&state.runs_dir())?;
     ended::append(state, &outcome)?;
     faults::step("monitor.ended_index");
+    // A starter that died right after its claim has not made it.
+    state.make_provider_dir(&outcome.ids.provider).map_err(|e| unusable(state, e))?;
     views::publish_end(state, &run.created, &outcome)?;
     faults::step("monitor.outcome_view");
-    claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
+    if holds_claim(state, paths, &outcome.ids) {
+        claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
+    }
     faults::step("monitor.released");
     Ok(outcome)
+}
+
+/// Whether the claim of the job is this run's: it is a second name of this journal. A newer run may hold it once ours has
+/// gone.
+pub(crate) fn holds_claim(state: &StateDir, paths: &RunPaths, ids: &RunIds) -> bool {
+    let file = |path: &std::path::Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()));
+    match (file(&state.live(&ids.provider, &ids.beads)), file(&paths.journal())) {
+        (Ok(claim), Ok(journal)) => claim == journal,
+        (Ok(_), Err(_)) => true,
+        (Err(e), _) => e.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+fn unusable(state: &StateDir, error: StateDirError) -> DiskError {
+    match error {
+        StateDirError::Disk(error) => error,
+        other => DiskError {
+            op: "use",
+            path: state.root().to_owned(),
+            source: io::Error::other(other.to_string()),
+        },
+    }
 }

@@ -3,9 +3,9 @@
 //! A guard is not the agent's parent. It holds a pidfd of the agent that was opened while the agent lived, so that the
 //! next monitor can still learn the exit from the kernel.
 
-use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, SETTLER_FD};
+use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PTY_FD, SETTLER_FD};
 use crate::context::Context;
-use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock};
+use dx_proc::{PidFd, SignalFd, clock};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -100,6 +100,13 @@ fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<i32> {
     if let Some(agent) = agent {
         fds.push((agent.as_fd(), AGENT_FD));
     }
+    if let Some(pty) = &ctx.pty {
+        fds.push((pty.master(), PTY_FD));
+    }
+    let own = PidFd::open(rustix::process::getpid().as_raw_nonzero().get()).ok();
+    if let Some(own) = &own {
+        fds.push((own.as_fd(), PARTNER_FD));
+    }
     dx_proc::spawn_detached(
         Path::new("dx-monitor"),
         Some(ctx.own_exe.as_fd()),
@@ -111,13 +118,13 @@ fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<i32> {
 }
 
 /// Runs a guard until the run has ended or no monitor can be kept. Returns to the caller, which exits the process.
-pub(crate) fn main(ctx: &Context, monitor: &ProcessIdentity, agent: Option<&PidFd>) {
+/// `monitor` was opened before the fork, so that the guard notices its death from its own first moment on.
+pub(crate) fn main(ctx: &Context, monitor: PidFd, agent: Option<&PidFd>) {
     let _named = dx_proc::subreaper::set_name("dx-guard");
     let Ok(signals) = SignalFd::new(&[rustix::process::Signal::CHILD.as_raw()]) else { return };
-    let Ok(Some(pidfd)) = PidFd::open_verified(monitor) else { return };
-    let mut monitor = Replacement::new(pidfd);
+    let mut monitor = Replacement::new(monitor);
     loop {
-        if monitor.is_gone() && (ctx.ended_on_disk() || !monitor.replace(ctx, agent)) {
+        if monitor.is_gone() && (ctx.is_finished_on_disk() || !monitor.replace(ctx, agent)) {
             return;
         }
         let timeout = monitor.retry_in_ms();

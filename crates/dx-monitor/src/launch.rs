@@ -35,18 +35,29 @@ fn exec_record(ctx: &Context, errno: i32) {
 }
 
 fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
-    let stdin = if plan.prompt_on_stdin { ctx.paths.prompt() } else { "/dev/null".into() };
+    let terminal = ctx.pty.as_ref().and_then(crate::pty::Pty::other);
     let appended = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW;
-    let stdout = open(&ctx.paths.log(), appended)?;
+    let stdin = match (&terminal, plan.prompt_on_stdin) {
+        (_, true) => open(&ctx.paths.prompt(), OFlags::RDONLY)?,
+        (Some(terminal), false) => duplicate(terminal)?,
+        (None, false) => open(Path::new("/dev/null"), OFlags::RDONLY)?,
+    };
     let both_in_log = ctx.run.created.contract.grammar == dx_protocol::Grammar::Text;
-    let stderr = open(&if both_in_log { ctx.paths.log() } else { ctx.paths.err() }, appended)?;
+    let (stdout, stderr) = match &terminal {
+        Some(terminal) => (duplicate(terminal)?, duplicate(terminal)?),
+        None => {
+            let err = if both_in_log { ctx.paths.log() } else { ctx.paths.err() };
+            (open(&ctx.paths.log(), appended)?, open(&err, appended)?)
+        }
+    };
     let command = AgentCommand {
         argv: plan.argv(),
         env: plan.env(),
         cwd: ctx.run.created.contract.cwd.clone().into(),
-        stdin: open(&stdin, OFlags::RDONLY)?,
+        stdin,
         stdout,
         stderr,
+        terminal: terminal.is_some(),
     };
     let errno = |e: &dx_proc::Error| e.errno().unwrap_or(UNKNOWN_ERRNO);
     let held = dx_proc::fork_held(command).map_err(|e| errno(&e))?;
@@ -61,6 +72,10 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
     exec_record(ctx, 0);
     faults::step("launcher.exec_recorded");
     Ok(pidfd)
+}
+
+fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, i32> {
+    fd.try_clone().map_err(|e| e.raw_os_error().unwrap_or(UNKNOWN_ERRNO))
 }
 
 fn open(path: &Path, flags: OFlags) -> Result<OwnedFd, i32> {

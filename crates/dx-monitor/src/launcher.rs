@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 const SWEEP_TICK_MS: u64 = 20;
 
 /// Runs the launcher until agent, tree and monitor are gone. Returns to the caller, which exits the process.
-pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option<OwnedFd>) {
+pub(crate) fn main(ctx: &mut Context, plan: &Plan, monitor: PidFd, mut ready: Option<OwnedFd>) {
     let _named = dx_proc::subreaper::set_name("dx-launcher");
     let _reaper = dx_proc::subreaper::become_subreaper();
     let Ok(signals) = SignalFd::new(&[rustix::process::Signal::CHILD.as_raw()]) else { return };
@@ -27,6 +27,9 @@ pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option
     faults::step("launcher.began");
 
     let agent = launch::launch(ctx, plan);
+    if let Some(pty) = &mut ctx.pty {
+        pty.release();
+    }
     if let Some(fd) = ready.take() {
         let word: &[u8] = if agent.is_some() { b"started\n" } else { b"failed\n" };
         let _told = std::fs::File::from(fd).write_all(word);
@@ -38,6 +41,9 @@ pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option
     let mut monitor = Replacement::new(monitor);
 
     loop {
+        if let Some(pty) = &ctx.pty {
+            pty.copy();
+        }
         if !agent_gone && witness::as_parent(&ctx.exit, agent_pid, Witness::Launcher) {
             agent_gone = true;
         }
@@ -46,6 +52,9 @@ pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option
         if agent_gone && !swept {
             let left = members::own_children(monitor.child());
             if left.is_empty() {
+                if let Some(pty) = &ctx.pty {
+                    pty.copy();
+                }
                 swept = true;
                 let record = SweepRecord { strays: strays.seen(), at: Timestamp(clock::now_ms()) };
                 let _written = ctx.exit.write(Slot::Swept, &record);
@@ -55,7 +64,7 @@ pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option
             }
         }
         if monitor.is_gone() {
-            if ctx.ended_on_disk() {
+            if ctx.is_finished_on_disk() {
                 return;
             }
             if !monitor.replace(ctx, agent.as_ref()) && swept {
@@ -67,9 +76,8 @@ pub(crate) fn main(ctx: &Context, plan: &Plan, monitor: PidFd, mut ready: Option
             (false, retry) => retry,
         };
         let mut fds = vec![signals.as_fd()];
-        if let Some(fd) = monitor.fd() {
-            fds.push(fd);
-        }
+        fds.extend(monitor.fd());
+        fds.extend(ctx.pty.as_ref().and_then(crate::pty::Pty::fd));
         let _woken = dx_proc::poll::poll(&fds, timeout);
         let _drained = signals.drain();
         if agent_gone

@@ -24,6 +24,7 @@ mod log;
 mod members;
 mod partner;
 mod plan;
+mod pty;
 mod supervise;
 mod witness;
 

@@ -21,6 +21,18 @@ impl Partner {
         Some(Self { identity, pidfd, is_launcher })
     }
 
+    /// The process that started this adopter, told by a pidfd of it. `None` when it is gone: our parent is another then.
+    pub(crate) fn of_adopter(starter: PidFd, launcher: Option<&ProcessIdentity>) -> Option<Self> {
+        let parent = rustix::process::getppid()?.as_raw_nonzero().get();
+        let identity = ProcessIdentity::of_pid(parent).ok()?;
+        // Asked last: as it lives now, it was our parent when that was asked.
+        if starter.is_exited().unwrap_or(true) {
+            return None;
+        }
+        let is_launcher = launcher == Some(&identity);
+        Some(Self { identity, pidfd: starter, is_launcher })
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
@@ -33,10 +45,10 @@ impl Partner {
 /// Forks a guard and journals the loss of the partner before it. `None` when no guard could be made; the monitor goes on
 /// alone then.
 pub(crate) fn fork_guard(ctx: &mut Context, agent: Option<&PidFd>) -> Option<Partner> {
-    let own = ProcessIdentity::of_self().ok()?;
+    let own = PidFd::open(rustix::process::getpid().as_raw_nonzero().get()).ok()?;
     match dx_proc::fork_here() {
         Ok(ForkResult::Child) => {
-            guard::main(ctx, &own, agent);
+            guard::main(ctx, own, agent);
             leave()
         }
         Ok(ForkResult::Parent(pid)) => {

@@ -4,7 +4,7 @@
 //! the tree is gone and the outcome is written. It must never do slow work itself (helpers do) and never stop because
 //! a write failed.
 
-use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PLAN_FD, READY_FD, SETTLER_FD};
+use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SETTLER_FD};
 use crate::context::{Context, ContextError};
 use crate::cpu::Cpu;
 use crate::finish::finish;
@@ -16,9 +16,10 @@ use crate::log::Follower;
 use crate::members::{self, Strays};
 use crate::partner::{self, Partner};
 use crate::plan::Plan;
+use crate::pty::{self, Pty};
 use crate::{end, witness};
 use dx_jobdir::{faults, views};
-use dx_proc::{ForkResult, PidFd, ProcessIdentity, SignalFd, clock, inherit, tree};
+use dx_proc::{ForkResult, Liveness, PidFd, ProcessIdentity, SignalFd, clock, inherit, tree};
 use dx_protocol::{
     AgentEvent, EndRequest, Ending, Event, REQUEST_FINALIZE, REQUEST_STOP, ReasonCode, Sample, Settled,
     Timestamp, Wait, Witness, Writer,
@@ -33,8 +34,12 @@ const TICK_MS: u64 = 1_000;
 const FAST_TICK_MS: u64 = 20;
 /// How long a dead launcher's word or a reaping init is waited for before the exit counts as unseen.
 const WITNESS_PATIENCE_MS: u64 = 3_000;
+/// When no guard could be made, the next try comes this much later.
+const GUARD_RETRY_MS: u64 = 10_000;
 /// How often the agent may be launched again because its launcher was killed before it ran.
 const LAUNCHES: usize = 3;
+/// How often a fork of a dead launcher is looked at, until it has either begun the agent's program or gone.
+const FORK_ROUNDS: usize = 250;
 /// Git is not asked about mutations more often than this, nor than this many times its own duration.
 const OBSERVE_EVERY_MS: u64 = 60_000;
 const OBSERVE_DUTY: u64 = 100;
@@ -49,44 +54,58 @@ pub fn main(invocation: &Invocation) -> i32 {
     let ignored = [Signal::HUP, Signal::INT, Signal::TERM, Signal::QUIT, Signal::PIPE, Signal::USR2];
     let _ignored = dx_proc::signals::ignore(&ignored.map(Signal::as_raw));
     let Some(journal) = inherit::take(JOURNAL_FD) else { return 1 };
-    let ready = inherit::take(READY_FD);
-    let plan = inherit::take(PLAN_FD);
+    let given = Given {
+        ready: inherit::take(READY_FD),
+        plan: inherit::take(PLAN_FD),
+        agent: inherit::take(AGENT_FD).map(PidFd::from),
+        terminal: inherit::take(PTY_FD),
+        starter: inherit::take(PARTNER_FD).map(PidFd::from),
+    };
     let settler = inherit::take(SETTLER_FD);
-    let agent = inherit::take(AGENT_FD).map(PidFd::from);
-    match run(invocation, journal, settler, ready, plan, agent) {
+    match run(invocation, journal, settler, given) {
         Ok(()) => 0,
         Err(_) => 1,
     }
+}
+
+/// The descriptors that only some monitors are given; see [`crate::args`].
+struct Given {
+    ready: Option<OwnedFd>,
+    plan: Option<OwnedFd>,
+    agent: Option<PidFd>,
+    terminal: Option<OwnedFd>,
+    starter: Option<PidFd>,
 }
 
 fn run(
     invocation: &Invocation,
     journal: OwnedFd,
     settler: Option<OwnedFd>,
-    ready: Option<OwnedFd>,
-    plan: Option<OwnedFd>,
-    agent: Option<PidFd>,
+    given: Given,
 ) -> Result<(), ContextError> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw()])?;
     let mut ctx = Context::open(invocation, journal, settler)?;
     if ctx.run.outcome.is_some() {
+        // The monitor before this one died between the outcome and the last of its views.
+        finish_patiently(&mut ctx);
         return Ok(());
     }
+    ctx.pty = given.terminal.and_then(|master| Pty::inherited(master, &ctx.paths.log()));
     let own = ProcessIdentity::of_self()?;
     ctx.record(Event::MonitorStarted { monitor: record_of(&own), adopted: invocation.adopt });
     let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
     faults::step("monitor.began");
-    let mut monitor = Monitor::new(ctx, signals, agent);
+    let mut monitor = Monitor::new(ctx, signals, given.agent);
     if invocation.adopt {
-        drop(ready);
-        monitor.adopt();
+        drop(given.ready);
+        monitor.adopt(given.starter);
     } else {
         let mut text = Vec::new();
-        let fd = plan.ok_or(ContextError::Plan)?;
+        let fd = given.plan.ok_or(ContextError::Plan)?;
         std::fs::File::from(fd).read_to_end(&mut text).map_err(|_| ContextError::Plan)?;
         let plan: Plan = serde_json::from_slice(&text).map_err(|_| ContextError::Plan)?;
         monitor.plan = Some(plan);
-        monitor.ready = ready;
+        monitor.ready = given.ready;
         monitor.launch();
     }
     monitor.watch();
@@ -103,8 +122,10 @@ struct Monitor {
     partner: Option<Partner>,
     agent: Option<PidFd>,
     agent_pid: i32,
-    /// The agent is a child of this process: its launcher died and we are the next subreaper.
-    parent: bool,
+    /// The launcher is gone, so the terminal is ours to copy.
+    copying: bool,
+    /// No guard could be made: not tried again before.
+    guard_after: u64,
     follower: Follower,
     cpu: Cpu,
     sample: Sample,
@@ -167,7 +188,8 @@ impl Monitor {
             partner: None,
             agent,
             agent_pid: 0,
-            parent: false,
+            copying: false,
+            guard_after: 0,
             follower,
             sample,
             beats: 0,
@@ -186,10 +208,18 @@ impl Monitor {
         faults::step("monitor.before_launcher");
         let own = rustix::process::getpid().as_raw_nonzero().get();
         let Ok(own_fd) = PidFd::open(own) else { return };
-        let Some(plan) = &self.plan else { return };
+        if self.ctx.run.created.spec.pty && self.ctx.pty.is_none() {
+            self.ctx.pty = Pty::open(&self.ctx.paths.log());
+            if self.ctx.pty.is_none() {
+                let message = "no pseudo-terminal could be had".to_owned();
+                self.ctx.record(Event::SpawnFailed { errno: 0, message });
+                return;
+            }
+        }
+        let Some(plan) = self.plan.clone() else { return };
         match dx_proc::fork_here() {
             Ok(ForkResult::Child) => {
-                launcher::main(&self.ctx, plan, own_fd, self.ready.take());
+                launcher::main(&mut self.ctx, &plan, own_fd, self.ready.take());
                 partner::leave()
             }
             Ok(ForkResult::Parent(pid)) => {
@@ -203,14 +233,13 @@ impl Monitor {
         }
     }
 
-    /// Takes over from a dead monitor: the process that started us is the partner.
-    fn adopt(&mut self) {
-        let facts = self.ctx.exit.read();
-        if let Some(parent) = rustix::process::getppid()
-            && let Ok(identity) = ProcessIdentity::of_pid(parent.as_raw_nonzero().get())
-        {
-            let is_launcher = facts.launcher.as_ref().is_some_and(|l| process_of(l) == identity);
-            self.partner = Partner::open(identity, is_launcher);
+    /// Takes over from a dead monitor: the process of ours that started us is the partner. There is none when it died
+    /// meanwhile, or when a command passed the run on.
+    fn adopt(&mut self, starter: Option<PidFd>) {
+        let launcher = self.ctx.exit.read().launcher.as_ref().map(process_of);
+        self.partner = starter.and_then(|starter| Partner::of_adopter(starter, launcher.as_ref()));
+        if !self.partner.as_ref().is_some_and(|p| p.is_launcher) {
+            self.take_terminal();
         }
         if let Some((ending, _)) = self.ctx.run.ending.clone() {
             self.begin_end(ending.grace_ms);
@@ -258,6 +287,9 @@ impl Monitor {
             (Some(_), Some(agent)) => {
                 self.plan = None;
                 self.ready = None;
+                if let Some(pty) = &mut self.ctx.pty {
+                    pty.release();
+                }
                 self.ctx.record(Event::AgentStarted { agent: agent.clone() });
                 faults::step("monitor.agent_record");
                 let monitor = rustix::process::getpid().as_raw_nonzero().get();
@@ -288,12 +320,13 @@ impl Monitor {
         if self.partner.as_ref().is_some_and(|p| !p.is_gone()) || self.gone_at.is_some() {
             return;
         }
-        let Some(lost) = self.partner.take() else { return };
         let facts = self.ctx.exit.read();
-        if facts.exits.iter().any(Option::is_some) {
+        let launcher = facts.launcher.as_ref().map(process_of);
+        self.partner = launcher.and_then(|launcher| Partner::open(launcher, true)).filter(|p| !p.is_gone());
+        if self.partner.is_some() || facts.exit().is_some() {
             return;
         }
-        if lost.is_launcher && self.ctx.run.agent.is_none() && !self.agent_ran(&facts) {
+        if self.ctx.run.agent.is_none() && !self.agent_ran(&facts) {
             let _cleared = dx_proc::reap_zombies(None);
             if self.launches < LAUNCHES && self.plan.is_some() {
                 self.launch();
@@ -305,11 +338,25 @@ impl Monitor {
             }
             return;
         }
-        // Only the children of this very process become ours; an adopter is not above its launcher.
-        let own = rustix::process::getpid().as_raw_nonzero().get();
-        self.parent = lost.is_launcher && tree::children(own).contains(&self.agent_pid);
-        let _reaped = dx_proc::reap_zombies(self.parent.then_some(self.agent_pid));
+        let now = clock::monotonic_ms();
+        if now < self.guard_after {
+            return;
+        }
+        let _reaped = dx_proc::reap_zombies(Some(self.agent_pid));
         self.partner = partner::fork_guard(&mut self.ctx, self.agent.as_ref());
+        if self.partner.is_none() {
+            self.guard_after = now + GUARD_RETRY_MS;
+        }
+        self.take_terminal();
+    }
+
+    /// Goes on copying the terminal in the launcher's place.
+    fn take_terminal(&mut self) {
+        if self.ctx.pty.is_some() && !self.copying {
+            self.copying = true;
+            let offset = std::fs::metadata(self.ctx.paths.log()).map_or(0, |m| m.len());
+            self.ctx.record(Event::LogGap { offset, at_most_bytes: pty::PIECE as u64 });
+        }
     }
 
     /// Whether an agent whose launcher died before it could say so did run. Its command name tells: a fork that never
@@ -317,10 +364,11 @@ impl Monitor {
     fn agent_ran(&mut self, facts: &dx_protocol::ExitFacts) -> bool {
         let Some(agent) = &facts.agent else { return false };
         let identity = process_of(agent);
-        for _ in 0..250 {
+        for round in 0..FORK_ROUNDS * 2 {
+            let liveness = self.ctx.host.liveness(&identity);
             match dx_proc::command_name(agent.pid) {
                 None => return false,
-                Some(name) if name != "dx-launcher" => {
+                Some(name) if name != "dx-launcher" && liveness != Liveness::Gone => {
                     let record = dx_protocol::ExecRecord {
                         errno: 0,
                         at: Timestamp(clock::now_ms()),
@@ -332,8 +380,12 @@ impl Monitor {
                 }
                 Some(_) => {}
             }
-            if self.ctx.host.liveness(&identity) != dx_proc::Liveness::Alive {
+            if liveness != Liveness::Alive {
                 return false;
+            }
+            if round >= FORK_ROUNDS {
+                // Whether it was released cannot be seen, and nobody may run beside its successor. Its name tells still.
+                end::kill(std::slice::from_ref(&identity));
             }
             std::thread::sleep(std::time::Duration::from_millis(FAST_TICK_MS));
         }
@@ -342,6 +394,9 @@ impl Monitor {
 
     /// Takes in what the agent printed.
     fn follow(&mut self) {
+        if let Some(pty) = self.ctx.pty.as_ref().filter(|_| self.copying) {
+            pty.copy();
+        }
         let round = self.follower.round();
         let now = clock::monotonic_ms();
         if round.lost_bytes > 0 {
@@ -511,9 +566,8 @@ impl Monitor {
                 roots.extend(tree::children(partner.identity.pid));
             }
         }
-        if self.parent {
-            roots.extend(members::own_children(None));
-        }
+        // Those of a launcher that died are ours now.
+        roots.extend(members::own_children(None));
         if let Some(observer) = &self.observer {
             except.push(observer.pid());
         }
@@ -526,9 +580,6 @@ impl Monitor {
         if self.agent_pid == 0 {
             return false;
         }
-        if self.parent {
-            let _ended = witness::as_parent(&self.ctx.exit, self.agent_pid, Witness::Monitor);
-        }
         let gone = self.agent.as_ref().is_none_or(|fd| fd.is_exited().unwrap_or(true));
         let facts = self.ctx.exit.read();
         if !gone && facts.exit().is_none() {
@@ -538,16 +589,11 @@ impl Monitor {
         let gone_at = *self.gone_at.get_or_insert(now);
         faults::step("monitor.exit_seen");
         let launcher_lives = self.partner.as_ref().is_some_and(|p| p.is_launcher && !p.is_gone());
-        if facts.exit().is_none() {
-            let seen = match &self.agent {
-                Some(agent) if !launcher_lives && !self.parent => {
-                    witness::by_pidfd(&self.ctx.exit, agent, WITNESS_PATIENCE_MS)
-                }
-                _ => false,
-            };
-            if !seen && now.saturating_sub(gone_at) < WITNESS_PATIENCE_MS {
-                return false;
-            }
+        if facts.exit().is_none()
+            && !self.sees_exit(launcher_lives)
+            && now.saturating_sub(gone_at) < WITNESS_PATIENCE_MS
+        {
+            return false;
         }
         if !self.swept(launcher_lives) {
             return false;
@@ -572,6 +618,20 @@ impl Monitor {
         });
         faults::step("monitor.ended_record");
         true
+    }
+
+    /// Records the exit when no launcher can do it any more. Whoever is the parent then is asked of the kernel and not
+    /// remembered: a launcher may die at any instant, and its children are ours, unless we are not above it, before its
+    /// end shows.
+    fn sees_exit(&self, launcher_lives: bool) -> bool {
+        if launcher_lives {
+            return false;
+        }
+        witness::as_parent(&self.ctx.exit, self.agent_pid, Witness::Monitor)
+            || self
+                .agent
+                .as_ref()
+                .is_some_and(|agent| witness::by_pidfd(&self.ctx.exit, agent, WITNESS_PATIENCE_MS))
     }
 
     /// Whether nothing of the tree is left: told by the live launcher, or proved here when we are the subreaper.
@@ -657,7 +717,8 @@ impl Monitor {
             TICK_MS.min(limits::next_in_ms(limits, &self.facts()).max(FAST_TICK_MS))
         };
         let mut fds = vec![self.signals.as_fd()];
-        if let Some(partner) = &self.partner {
+        // One that has gone would wake us for ever.
+        if let Some(partner) = self.partner.as_ref().filter(|p| !p.is_gone()) {
             fds.push(partner.fd());
         }
         if self.gone_at.is_none()
@@ -668,29 +729,33 @@ impl Monitor {
         if let Some(observer) = &self.observer {
             fds.push(observer.fd());
         }
+        fds.extend(self.ctx.pty.as_ref().filter(|_| self.copying).and_then(Pty::fd));
         let _woken = dx_proc::poll::poll(&fds, Some(timeout));
     }
 
-    /// Verdicts, outcome, views; again for a while when the disk refuses.
+    /// Verdicts, outcome, views.
     fn finish(&mut self) {
         faults::step("monitor.before_settler");
         if self.ctx.run.spawn_error.is_none() {
             helper::settle(&mut self.ctx);
         }
         faults::step("monitor.after_settler");
-        let began = clock::monotonic_ms();
-        loop {
-            if self.ctx.flush() {
-                let ctx = &mut self.ctx;
-                if finish(&ctx.state, &ctx.paths, &ctx.journal, &mut ctx.run, Writer::Monitor).is_ok() {
-                    return;
-                }
-            }
-            if clock::monotonic_ms().saturating_sub(began) > FINISH_PATIENCE_MS {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(TICK_MS));
+        finish_patiently(&mut self.ctx);
+    }
+}
+
+/// Finishes, again and again for a while when the disk refuses.
+fn finish_patiently(ctx: &mut Context) {
+    let began = clock::monotonic_ms();
+    loop {
+        if ctx.flush() && finish(&ctx.state, &ctx.paths, &ctx.journal, &mut ctx.run, Writer::Monitor).is_ok()
+        {
+            return;
         }
+        if clock::monotonic_ms().saturating_sub(began) > FINISH_PATIENCE_MS {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(TICK_MS));
     }
 }
 

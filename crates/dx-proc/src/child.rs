@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) placements: Vec<Placement>,
     /// Wait for a byte of the parent before exec.
     pub(crate) hold: bool,
+    /// Make descriptor 1, a terminal, the controlling one of the new session.
+    pub(crate) terminal: bool,
     /// The child's end of the channel; filled in by [`start`].
     channel: RawFd,
     /// Room for the numbers that stay open.
@@ -51,7 +53,18 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn new(program: CString, argv: CStrings, env: CStrings, placements: Vec<Placement>) -> Self {
         let keep = vec![-1; placements.len() + 2];
-        Self { program, exe: None, argv, env, cwd: None, placements, hold: false, channel: -1, keep }
+        Self {
+            program,
+            exe: None,
+            argv,
+            env,
+            cwd: None,
+            placements,
+            hold: false,
+            terminal: false,
+            channel: -1,
+            keep,
+        }
     }
 }
 
@@ -124,6 +137,10 @@ fn prepare(plan: &mut Plan) -> std::result::Result<(), i32> {
     unsafe { libc::setsid() };
     signals::reset_for_child();
     place(plan)?;
+    if plan.terminal {
+        // SAFETY: plain integers; the session is new and has no terminal yet.
+        check(unsafe { libc::ioctl(1, libc::TIOCSCTTY, 0) })?;
+    }
     if let Some(cwd) = &plan.cwd {
         // SAFETY: a NUL-terminated string that outlives the call.
         check(unsafe { libc::chdir(cwd.as_ptr()) })?;

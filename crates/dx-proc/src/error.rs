@@ -90,6 +90,9 @@ pub enum Error {
     /// `/dev/null` could not be opened.
     #[error("cannot open /dev/null")]
     OpenNull { source: io::Error },
+    /// A pseudo-terminal could not be made.
+    #[error("cannot open a pseudo-terminal")]
+    OpenPty { source: io::Error },
     /// A held child could not be told to go on.
     #[error("cannot release the held child {pid}")]
     Release { pid: i32, source: io::Error },

@@ -14,6 +14,7 @@ pub mod inotify;
 pub mod pidfd;
 pub mod poll;
 mod program;
+pub mod pty;
 pub mod signals;
 pub mod spawn;
 mod stat;

@@ -63,6 +63,8 @@ pub struct AgentCommand {
     pub stdout: OwnedFd,
     /// Becomes descriptor 2.
     pub stderr: OwnedFd,
+    /// Standard output is a terminal and becomes the controlling one.
+    pub terminal: bool,
 }
 
 /// A forked child that waits before its exec. Dropped (or its holder killed), the child exits with code 127 without
@@ -93,6 +95,7 @@ pub fn fork_held(cmd: AgentCommand) -> Result<Held> {
     let mut plan = Plan::new(path, argv, env, placements);
     plan.cwd = Some(program::c_string(cmd.cwd.as_os_str(), "the working directory")?);
     plan.hold = true;
+    plan.terminal = cmd.terminal;
     let (pid, channel) = child::start(plan)?;
     // Our copies of its descriptors: a pipe's reader must see the end when the child ends.
     drop(cmd);

@@ -27,6 +27,7 @@ fn command(argv: &[&str], cwd: &Path) -> (AgentCommand, File) {
         stdin: null(),
         stdout: copy,
         stderr: null(),
+        terminal: false,
     };
     (cmd, out)
 }

@@ -111,6 +111,11 @@ pub enum Event {
     LogTruncated {
         lost_bytes: u64,
     },
+    /// The process that copied a pseudo-terminal's output died; at most this many bytes may be missing here.
+    LogGap {
+        offset: u64,
+        at_most_bytes: u64,
+    },
     /// The journal's budget for agent events is used up; readers parse the log for the rest.
     EventsCapped,
     /// The process that watched the monitor died; a guard watches it now.

@@ -97,6 +97,9 @@ pub struct JobSpec {
     /// Values given literally, none of them shaped like a secret.
     pub env_values: Vec<(String, String)>,
     pub lane: Lane,
+    /// The agent runs on a pseudo-terminal, the one case in which its output passes through processes of ours.
+    #[serde(default)]
+    pub pty: bool,
     pub limits: Limits,
     /// `--idempotency-key`: a start with the key of a live or ended run answers with that run.
     pub idempotency_key: Option<String>,

@@ -1,6 +1,6 @@
 //! From a request to the step that answers it.
 //!
-//! What for: finds the API, the scenario (URL, then prompt, then the server's own) and the step. Called by `server`
+//! What for: finds the API, the scenario (URL, then the prompt's directive, then its words, then the server's own) and the step. Called by `server`
 //! for each request. Must never let a housekeeping call of the client use up a step.
 
 use std::borrow::Cow;
@@ -20,6 +20,8 @@ use crate::workdir;
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Words of a prompt, and what is played for it.
+    pub(crate) by_prompt: Vec<(String, Scenario)>,
     pub(crate) default: Scenario,
     pub(crate) calls: Calls,
     pub(crate) progress: Progress,
@@ -71,7 +73,7 @@ impl Shared {
             Some(encoded) => Cow::Owned(percent::decode(encoded).parse()?),
             None => match ask.users.iter().rev().find_map(|text| directive(text)) {
                 Some(text) => Cow::Owned(text.parse()?),
-                None => Cow::Borrowed(&self.default),
+                None => Cow::Borrowed(self.by_words(&ask.users)),
             },
         };
         let workdir = workdir::find(&ask.text);
@@ -79,6 +81,12 @@ impl Shared {
         let conversation = [first, workdir.as_deref().unwrap_or_default()];
         let turn = self.progress.next(&scenario, &conversation, ask.tool_results);
         Ok((turn, workdir))
+    }
+
+    fn by_words(&self, users: &[String]) -> &Scenario {
+        let fits = |words: &str| users.iter().any(|text| text.contains(words));
+        let found = self.by_prompt.iter().find(|(words, _)| fits(words));
+        found.map_or(&self.default, |(_, scenario)| scenario)
     }
 
     fn finish(&self, number: u64, result: io::Result<()>) -> io::Result<()> {

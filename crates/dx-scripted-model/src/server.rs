@@ -48,9 +48,19 @@ type Connections = Arc<Mutex<HashMap<u64, TcpStream>>>;
 impl ScriptedModel {
     /// Starts a server on a free port of 127.0.0.1; calls that name no scenario get the default one.
     pub fn start(default: Scenario) -> Result<Self, ServerError> {
+        Self::start_by_prompt(Vec::new(), default)
+    }
+
+    /// The same, with scenarios for prompts: the first whose words are in a user's message of the call is played, unless
+    /// the call names one itself.
+    pub fn start_by_prompt(
+        by_prompt: Vec<(String, Scenario)>,
+        default: Scenario,
+    ) -> Result<Self, ServerError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServerError::Listen)?;
         let address = listener.local_addr().map_err(ServerError::Listen)?;
-        let shared = Arc::new(Shared { default, calls: Calls::default(), progress: Progress::default() });
+        let shared =
+            Arc::new(Shared { by_prompt, default, calls: Calls::default(), progress: Progress::default() });
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Connections::default();
         let acceptor = thread::Builder::new()

@@ -114,6 +114,19 @@ fn the_prompt_chooses_and_a_wrong_scenario_is_told() {
 }
 
 #[test]
+fn words_of_a_prompt_choose_unless_it_names_a_scenario() {
+    let rules = vec![("fix".to_owned(), Scenario::text("FIXED")), ("f".to_owned(), Scenario::text("OTHER"))];
+    let model = ScriptedModel::start_by_prompt(rules, Scenario::text("DEFAULT")).unwrap();
+    for (prompt, answer) in
+        [("do fix it", "FIXED"), ("if", "OTHER"), ("go", "DEFAULT"), ("fix [[mock:text:NAMED]]", "NAMED")]
+    {
+        let mut body = ask(true, 0);
+        body["messages"][1]["content"] = json!(prompt);
+        assert_eq!(text(&post(&model.base_url(), &body).1), answer, "{prompt}");
+    }
+}
+
+#[test]
 fn garbage_drop_and_slow() {
     let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
     let url = |scenario: &str| model.base_url_for(&scenario.parse().unwrap());

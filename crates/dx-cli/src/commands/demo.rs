@@ -3,14 +3,20 @@
 //! Called by: `commands::run`. Must never: touch a repository or a record of the user's, or claim an agent it did not use.
 
 use clap::Args;
-use dx_protocol::{ExitCode, ReasonCode};
+use dx_protocol::ExitCode;
 
+use crate::context::Context;
+use crate::demo::{self, agent, install, stage};
 use crate::error::CliError;
 
-/// Show the main job on this machine, without an account
+/// Show the main job on this machine, without an account: three jobs at once on a throw-away repository
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+The jobs run the real OpenCode when it is on PATH or was fetched with --install, and a small built-in agent otherwise.
+The model is always a script inside dx-runner. Exit code 3 when a job did not end well with a diff.
+
+Examples:
+  dx-runner demo
   dx-runner demo --install")]
 pub(crate) struct DemoArgs {
     /// First fetch a pinned OpenCode from the npm registry into the user's data folder
@@ -21,11 +27,11 @@ pub(crate) struct DemoArgs {
     keep: bool,
 }
 
-/// Runs the command.
-pub(crate) fn run(_args: &DemoArgs) -> Result<ExitCode, CliError> {
-    Err(CliError::refused_try(
-        ReasonCode::NotSupported,
-        "the demo is not available in this version",
-        "dx-runner run exec -- true",
-    ))
+/// Runs the command; first in the user's surroundings, then again in its own.
+pub(crate) fn run(ctx: &Context, args: &DemoArgs) -> Result<ExitCode, CliError> {
+    if let Some(folder) = stage::folder() {
+        return demo::play(ctx, &folder, args.keep);
+    }
+    let opencode = if args.install { Some(install::install(ctx)?) } else { agent::find_opencode() };
+    Err(stage::enter(opencode.as_deref()))
 }

@@ -86,7 +86,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Prune(args) => prune::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(ctx, args),
         Command::Schema(args) => schema::run(ctx, args),
         Command::ExitCodes(args) => exit_codes::run(ctx, args),
         Command::Completions(args) => completions::run(ctx, args),

@@ -41,6 +41,10 @@ pub(crate) struct StartOptions {
     /// How the provider is executed
     #[arg(long, value_enum, default_value_t = LaneArg::Run, value_name = "LANE")]
     pub(crate) lane: LaneArg,
+    /// Run the agent on a pseudo-terminal; its output then passes through dx-runner, and killing both of its processes
+    /// at once ends the agent
+    #[arg(long)]
+    pub(crate) pty: bool,
     /// End the job after this long, for example 90m; 0: never
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     pub(crate) max_runtime: Option<Duration>,
@@ -92,6 +96,7 @@ impl StartOptions {
             model: self.model.clone(),
             allow_model_override: self.allow_model_override,
             lane: Lane::Run,
+            pty: self.pty,
             max_runtime: self.max_runtime,
             no_mutation_timeout: self.no_mutation_timeout,
             stall: self.stall_minutes,

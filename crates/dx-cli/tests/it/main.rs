@@ -2,9 +2,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admission;
+mod concurrency;
+mod demo;
+mod detached;
+mod disk;
+mod docs;
 mod jobs;
+mod json;
+mod kills;
+mod opencode;
+mod pty;
+mod records;
 mod reference;
+mod restart;
+mod seeds;
+mod states;
+mod stop;
 mod usage;
+mod world;
 
 use dx_testkit::TestEnv;
 use serde_json::Value;

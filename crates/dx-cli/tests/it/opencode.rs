@@ -1,0 +1,289 @@
+//! Jobs of the real OpenCode against a scripted model: what it does well, and each way it is known to go wrong.
+//!
+//! Needs `DX_TEST_AGENTS_DIR`, a folder with `opencode` in it (`cargo xtask install-agents` prints one); without it
+//! the test says that it was left out. One OpenCode runs at a time, in one home, so the cases are one test: each is
+//! tried, whatever the others did.
+
+use crate::environment;
+use dx_scripted_model::{CallRecord, Scenario, ScriptedModel, opencode_config};
+use dx_testkit::{Output, TestEnv, describe, processes_with_marker, wait_until};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// For everything that ends by itself; a machine under load needs a multiple of what a quiet one does.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// What ends a loop without end must do so well before somebody notices the bill.
+const SOON: Duration = Duration::from_mins(1);
+/// In every prompt, so that a prompt in a command line can be found.
+const SECRET_WORD: &str = "xylophone-7731";
+
+/// One OpenCode in one home, with its model.
+struct World {
+    env: TestEnv,
+    model: ScriptedModel,
+    repository: PathBuf,
+}
+
+/// One OpenCode at a time, whichever test runs it.
+pub(crate) static ONE: Mutex<()> = Mutex::new(());
+
+type Case = (&'static str, fn(&World));
+const CASES: [Case; 11] = [
+    ("success", success),
+    ("warm_second_start", warm_second_start),
+    ("wrong_key", wrong_key),
+    ("rate_limit_then_success", rate_limit_then_success),
+    ("garbage_without_end", garbage_without_end),
+    ("hang_and_max_runtime", hang_and_max_runtime),
+    ("stop_with_a_tool_in_its_own_session", stop_with_a_tool_in_its_own_session),
+    ("empty_answer", empty_answer),
+    ("permission_refused", permission_refused),
+    ("unknown_model", unknown_model),
+    ("one_list_and_no_prompt_in_a_command_line", one_list_and_no_prompt_in_a_command_line),
+];
+
+#[test]
+fn the_real_opencode() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        let begun = Instant::now();
+        let went_well = catch_unwind(AssertUnwindSafe(|| case(&world))).is_ok();
+        println!(
+            "{name}: {} in {:.1} s",
+            if went_well { "ok" } else { "FAILED" },
+            begun.elapsed().as_secs_f64()
+        );
+        if !went_well {
+            failed.push(name);
+            // The next case shall not suffer for it.
+            drop(world.env.run(&["stop", "--all", "--grace", "0s"]));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn without_opencode_the_start_is_refused() {
+    let mut env = environment();
+    let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
+    let nowhere = env.path("nowhere");
+    env.set("PATH", nowhere);
+    let args = ["start", "--provider", "opencode", "--prompt-file", "-", "--worktree", &repository];
+    let output = env.run_with_stdin(&args, "go").assert_code(21);
+    assert!(output.stderr.contains("reason: opencode_binary_missing"), "{output}");
+}
+
+impl World {
+    fn new(opencode: &Path) -> Self {
+        assert!(opencode.is_file(), "{} is missing", opencode.display());
+        let mut env = environment().deadline(PATIENCE);
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        // The real one, and a note of each command line it was given.
+        let wrapper = env.bin_dir().join("opencode");
+        let script = format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >> '{}'\nexec '{}' \"$@\"\n",
+            env.path("command-lines").display(),
+            opencode.display()
+        );
+        std::fs::write(&wrapper, script).unwrap();
+        std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+        env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
+        env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        // It ignores TERM at times.
+        env.set("DX_RUNNER_GRACE_MS", "1000");
+        let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
+        Self { env, model, repository }
+    }
+
+    /// Starts a job whose model plays `scenario`.
+    #[track_caller]
+    fn start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
+        let prompt = format!("Do the task {SECRET_WORD} [[mock:{scenario}]]");
+        let worktree = self.repository.display().to_string();
+        let mut args = vec!["start", "--beads", id, "--provider", "opencode", "--prompt-file", "-"];
+        args.extend(["--worktree", &worktree]);
+        if !more.contains(&"--model") {
+            args.extend(["--model", "mock/m1", "--allow-model-override"]);
+        }
+        args.extend(more);
+        self.env.run_with_stdin(&args, prompt)
+    }
+
+    /// Starts a job and waits for its end.
+    #[track_caller]
+    fn finish(&self, id: &str, scenario: &str, more: &[&str]) -> Value {
+        self.start(id, scenario, more).assert_code(0);
+        self.end(id)
+    }
+
+    /// Waits for a job's end; nothing of it may be left then.
+    #[track_caller]
+    fn end(&self, id: &str) -> Value {
+        let output = self.env.run(&["wait", "--json", "--beads", id]);
+        let end = crate::document(&self.env, "check", &output.stdout);
+        self.assert_nothing_left();
+        end
+    }
+
+    /// Every process of a job, its tools' too, has our HOME; so has a monitor.
+    #[track_caller]
+    fn assert_nothing_left(&self) {
+        let home = self.env.home().display().to_string();
+        let left = || processes_with_marker("HOME", &home);
+        let told = || left().into_iter().map(describe).collect::<Vec<_>>().join("\n");
+        let begun = Instant::now();
+        wait_until(SOON, "nothing is left of the job", || {
+            assert!(begun.elapsed() < SOON - Duration::from_secs(5), "still there:\n{}", told());
+            left().is_empty()
+        });
+    }
+
+    /// The calls of the task in a prompt with `needle`.
+    fn calls(&self, needle: &str) -> Vec<CallRecord> {
+        let calls = self.model.calls().into_iter();
+        calls.filter(|call| !call.side_call && call.prompt.contains(needle)).collect()
+    }
+}
+
+/// State, reason, and the exit code in the outcome.
+#[track_caller]
+fn assert_end(end: &Value, state: &str, reason: &str, code: &str) {
+    let found = (&end["state"], &end["reason_code"], &end["outcome"]["exit_code"]);
+    assert_eq!(found, (&state.into(), &reason.into(), &code.into()), "{end:#}");
+}
+
+fn success(world: &World) {
+    let end = world.finish("good", "write:notes/a.txt:hello,text:ALL DONE", &[]);
+    assert_end(&end, "exited_ok", "process_exit_with_rc", "0");
+    assert_eq!((&end["tokens_in"], &end["tokens_out"]), (&200.into(), &20.into()), "{end:#}");
+    assert_eq!(end["tools"], serde_json::json!({ "write": 1 }));
+    assert_eq!(end["outcome"]["work"]["files_changed"], serde_json::json!(["notes/a.txt"]));
+    assert_eq!(end["selected_model"], "mock/m1");
+    assert_eq!(std::fs::read_to_string(world.repository.join("notes/a.txt")).unwrap(), "hello");
+    let log = world.env.run(&["logs", "--beads", "good"]).assert_code(0).stdout;
+    assert!(log.contains("ALL DONE") && log.contains("write"), "{log}");
+    assert!(!log.contains("{\"type\""), "not for people:\n{log}");
+    let raw = world.env.run(&["logs", "--beads", "good", "--raw"]).assert_code(0).stdout;
+    assert!(raw.starts_with("{\"type\":\"step_start\""), "{raw}");
+}
+
+fn warm_second_start(world: &World) {
+    let lists = |world: &World| command_lines(world).lines().filter(|line| *line == "models").count();
+    let before = lists(world);
+    let end = world.finish("warm", "text:HI", &[]);
+    assert_end(&end, "exited_ok", "exit_zero_no_mutations", "0");
+    assert_eq!((before, lists(world)), (1, 1), "the list of models was asked for again");
+}
+
+fn wrong_key(world: &World) {
+    let end = world.finish("key", "401", &[]);
+    assert_end(&end, "exited_err", "opencode_auth_blocked", "1");
+    assert_eq!(end["verdicts"]["provider"], "failed", "{end:#}");
+}
+
+fn rate_limit_then_success(world: &World) {
+    let end = world.finish("rate", "2*429:after=1,write:rate.txt:x,text:DONE", &[]);
+    assert_end(&end, "exited_ok", "process_exit_with_rc", "0");
+    let statuses: Vec<_> = world.calls("rate.txt").iter().map(|call| call.status.unwrap_or(0)).collect();
+    assert_eq!(statuses, [429, 429, 200, 200]);
+}
+
+fn garbage_without_end(world: &World) {
+    world.start("flood", "garbage", &[]).assert_code(0);
+    let begun = Instant::now();
+    let end = world.end("flood");
+    assert_end(&end, "exited_err", "output_flood", "124");
+    let calls = world.calls("garbage").len();
+    assert!(begun.elapsed() < SOON, "{:.1} s and {calls} calls", begun.elapsed().as_secs_f64());
+}
+
+fn hang_and_max_runtime(world: &World) {
+    let end = world.finish("hang", "hang", &["--max-runtime", "5s"]);
+    assert_end(&end, "exited_err", "max_runtime_exceeded", "124");
+}
+
+fn stop_with_a_tool_in_its_own_session(world: &World) {
+    let sleeper = || {
+        let found = |pid: &i32| describe(*pid).contains(": sleep 120.25");
+        processes_with_marker("HOME", &world.env.home().display().to_string()).into_iter().find(found)
+    };
+    world.start("stop", "bash:sleep 120.25,text:NEVER", &[]).assert_code(0);
+    wait_until(PATIENCE, "the tool runs", || sleeper().is_some());
+    assert_no_prompt_in_any_command_line();
+    let stat = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session = |pid: i32| {
+        let stat = stat(pid);
+        stat.rsplit_once(')').unwrap().1.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    let check = world.env.run(&["status", "--json", "--beads", "stop"]).assert_code(0).stdout;
+    let status: Value = serde_json::from_str(&check).unwrap();
+    let agent: i32 = status["jobs"][0]["pid"].as_str().unwrap().parse().unwrap();
+    assert_ne!(session(agent), session(sleeper().unwrap()), "this OpenCode has no sessions for its tools");
+    let done = world.env.run(&["stop", "--beads", "stop", "--grace", "1s", "--json"]).assert_code(0);
+    assert!(sleeper().is_none(), "the tool runs on");
+    assert!(done.stdout.contains("\"reason_code\":\"manual_stop\""), "{done}");
+    let end = world.end("stop");
+    assert_end(&end, "exited_err", "manual_stop", "137");
+    assert_eq!(end["outcome"]["state"], "killed");
+}
+
+fn empty_answer(world: &World) {
+    let end = world.finish("empty", "empty", &[]);
+    assert_end(&end, "exited_ok", "exit_zero_no_mutations", "0");
+}
+
+fn permission_refused(world: &World) {
+    let outside = world.env.path("outside.txt");
+    let end = world.finish("refused", &format!("write:{}:x,text:DONE", outside.display()), &[]);
+    assert_eq!(end["reason_code"], "permission_denied_by_agent", "{end:#}");
+    assert_eq!(end["state"], "exited_err", "{end:#}");
+    assert_eq!(end["outcome"]["exit"], serde_json::json!({ "code": 0 }), "{end:#}");
+    assert!(!outside.exists());
+}
+
+fn unknown_model(world: &World) {
+    let refused = |more: &[&str], reason: &str| {
+        let output = world.start("model", "text:NOT-CALLED", more).assert_code(25);
+        assert!(output.stderr.contains(&format!("reason: {reason}")), "{output}");
+        assert_eq!(output.stdout, "");
+        world.env.run(&["check", "--beads", "model"]).assert_code(1);
+    };
+    refused(&["--model", "mock/m9", "--allow-model-override"], "opencode_model_unavailable");
+    refused(&["--model", "mock/m9"], "opencode_model_unsupported");
+    assert_eq!(world.calls("NOT-CALLED").len(), 0);
+}
+
+fn one_list_and_no_prompt_in_a_command_line(world: &World) {
+    let lines = command_lines(world);
+    assert_eq!(lines.lines().filter(|line| *line == "models").count(), 1, "{lines}");
+    assert!(lines.contains("run --format json --dir "), "{lines}");
+    assert!(!lines.contains(SECRET_WORD), "{lines}");
+}
+
+fn command_lines(world: &World) -> String {
+    std::fs::read_to_string(world.env.path("command-lines")).unwrap_or_default()
+}
+
+#[track_caller]
+fn assert_no_prompt_in_any_command_line() {
+    let mut found = String::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if line.contains(SECRET_WORD) {
+            let _fits = writeln!(found, "{}: {line}", entry.path().display());
+        }
+    }
+    assert!(found.is_empty(), "{found}");
+}
