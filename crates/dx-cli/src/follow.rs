@@ -128,7 +128,7 @@ impl Tail {
 
 /// Opens a record's file for reading; `None` when it does not exist (yet).
 pub(crate) fn open_existing(path: &Path) -> Result<Option<File>, CliError> {
-    match File::open(path) {
+    match dx_jobdir::open_regular(path) {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(CliError::reading(path, error)),

@@ -29,6 +29,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    dx_proc::signals::restore(&[rustix::process::Signal::CHILD.as_raw()]);
     let args: Vec<OsString> = std::env::args_os().collect();
     let rest = args.get(1..).unwrap_or_default();
     if let Some(invocation) = dx_monitor::Invocation::parse(rest) {

@@ -8,10 +8,11 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 pub(crate) type Entry = (&'static str, fn() -> Schema);
 
 /// All documents, in the order of the names.
-pub(crate) const ALL: [Entry; 15] = [
+pub(crate) const ALL: [Entry; 16] = [
     ("action", of::<dx_protocol::ActionDocument>),
     ("actions", of::<dx_protocol::ActionsDocument>),
     ("check", of::<dx_protocol::CheckDocument>),
+    ("demo", of::<crate::demo::report::DemoDocument<'static>>),
     ("doctor", of::<dx_protocol::DoctorDocument>),
     ("dry-run", of::<dx_protocol::DryRunDocument>),
     ("error", of::<dx_protocol::ErrorDocument>),

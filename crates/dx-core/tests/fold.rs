@@ -1,5 +1,7 @@
 //! Properties of the fold and the outcome: any sequence of events folds, the end absorbs, and settling is repeatable.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use dx_core::{Phase, decide, fold};
 use dx_protocol::{
     AgentEvent, Contract, Created, Ending, ErrorClass, Event, Exit, ExitRecord, Grammar, Identity, JobSpec,

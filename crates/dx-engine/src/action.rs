@@ -22,7 +22,7 @@ pub(crate) fn document(state: &StateDir, action: &str, view: &View, changed: boo
         worktree: created.spec.worktree.clone(),
         selected_model: created.contract.selected_model.clone(),
         changed,
-        next_action: view.judgement.reason.advice(view.judgement.state).to_owned(),
+        next_action: view.advice(),
     }
 }
 

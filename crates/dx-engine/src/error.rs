@@ -105,7 +105,10 @@ impl EngineError {
             Self::NoProvider { known, .. } => format!("known providers: {}", known.join(", ")),
             Self::PathDenied { allowed, .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
-                format!("use a worktree below {}, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES", allowed.join(" or "))
+                format!(
+                    "--worktree auto for a new worktree, or one below {}, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES",
+                    allowed.join(" or ")
+                )
             }
             Self::CapExceeded { provider, .. } => {
                 let name = provider.to_uppercase().replace('-', "_");
@@ -114,6 +117,7 @@ impl EngineError {
             Self::Provider { next_action: Some(action), .. } => action.clone(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
+            Self::AlreadyRunning { beads, .. } => self.reason().next_action().replace("<id>", beads),
             _ => self.reason().next_action().to_owned(),
         }
     }

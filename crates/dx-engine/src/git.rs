@@ -21,8 +21,7 @@ impl Repository {
             let dot_git = dir.join(".git");
             let meta = std::fs::metadata(&dot_git).ok()?;
             let git_dir = if meta.is_dir() { dot_git } else { linked(dir, &dot_git)? };
-            let common_dir = std::fs::read_to_string(git_dir.join("commondir"))
-                .ok()
+            let common_dir = read_line(&git_dir.join("commondir"))
                 .and_then(|text| git_dir.join(text.trim_end()).canonicalize().ok())
                 .unwrap_or_else(|| git_dir.clone());
             git_dir.join("HEAD").exists().then(|| Self { git_dir, common_dir, work_tree: dir.to_owned() })
@@ -51,9 +50,15 @@ impl Repository {
     }
 }
 
+/// A small file that git wrote, or an agent in its place: never a pipe, never followed, never much.
+fn read_line(path: &Path) -> Option<String> {
+    const MAX_BYTES: u64 = 16 << 10;
+    String::from_utf8(dx_jobdir::read_bounded(path, MAX_BYTES).ok()?).ok()
+}
+
 /// `gitdir: <path>` of a linked worktree or submodule.
 fn linked(dir: &Path, file: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(file).ok()?;
+    let text = read_line(file)?;
     dir.join(text.strip_prefix("gitdir:")?.trim()).canonicalize().ok()
 }
 

@@ -5,9 +5,8 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Record};
 use dx_events::{Parser, Summary, stderr_event};
-use dx_jobdir::RunPaths;
+use dx_jobdir::{RunPaths, open_regular};
 use dx_protocol::{Grammar, RunIds};
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::PathBuf;
 
@@ -74,7 +73,7 @@ pub(crate) fn summarise(paths: &RunPaths, grammar: Grammar) -> Summary {
     if grammar == Grammar::Text {
         return summary;
     }
-    if let Ok(mut log) = File::open(paths.log()) {
+    if let Ok(mut log) = open_regular(&paths.log()) {
         let mut parser = Parser::new(grammar);
         let mut buffer = vec![0; 64 << 10];
         while let Ok(n) = log.read(&mut buffer) {
@@ -85,7 +84,7 @@ pub(crate) fn summarise(paths: &RunPaths, grammar: Grammar) -> Summary {
         }
         parser.finish(&mut |_, event| summary.apply(&event));
     }
-    if let Ok(err) = File::open(paths.err()) {
+    if let Ok(err) = open_regular(&paths.err()) {
         let mut reader = BufReader::new(err);
         let mut line = Vec::new();
         while reader.by_ref().take(64 << 10).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {

@@ -8,6 +8,10 @@ use crate::settle::{Attended, attend};
 use dx_jobdir::{ClaimLock, StateDir, claim, disk};
 use dx_proc::Host;
 use dx_protocol::{ProviderName, PruneDocument};
+use std::io::Read;
+
+/// A pid file is short.
+const MAX_PID_BYTES: u64 = 32;
 
 impl Engine {
     /// Settles runs whose processes are gone and removes invalid pid files; of one job when named.
@@ -38,7 +42,15 @@ impl Engine {
                     continue;
                 }
             };
-            match attend(&state, &host, &found)? {
+            let attended = match attend(&state, &host, &found) {
+                Ok(attended) => attended,
+                // The others are settled all the same.
+                Err(error) => {
+                    document.details.push(format!("{}: {error}", claim.beads));
+                    continue;
+                }
+            };
+            match attended {
                 Attended::Settled(outcome) => {
                     document.pruned += 1;
                     document.details.push(format!(
@@ -78,7 +90,10 @@ fn stale_pid_files(
                 continue;
             }
             document.checked += 1;
-            let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+            let mut text = String::new();
+            if let Ok(file) = dx_jobdir::open_regular(&entry.path()) {
+                let _read = file.take(MAX_PID_BYTES).read_to_string(&mut text);
+            }
             let pid: Option<i32> = text.trim().parse().ok().filter(|pid| *pid > 0);
             // Of ours nothing lives without a claim, whoever has the number now; of another program's we only know that.
             let ours = matches!(lookup::newest_under(state, &provider, &beads), Ok(Some(Record::Ours(_))));

@@ -175,7 +175,7 @@ fn end_here(
         settle::append(journal, &mut found, Event::Ending(ending))?;
         let agent = found.run.agent.clone().or_else(|| found.exit.agent.clone());
         let pidfd = agent.as_ref().and_then(|a| PidFd::open_verified_on(host, &process_of(a)).ok().flatten());
-        let roots: Vec<i32> = pidfd.iter().filter_map(|_| agent.as_ref().map(|a| a.pid)).collect();
+        let roots: Vec<dx_proc::ProcessIdentity> = agent.iter().map(process_of).collect();
         end_tree(&found.run.created.ids.run_uuid, &roots, grace_ms);
         if let Some(pidfd) = pidfd {
             witness(&found, &pidfd);

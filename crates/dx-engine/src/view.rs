@@ -79,7 +79,11 @@ pub(crate) struct View {
 
 impl View {
     pub(crate) fn of(state: &StateDir, host: &Host, found: &Found) -> Self {
-        let run = found.run.clone();
+        let mut run = found.run.clone();
+        // The launcher's word comes before the monitor's record of it: `start` has told this pid already.
+        if run.agent.is_none() && found.exit.exec.as_ref().is_some_and(|exec| exec.errno == 0) {
+            run.agent.clone_from(&found.exit.agent);
+        }
         let ids = &run.created.ids;
         let sample = views::read_sample(&state.view(&ids.provider, &ids.beads, "obs"))
             .filter(|s| s.ids.run_uuid == ids.run_uuid);
@@ -106,6 +110,15 @@ impl View {
             judgement.reason = ReasonCode::Elsewhere;
         }
         Self { run, alive, sample, observation, judgement, outcome, settled }
+    }
+
+    /// What to do next; a run that ended without anybody to settle it says so first.
+    pub(crate) fn advice(&self) -> String {
+        let id = self.run.created.ids.beads.as_str();
+        if self.ended() && !self.settled {
+            return format!("dx-runner prune --beads {id} to settle the record");
+        }
+        self.judgement.reason.advice(self.judgement.state, id)
     }
 
     pub(crate) fn ended(&self) -> bool {

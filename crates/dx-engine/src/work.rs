@@ -12,6 +12,8 @@ use std::path::Path;
 
 const MAX_FILES: usize = 1_000;
 const MAX_COMMITS: usize = 100;
+/// The list of paths that were dirty at start is not read beyond this.
+const MAX_DIRTY_BYTES: u64 = 256 << 20;
 
 /// One `git status`: HEAD, branch and every path that differs from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -89,7 +91,7 @@ impl Snapshot {
 }
 
 fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, (i64, u64)> {
-    let bytes = std::fs::read(path).unwrap_or_default();
+    let bytes = dx_jobdir::read_bounded(path, MAX_DIRTY_BYTES).unwrap_or_default();
     bytes
         .split(|b| *b == 0)
         .filter_map(|entry| {

@@ -10,13 +10,20 @@ use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// `<root>/<id>/<repo>` on branch `<id>`, from the repository's HEAD. A worktree that is there already is taken again.
+/// Where [`auto`] makes it: `<root>/<id>/<repo>`.
+pub(crate) fn place(beads: &BeadsId, repo: &Path) -> Result<PathBuf, EngineError> {
+    let repository = Repository::find(repo).ok_or(EngineError::NoWorktree)?;
+    let main = repository.common_dir.parent().unwrap_or(&repository.work_tree);
+    let name = main.file_name().unwrap_or_else(|| std::ffi::OsStr::new("repo"));
+    Ok(permission::worktree_root()?.join(beads.as_str()).join(name))
+}
+
+/// A worktree at its [`place`] on branch `<id>`, from the repository's HEAD. One that is there already is taken again.
 pub(crate) fn auto(beads: &BeadsId, repo: &Path) -> Result<PathBuf, EngineError> {
     let repository = Repository::find(repo).ok_or(EngineError::NoWorktree)?;
     let main = repository.common_dir.parent().unwrap_or(&repository.work_tree).to_owned();
-    let name = main.file_name().unwrap_or_else(|| std::ffi::OsStr::new("repo"));
-    let parent = permission::worktree_root()?.join(beads.as_str());
-    let path = parent.join(name);
+    let path = place(beads, repo)?;
+    let parent = path.parent().unwrap_or(&path).to_owned();
     std::fs::create_dir_all(&parent)
         .map_err(|source| EngineError::Io { what: "make the worktree's folder", source })?;
     // One at a time for this id, to the end of the checkout: nobody gets half a tree.

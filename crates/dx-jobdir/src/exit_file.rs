@@ -56,8 +56,8 @@ impl ExitFile {
     /// Makes what was written durable, the file's name and its run's name included: `start` syncs neither.
     pub fn sync(&self) -> Result<(), DiskError> {
         self.file.sync_data()?;
-        let folders = self.file.path().ancestors().skip(1).take(2);
-        folders.map(disk::sync_dir).collect()
+        let mut folders = self.file.path().ancestors().skip(1).take(2);
+        folders.try_for_each(disk::sync_dir)
     }
 
     /// Reads all slots.

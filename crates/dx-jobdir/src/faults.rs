@@ -1,7 +1,8 @@
 //! Fault injection for tests, compiled in only with the feature `faults`; without it every function is empty.
 //!
 //! Environment: `DX_FAULT_KILL=<step>@<marker file>` kills the process at the named step, once (the marker is made first);
-//! `DX_FAULT_ENOSPC=<n>@<counter file>` fails the n-th write of all processes that share the counter;
+//! `DX_FAULT_ENOSPC=<n>@<counter file>` fails the n-th write of all processes that share the counter; `<n>+@<counter
+//! file>` fails it and all later ones that need space, until there is a file `<counter file>.free`;
 //! `DX_FAULT_TRACE=<file>` records every write. Never reads or changes anything else.
 
 /// The named steps of monitor, launcher and starter, in the order of a run. A test goes through all of them.
@@ -57,10 +58,15 @@ mod imp {
         }
         let spec = spec.to_string_lossy().into_owned();
         let Some((n, counter)) = spec.split_once('@') else { return Ok(()) };
-        let n: u64 = n.parse().unwrap_or(0);
+        let stays_full = n.ends_with('+');
+        let n: u64 = n.trim_end_matches('+').parse().unwrap_or(0);
         let mut file = std::fs::OpenOptions::new().create(true).append(true).open(counter)?;
         file.write_all(b".")?;
-        if file.metadata()?.len() == n {
+        let count = file.metadata()?.len();
+        // Writes at offsets go into reserved space.
+        let full =
+            stays_full && count > n && op != "write to" && !Path::new(&format!("{counter}.free")).exists();
+        if count == n || full {
             return Err(io::Error::from_raw_os_error(28));
         }
         Ok(())

@@ -37,15 +37,17 @@ pub struct Journal {
     pub skipped: usize,
 }
 
-/// Reads a regular file that is not a link, up to `max` bytes.
-pub(crate) fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+/// Opens a regular file for reading. A link is refused, not followed; a pipe is refused, not waited for.
+pub fn open_regular(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    let mut bytes = Vec::with_capacity(meta.len().min(max) as usize);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::Error::other("not a regular file")) }
+}
+
+/// Reads a regular file that is not a link, up to `max` bytes.
+pub fn read_bounded(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::with_capacity(file.metadata()?.len().min(max) as usize);
     file.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -14,5 +14,5 @@ pub mod views;
 pub use claim::{Claim, ClaimLock};
 pub use disk::{DiskError, DiskFile};
 pub use exit_file::ExitFile;
-pub use journal::{Journal, JournalError, JournalWriter, read_journal};
+pub use journal::{Journal, JournalError, JournalWriter, open_regular, read_bounded, read_journal};
 pub use layout::{RunPaths, StateDir, StateDirError};

@@ -2,7 +2,7 @@
 //! answers. Used by the monitor while its launcher is the subreaper, and by commands that find all of ours dead.
 
 use crate::args::MARKER;
-use dx_proc::{ProcessIdentity, clock, tree};
+use dx_proc::{Host, Liveness, ProcessIdentity, clock, tree};
 use dx_protocol::RunUuid;
 use rustix::process::Signal;
 
@@ -21,17 +21,24 @@ pub(crate) fn kill(members: &[ProcessIdentity]) {
     tree::signal_all(members, Signal::KILL.as_raw());
 }
 
+/// Pids of those that are still these very processes; a recycled pid is nobody's root.
+pub(crate) fn still(processes: &[ProcessIdentity]) -> Vec<i32> {
+    let Ok(host) = Host::current() else { return Vec::new() };
+    let there = |p: &&ProcessIdentity| matches!(host.liveness(p), Liveness::Alive | Liveness::Zombie);
+    processes.iter().filter(there).map(|p| p.pid).collect()
+}
+
 /// Ends everything that carries the run's marker or descends from `roots`; returns how many processes there were.
 /// Blocks for `grace_ms` at most, and then until KILL has taken effect (bounded).
-pub fn end_tree(uuid: &RunUuid, roots: &[i32], grace_ms: u64) -> usize {
+pub fn end_tree(uuid: &RunUuid, roots: &[ProcessIdentity], grace_ms: u64) -> usize {
     const KILL_PATIENCE_MS: u64 = 10_000;
     let began = clock::monotonic_ms();
-    let mut members = members_of(uuid, roots, &[]);
+    let mut members = members_of(uuid, &still(roots), &[]);
     let seen = members.len();
     term(&members);
     while !members.is_empty() && clock::monotonic_ms() - began < grace_ms + KILL_PATIENCE_MS {
         std::thread::sleep(std::time::Duration::from_millis(10));
-        members = members_of(uuid, roots, &[]);
+        members = members_of(uuid, &still(roots), &[]);
         if clock::monotonic_ms() - began >= grace_ms {
             kill(&members);
         }

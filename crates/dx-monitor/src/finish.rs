@@ -42,6 +42,8 @@ pub fn finish(
         outcome
     };
     faults::step("monitor.outcome_record");
+    // Nothing uses it any more; the settler has removed it already where there was one.
+    let _removed = std::fs::remove_dir_all(state.tmp(&outcome.ids.run_uuid));
     // The claim is a name of the journal; the run's own name must be durable before the claim may go.
     disk::sync_dir(paths.dir())?;
     disk::sync_dir(&state.runs_dir())?;

@@ -43,12 +43,11 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         (None, false) => open(Path::new("/dev/null"), OFlags::RDONLY)?,
     };
     let both_in_log = ctx.run.created.contract.grammar == dx_protocol::Grammar::Text;
-    let (stdout, stderr) = match &terminal {
-        Some(terminal) => (duplicate(terminal)?, duplicate(terminal)?),
-        None => {
-            let err = if both_in_log { ctx.paths.log() } else { ctx.paths.err() };
-            (open(&ctx.paths.log(), appended)?, open(&err, appended)?)
-        }
+    let (stdout, stderr) = if let Some(terminal) = &terminal {
+        (duplicate(terminal)?, duplicate(terminal)?)
+    } else {
+        let err = if both_in_log { ctx.paths.log() } else { ctx.paths.err() };
+        (open(&ctx.paths.log(), appended)?, open(&err, appended)?)
     };
     let command = AgentCommand {
         argv: plan.argv(),

@@ -2,6 +2,7 @@
 //! parser's own bounded state.
 
 use dx_events::{Parser, Summary, stderr_event};
+use dx_jobdir::open_regular;
 use dx_protocol::{AgentEvent, Grammar};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -37,8 +38,8 @@ pub(crate) struct Follower {
 impl Follower {
     pub(crate) fn new(log: &Path, err: &Path, grammar: Grammar) -> Self {
         Self {
-            log: File::open(log).ok(),
-            err: File::open(err).ok(),
+            log: open_regular(log).ok(),
+            err: open_regular(err).ok(),
             grammar,
             parser: Parser::new(grammar),
             err_offset: 0,

@@ -89,6 +89,15 @@ pub fn ignore(signals: &[i32]) -> Result<()> {
     Ok(())
 }
 
+/// Gives these signals their default disposition back; a caller may have left them ignored. An ignored SIGCHLD would lose
+/// the statuses of our children.
+pub fn restore(signals: &[i32]) {
+    for &signal in signals {
+        // It fails only for numbers that are no signals.
+        let _refused = set_disposition(signal, libc::SIG_DFL);
+    }
+}
+
 /// Default disposition for every signal (SIGPIPE too, which Rust programs ignore) and an empty mask. Async-signal-safe:
 /// meant for a child between fork and exec.
 pub fn reset_for_child() {

@@ -47,32 +47,32 @@ reason_codes! {
     RecentLogActivity, "recent_log_activity", Ok, "Output was written recently.", "-";
     ProviderRetrying, "provider_retrying", Ok, "The agent waits before it asks its model again.", "wait";
     RateLimitedWaiting, "rate_limited_waiting", Ok, "The model refused for its rate; the agent waits until a known time.", "wait until the reset time";
-    NoProgress, "no_progress", Stalled, "No event, output, CPU or change for the stall threshold.", "dx-runner logs, then restart";
-    StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped and the tree uses no CPU for the stall threshold.", "dx-runner logs, then restart";
+    NoProgress, "no_progress", Stalled, "No event, output, CPU or change for the stall threshold.", "dx-runner logs --beads <id>, then restart";
+    StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped and the tree uses no CPU for the stall threshold.", "dx-runner logs --beads <id>, then restart";
     AwaitingInput, "awaiting_input", Stalled, "The agent waits for an answer that nobody can give.", "stop, and give it the permission it asks for";
     NoHeartbeatNoMutation, "no_heartbeat_no_mutation", NoOp, "No tool call, output, CPU or change since the start.", "stop, then check prompt and provider";
-    AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait";
+    AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait --beads <id>";
     AwaitingFinalizeMonitorActive, "awaiting_finalize_monitor_active", Ok, "A foreign record whose process ended and whose monitor lives.", "wait";
     Elsewhere, "elsewhere", Ok, "The record belongs to another host or pid namespace and is only shown.", "ask on that host";
-    Stopping, "stopping", Ok, "The job is being ended.", "dx-runner wait";
+    Stopping, "stopping", Ok, "The job is being ended.", "dx-runner wait --beads <id>";
     // Ends.
     ProcessExitWithRc, "process_exit_with_rc", Ok, "The process ended and its exit code was seen.", "review the work";
     ProcessExit, "process_exit", Ok, "The process ended (as other programs write it).", "review the work";
     ExitZeroNoMutations, "exit_zero_no_mutations", Ok, "Ended with 0 and changed nothing.", "read the answer in the log";
     OutcomeExit0, "outcome_exit_0", Ok, "A foreign outcome without a reason, exit code 0.", "review the work";
-    OutcomeExitNonzero, "outcome_exit_nonzero", JobError, "A foreign outcome without a reason, exit code not 0.", "dx-runner logs";
+    OutcomeExitNonzero, "outcome_exit_nonzero", JobError, "A foreign outcome without a reason, exit code not 0.", "dx-runner logs --beads <id>";
     ManualStop, "manual_stop", JobError, "Ended by `stop`.", "-";
     ForcedFinalization, "forced_finalization", JobError, "Ended by `finalize`.", "-";
     MaxRuntimeExceeded, "max_runtime_exceeded", JobError, "Ended by us: it ran longer than its limit.", "raise --max-runtime, or cut the work";
     NoMutationTimeout, "no_mutation_timeout", JobError, "Ended by us: nothing changed in the worktree for the limit.", "check the prompt, or raise --no-mutation-timeout";
-    ExtendedStall, "extended_stall", JobError, "Ended by the watchdog after a long stall.", "dx-runner logs, then restart";
-    OutputFlood, "output_flood", JobError, "Ended by us: output or events without end.", "dx-runner logs; another model or provider";
+    ExtendedStall, "extended_stall", JobError, "Ended by the watchdog after a long stall.", "dx-runner logs --beads <id>, then restart";
+    OutputFlood, "output_flood", JobError, "Ended by us: output or events without end.", "dx-runner logs --beads <id>; another model or provider";
     MonitorNoRcFile, "monitor_no_rc_file", JobError, "A monitor was there, but the exit code could not be seen.", "review the worktree, then restart";
     LateFinalizeNoRc, "late_finalize_no_rc", JobError, "None of our processes was left to see the end.", "review the worktree, then restart";
     HostRebooted, "host_rebooted", JobError, "The host was restarted while the job ran.", "restart";
     SpawnFailed, "spawn_failed", JobError, "The agent's process could not be started.", "check the command and its permissions";
-    ProviderReportedError, "provider_reported_error", JobError, "The agent reported an error.", "dx-runner logs";
-    ProviderNoResult, "provider_no_result", JobError, "The agent ended without telling a result.", "dx-runner logs, then restart";
+    ProviderReportedError, "provider_reported_error", JobError, "The agent reported an error.", "dx-runner logs --beads <id>";
+    ProviderNoResult, "provider_no_result", JobError, "The agent ended without telling a result.", "dx-runner logs --beads <id>, then restart";
     ProviderUnreachable, "provider_unreachable", JobError, "The agent could not reach its model.", "check the network and the base URL";
     PermissionDeniedByAgent, "permission_denied_by_agent", JobError, "The agent refused an action for lack of permission.", "allow it in the agent's configuration";
     NoCommitArtifact, "no_commit_artifact", JobError, "A commit was required and HEAD did not move forward.", "review the worktree";
@@ -89,7 +89,7 @@ reason_codes! {
     OpencodeAgentMissing, "opencode_agent_missing", JobError, "The OpenCode agent asked for does not exist.", "opencode agent list";
     OpencodeModelsFailed, "opencode_models_failed", PreflightFailed, "`opencode models` failed or did not answer.", "run `opencode models` by hand";
     // Refusals of commands.
-    AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check, or stop it first";
+    AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
@@ -97,7 +97,7 @@ reason_codes! {
     NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES";
     NestedStartDenied, "nested_start_denied", PermissionDenied, "A job may not start jobs.", "start it from outside";
     PromptMissing, "prompt_missing", Usage, "The prompt file does not exist or cannot be read.", "--prompt-file FILE, or - for standard input";
-    PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, or holds a NUL byte.", "mend the prompt";
+    PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, not UTF-8, or holds a NUL byte.", "mend the prompt";
     EnvUnresolved, "env_unresolved", AuthFailed, "A variable named with --env is not set.", "set it and try again";
     StateDirUnsafe, "state_dir_unsafe", PermissionDenied, "The state directory belongs to somebody else or is reached by a link.", "DX_RUNNER_STATE_DIR to a private place";
     StateDirUnusable, "state_dir_unusable", Error, "The state directory cannot be written.", "free the disk, or set DX_RUNNER_STATE_DIR";
@@ -120,12 +120,13 @@ impl fmt::Display for ReasonCode {
 }
 
 impl ReasonCode {
-    /// What to do next about a job in this state.
-    pub fn advice(self, state: State) -> &'static str {
-        match (self, state) {
-            (Self::ProcessExitWithRc | Self::ProcessExit, State::ExitedErr) => "dx-runner logs",
+    /// What to do next about this job in this state.
+    pub fn advice(self, state: State, id: &str) -> String {
+        let text = match (self, state) {
+            (Self::ProcessExitWithRc | Self::ProcessExit, State::ExitedErr) => "dx-runner logs --beads <id>",
             _ => self.next_action(),
-        }
+        };
+        text.replace("<id>", id)
     }
 
     /// The reason code of a classified agent error, by provider where it has codes of its own.

@@ -1,17 +1,32 @@
-//! Points in time as records hold them: Unix milliseconds, shown as RFC 3339 in UTC with seconds.
+//! Points in time: RFC 3339 in UTC, with milliseconds in records and JSON, with seconds for people.
 //!
 //! Own arithmetic (Howard Hinnant's `civil_from_days` and `days_from_civil`) keeps a calendar library out of the monitor.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// Unix time in milliseconds.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(transparent)]
+/// Unix time in milliseconds; in JSON `2026-02-18T12:00:00.250Z`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, JsonSchema)]
+#[schemars(with = "String")]
 pub struct Timestamp(pub i64);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (year, month, day, hour, minute, second) = self.parts();
+        let millis = self.0.rem_euclid(1000);
+        serializer.collect_str(&format_args!(
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not a time such as 2026-02-18T12:00:00Z"))
+    }
+}
 
 /// Year, month, day of a day count since 1970-01-01.
 fn civil_from_days(days: i64) -> (i64, u32, u32) {
@@ -143,6 +158,8 @@ mod tests {
         fn text_round_trip(secs in 0i64..253_402_300_800) {
             let t = Timestamp(secs * 1000);
             prop_assert_eq!(Timestamp::parse(&t.to_string()), Some(t));
+            let t = Timestamp(secs * 1000 + secs % 1000);
+            prop_assert_eq!(serde_json::from_str::<Timestamp>(&serde_json::to_string(&t).unwrap()).unwrap(), t);
         }
     }
 }

@@ -16,8 +16,9 @@ use super::world::{Gate, Killer, LIFE, World};
 use crate::Failure;
 use crate::workspace::{cache_dir, output};
 
-/// Tasks of the second row of a peer.
+/// Tasks of the second row of a peer. The spooler's server takes no more than about a thousand connections, one a task.
 const CROWD: usize = 1_000;
+const SPOOLER_CROWD: usize = 500;
 
 /// Measures each peer that is there; says of the others how to get them.
 pub(super) fn run(world: &World, size: Size, report: &mut Report) {
@@ -69,20 +70,17 @@ fn said(mut command: Command) -> Result<String, Failure> {
     output(command.stdout(Stdio::piped()).stderr(Stdio::piped()))
 }
 
-fn crowd(size: Size) -> usize {
-    CROWD.min(size.crowd)
-}
-
 /// The figures that peers have in common: adding and listing with 10 tasks and with a crowd, all of them running.
 fn add_and_list(
     report: &mut Report,
     size: Size,
+    crowd: usize,
     name: &str,
     add: &dyn Fn() -> Command,
     list: &dyn Fn() -> Command,
 ) -> Result<(), Failure> {
     let mut tasks = 0;
-    for goal in [10, crowd(size)] {
+    for goal in [10, crowd.min(size.crowd)] {
         let mut last = Pair::default();
         while tasks < goal {
             let took = timed(&mut add(), &[0])?;
@@ -104,17 +102,10 @@ fn pueue(world: &World, size: Size, report: &mut Report) -> Result<(), Failure> 
     let version = said(program(world, "pueue", &["--version"]))?;
     let name = version.trim().to_owned();
     let mut daemon = pueued(world)?;
-    timed(&mut program(world, "pueue", &["parallel", "0"]), &[0])?;
-    let result = add_and_list(
-        report,
-        size,
-        &name,
-        &|| program(world, "pueue", &["add", "--", "sleep", LIFE]),
-        &|| program(world, "pueue", &["status", "--json"]),
-    )
-    .and_then(|()| {
-        timed(&mut program(world, "pueue", &["reset", "--force"]), &[0])?;
-        pueue_after_sigkill(world, &name, &mut daemon, report)
+    let result = pueue_after_sigkill(world, &name, &mut daemon, report).and_then(|()| {
+        timed(&mut program(world, "pueue", &["parallel", "0"]), &[0])?;
+        let add = || program(world, "pueue", &["add", "--", "sleep", LIFE]);
+        add_and_list(report, size, CROWD, &name, &add, &|| program(world, "pueue", &["status", "--json"]))
     });
     let _asked = timed(&mut program(world, "pueue", &["kill", "--all"]), &[0]);
     let _killed = daemon.kill();
@@ -163,14 +154,14 @@ fn pueue_after_sigkill(
 fn spooler(world: &World, size: Size, report: &mut Report) -> Result<(), Failure> {
     world.make_dir("peers")?;
     let version = said(program(world, "tsp", &["-V"])).unwrap_or_default();
-    let version = version.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+    let version = version.split_whitespace().find_map(|word| word.strip_prefix('v'));
     let name = format!("task-spooler {}", version.unwrap_or_default());
     // The first word to it starts the server.
     timed(&mut program(world, "tsp", &["-S", "5000"]), &[0])?;
     let server = spooler_processes(world);
     let result = spooler_after_sigkill(world, &name, &server, report).and_then(|()| {
         timed(&mut program(world, "tsp", &["-S", "5000"]), &[0])?;
-        add_and_list(report, size, &name, &|| program(world, "tsp", &["sleep", LIFE]), &|| {
+        add_and_list(report, size, SPOOLER_CROWD, &name, &|| program(world, "tsp", &["sleep", LIFE]), &|| {
             program(world, "tsp", &["-l"])
         })
     });

@@ -6,7 +6,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod install;
-mod report;
+pub(crate) mod report;
 pub(crate) mod stage;
 mod tasks;
 mod view;

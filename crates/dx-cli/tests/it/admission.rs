@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// Not a word of any program, so that finding it means that it came from the test.
 const NEEDLE: &str = "zqx-needle-7319";
+/// The same for a prompt; nothing else in any test has it.
+const PROMPT_NEEDLE: &str = "zqx-prompt-4402";
 
 /// Starts in this worktree and expects a refusal.
 #[track_caller]
@@ -165,7 +167,7 @@ fn the_agents_environment_is_the_allow_list() {
 fn a_prompt_arrives_whole_and_shows_nowhere() {
     let world = World::new();
     let file = world.path("task.md");
-    let prompt = format!("--model evil\n-rf {NEEDLE} ünï\n{}", "0123456789abcde\n".repeat(300 * 64));
+    let prompt = format!("--model evil\n-rf {PROMPT_NEEDLE} ünï\n{}", "0123456789abcde\n".repeat(300 * 64));
     write(&file, &prompt);
     let (copy, argv, go) = (world.path("copy"), world.path("argv"), world.path("go"));
     let actions = [format!("read-stdin:{copy}"), format!("argv:{argv}"), format!("wait-file:{go}")];
@@ -176,11 +178,11 @@ fn a_prompt_arrives_whole_and_shows_nowhere() {
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        assert!(!line.contains(NEEDLE), "{}: {line}", entry.path().display());
+        assert!(!line.contains(PROMPT_NEEDLE), "{}: {line}", entry.path().display());
     }
     write(&go, "");
     world.env.run(&["wait", "--beads", "bd-1"]).assert_code(0);
-    for path in files_with(&world.env.state_dir(), NEEDLE) {
+    for path in files_with(&world.env.state_dir(), PROMPT_NEEDLE) {
         assert!(path.ends_with("prompt") || path.ends_with("bd-1.prompt"), "{}", path.display());
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 /// The blocks that are not run, by document and first command; and what covers them instead.
 const NOT_RUN: &[(&str, &str, &str)] = &[
-    ("README.md", "cargo run --release -- demo", "builds; the demo has tests of its own"),
+    ("README.md", "cargo run --release -- demo", "builds; tests/it/demo.rs runs it"),
     ("README.md", "cargo xtask test", "it runs this very test"),
     ("README.md", "cargo install --path crates/dx-cli", "builds; would write into the user's home"),
 ];

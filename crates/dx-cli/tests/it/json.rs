@@ -172,6 +172,8 @@ fn what_mutating_commands_did() {
         value
     };
     let started = action(&world.start("bd-1", &[], &["sleep:300"]));
+    // At once, before the monitor has recorded it.
+    assert_eq!(started["pid"], world.json(0, &["status"])["jobs"][0]["pid"]);
     assert_eq!(started["pid"], world.pids("bd-1").0.to_string());
     assert_eq!(started["log"], world.view("bd-1", "log").display().to_string());
     assert_eq!(started["worktree"], world.repo.display().to_string());

@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 /// For everything that ends by itself; a machine under load needs a multiple of what a quiet one does.
 const PATIENCE: Duration = Duration::from_mins(4);
 /// What ends a loop without end must do so well before somebody notices the bill.
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(2);
+/// The default limit of fruitless turns, and some that were under way.
+const FLOOD_CALLS: usize = 60;
 /// In every prompt, so that a prompt in a command line can be found.
 const SECRET_WORD: &str = "xylophone-7731";
 
@@ -140,13 +142,16 @@ impl World {
     #[track_caller]
     fn assert_nothing_left(&self) {
         let home = self.env.home().display().to_string();
-        let left = || processes_with_marker("HOME", &home);
-        let told = || left().into_iter().map(describe).collect::<Vec<_>>().join("\n");
         let begun = Instant::now();
-        wait_until(SOON, "nothing is left of the job", || {
-            assert!(begun.elapsed() < SOON - Duration::from_secs(5), "still there:\n{}", told());
-            left().is_empty()
-        });
+        loop {
+            let left = processes_with_marker("HOME", &home);
+            if left.is_empty() {
+                return;
+            }
+            let told: Vec<String> = left.into_iter().map(describe).collect();
+            assert!(begun.elapsed() < SOON, "still there:\n{}", told.join("\n"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     /// The calls of the task in a prompt with `needle`.
@@ -205,7 +210,12 @@ fn garbage_without_end(world: &World) {
     let end = world.end("flood");
     assert_end(&end, "exited_err", "output_flood", "124");
     let calls = world.calls("garbage").len();
-    assert!(begun.elapsed() < SOON, "{:.1} s and {calls} calls", begun.elapsed().as_secs_f64());
+    // Calls, not seconds, are what a loaded machine leaves as they are.
+    assert!(
+        calls <= FLOOD_CALLS && begun.elapsed() < SOON,
+        "{:.1} s and {calls} calls",
+        begun.elapsed().as_secs_f64()
+    );
 }
 
 fn hang_and_max_runtime(world: &World) {

@@ -52,7 +52,11 @@ fn launching_and_the_ends() {
     assert_state(&world, "ok", "exited_ok", "process_exit_with_rc", "settled", 0);
     assert_state(&world, "err", "exited_err", "process_exit_with_rc", "settled", 3);
     assert_eq!(world.rc("err").as_deref(), Some("9"));
+    world.run_to_end("signal", &[], &["kill:15"]);
+    assert_state(&world, "signal", "exited_err", "process_exit_with_rc", "settled", 3);
+    assert_eq!((world.outcome("signal").2.as_str(), world.rc("signal").as_deref()), ("143", Some("143")));
     world.env.run(&["wait", "--beads", "idle"]).assert_code(0);
+    assert_state(&world, "idle", "exited_ok", "exit_zero_no_mutations", "settled", 0);
     world.start("stopped", &[], &["sleep:300"]);
     world.env.run(&["stop", "--beads", "stopped"]).assert_code(0);
     assert_state(&world, "stopped", "exited_err", "manual_stop", "settled", 3);
@@ -175,12 +179,15 @@ fn wait_for_any_for_all_and_for_too_long() {
 }
 
 #[test]
-fn limits_in_time_end_a_job() {
-    let world = World::new();
+fn limits_end_a_job() {
+    let mut world = World::new();
+    world.env.set("DX_RUNNER_MAX_LOG_BYTES", "1000000");
     world.start("long", &["--max-runtime", "1s"], &["print:busy", "sleep:300"]);
     world.start("idle", &["--no-mutation-timeout", "1s"], &["print:busy", "sleep:300"]);
-    world.env.run(&["wait", "--beads", "long", "idle"]).assert_code(3);
-    for (id, reason) in [("long", "max_runtime_exceeded"), ("idle", "no_mutation_timeout")] {
+    world.start("flood", &[], &["flood:3000000", "sleep:300"]);
+    world.env.run(&["wait", "--beads", "long", "idle", "flood"]).assert_code(3);
+    let ends = [("long", "max_runtime_exceeded"), ("idle", "no_mutation_timeout"), ("flood", "output_flood")];
+    for (id, reason) in ends {
         assert_eq!(world.outcome(id), ("failed".to_owned(), reason.to_owned(), "124".to_owned()));
         assert_eq!(world.rc(id).as_deref(), Some("143"), "{id}");
     }

@@ -272,3 +272,27 @@ fn an_identity_whose_pid_is_used_again_is_never_signalled() {
     assert!(read(world.view("again", "outcome.1")).contains("reason_code=late_finalize_no_rc\n"));
     victim.assert_untouched();
 }
+
+#[test]
+fn another_programs_record_is_never_acted_on() {
+    let world = World::new();
+    world.run_to_end("ours", &[], &["exit:0"]);
+    let mut victim = world.victim();
+    let meta = "beads=bd-old\nprovider=exec\nstarted_at=2026-02-18T12:00:00Z\nworktree=/tmp/agents/x\n";
+    write(world.view("bd-old", "meta"), meta);
+    for suffix in ["pid", "monitor.pid"] {
+        write(world.view("bd-old", suffix), victim.pid().to_string());
+    }
+    for command in ["stop", "finalize", "restart"] {
+        let error = world.error(64, &[command, "--beads", "bd-old"]);
+        assert_eq!(error["reason_code"], "not_supported", "{command}");
+        victim.assert_untouched();
+    }
+    // Whether the number is still that program's cannot be known: it stays while somebody has it.
+    assert_eq!(world.json(0, &["prune", "--beads", "bd-old"])["pruned"], 0);
+    victim.assert_untouched();
+    drop(victim);
+    assert_eq!(world.json(0, &["prune", "--beads", "bd-old"])["pruned"], 2);
+    assert!(!world.view("bd-old", "pid").exists());
+    assert_eq!(read(world.view("bd-old", "meta")), meta);
+}

@@ -132,10 +132,10 @@ impl World {
     }
 }
 
-/// Every n on a copy of `before` (or on nothing); gives how often `start` failed and how often the run went on.
+/// Every n on a copy of `before` (or on nothing), until nothing fails; gives what came of each.
 #[track_caller]
-fn every_n(world: &World, before: Option<&Path>) -> (usize, usize) {
-    let (mut failed, mut went_on) = (0, 0);
+fn every_n(world: &World, before: Option<&Path>) -> Vec<Met> {
+    let mut all = Vec::new();
     for n in 1..MOST {
         let state = world.env.path(format!("full-{n}"));
         if let Some(before) = before {
@@ -144,23 +144,28 @@ fn every_n(world: &World, before: Option<&Path>) -> (usize, usize) {
             world.env.run_command(copy).assert_code(0);
         }
         let met = world.try_nth(&state, n);
-        println!("n={n}: {met:?}");
         world.assert_usable(&state, n);
         std::fs::remove_dir_all(&state).unwrap();
-        match met {
-            Met::Start(_) => failed += 1,
-            Met::Run => went_on += 1,
-            Met::Nothing => return (failed, went_on),
+        all.push(met);
+        if all.last() == Some(&Met::Nothing) {
+            return all;
         }
     }
     panic!("more than {MOST} writes");
 }
 
+/// Neither all of the starts failed nor none, and the same of the runs.
+#[track_caller]
+fn assert_both(all: &[Met]) {
+    let runs = all.iter().filter(|met| **met == Met::Run).count();
+    assert!(runs > 10 && all.len() - runs > 10, "{all:#?}");
+}
+
 #[test]
 fn a_full_disk_at_any_write_of_a_first_start_is_told_or_survived() {
-    let (failed, went_on) = every_n(&World::new(), None);
-    println!("{failed} times start failed, {went_on} times the run went on");
-    assert!(failed > 10 && went_on > 10);
+    let all = every_n(&World::new(), None);
+    println!("{all:#?}");
+    assert_both(&all);
 }
 
 #[test]
@@ -169,7 +174,62 @@ fn a_full_disk_at_any_write_of_a_later_start_is_told_or_survived() {
     let before = world.env.path("before");
     world.assert_usable(&before, 0);
     wait_until(PATIENCE, "the first run is over", || ours(&before).is_empty());
-    let (failed, went_on) = every_n(&world, Some(&before));
-    println!("{failed} times start failed, {went_on} times the run went on");
-    assert!(failed > 10 && went_on > 10);
+    let all = every_n(&world, Some(&before));
+    println!("{all:#?}");
+    assert_both(&all);
+}
+
+/// From the n-th write on nothing fits any more, until the agent has ended and somebody makes room.
+#[track_caller]
+fn stay_full_from(world: &World, state: &Path, n: usize) -> Met {
+    let counter = world.env.path(format!("{}.count", state.file_name().unwrap().display()));
+    let pids = counter.with_extension("pids");
+    let free = || std::fs::write(format!("{}.free", counter.display()), b"").unwrap();
+    let mut command = world.start_command(state, &[&format!("append-pid:{}", pids.display()), "exit:7"]);
+    command.env("DX_FAULT_ENOSPC", format!("{n}+@{}", counter.display()));
+    let output = world.env.run_command(command);
+    let met = if output.code == 0 {
+        let told = || {
+            let runs = std::fs::read_dir(state.join("runs")).unwrap().flatten();
+            let exits = runs.map(|run| std::fs::read_to_string(run.path().join("exit")).unwrap_or_default());
+            exits.into_iter().any(|text| text.contains(r#""exit":{"code":7}"#))
+        };
+        wait_until(PATIENCE, &format!("n={n}: the exit is recorded on a full disk"), told);
+        let (_, check) = world.ask(state, &["check", "--beads", "full"]);
+        assert!(check["error"].is_null(), "n={n}: {check:#}");
+        free();
+        let (_, told) = world.ask(state, &["wait", "--beads", "full", "--timeout", "90s"]);
+        assert_eq!(told["outcome"]["exit"]["code"], 7, "n={n}: {told:#}");
+        assert_eq!(std::fs::read_to_string(&pids).unwrap().lines().count(), 1, "n={n}");
+        if std::fs::metadata(&counter).unwrap().len() < n as u64 { Met::Nothing } else { Met::Run }
+    } else {
+        let error = crate::document(&world.env, "error", &output.stderr);
+        assert_eq!(error["error"]["reason_code"], "state_dir_unusable", "n={n}: {output}");
+        assert!(!pids.exists(), "n={n}: the agent of a failed start ran: {output}");
+        free();
+        Met::Start(String::new())
+    };
+    if state.is_dir() {
+        // What a failed start could not even settle is settled now.
+        let (code, prune) = world.ask(state, &["prune"]);
+        assert_eq!(code, 0, "n={n}: {prune:#}");
+        world.assert_over(state, n);
+    }
+    world.assert_usable(state, n);
+    met
+}
+
+#[test]
+fn a_disk_that_stays_full_loses_no_exit() {
+    let world = World::new();
+    for n in (1..MOST).step_by(3) {
+        let state = world.env.path(format!("stays-{n}"));
+        let met = stay_full_from(&world, &state, n);
+        println!("n={n}: {met:?}");
+        std::fs::remove_dir_all(&state).unwrap();
+        if met == Met::Nothing {
+            return;
+        }
+    }
+    panic!("more than {MOST} writes");
 }

@@ -18,6 +18,13 @@ pub(crate) struct Op {
     bytes: Vec<u8>,
 }
 
+impl Op {
+    /// Whether it wrote this word.
+    pub(crate) fn tells(&self, word: &str) -> bool {
+        String::from_utf8_lossy(&self.bytes).contains(word)
+    }
+}
+
 /// Reads what the programs recorded.
 #[track_caller]
 pub(crate) fn read_trace(path: &Path) -> Vec<Op> {

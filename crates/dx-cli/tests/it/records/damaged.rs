@@ -16,7 +16,9 @@ fn a_newer_record_is_refused_by_every_command_and_stays_as_it_is() {
         std::fs::copy(&journal, env.state_dir().join("live/exec.newer")).unwrap();
         let before = everything(&env.state_dir());
         for id in ["failed", "newer"] {
-            for command in ["check", "logs", "events", "wait"] {
+            let logs = env.run(&["logs", "--beads", id]).assert_code(33);
+            assert!(logs.stderr.contains("reason: record_newer"), "{logs}");
+            for command in ["check", "events", "wait"] {
                 let (code, error) = ask(&env, &[command, "--beads", id]);
                 let reason = &error["error"]["reason_code"];
                 assert_eq!((code, reason), (33, &json!("record_newer")), "{command} {id}: {error:#}");
@@ -58,7 +60,7 @@ fn unknown_events_torn_ends_and_garbage_are_passed_over() {
     let journal = run_of(&env, "failed").join("journal");
     let text = std::fs::read_to_string(&journal).unwrap();
     let mut lines: Vec<&str> = text.lines().collect();
-    let unknown = r#"{"at":1,"mono_ms":1,"by":"monitor","event":{"type":"from_tomorrow","x":[{"y":1}]}}"#;
+    let unknown = r#"{"at":"2026-01-01T00:00:00.001Z","mono_ms":1,"by":"monitor","event":{"type":"from_tomorrow","x":[{"y":1}]}}"#;
     let garbage = ["", "{", "null", "[]", "\u{0}\u{0}\u{0}", unknown, "{\"at\":1}", "ä€ not JSON", lines[0]];
     for (n, line) in garbage.into_iter().enumerate() {
         lines.insert(1 + n % 3, line);

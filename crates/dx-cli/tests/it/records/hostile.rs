@@ -149,28 +149,38 @@ fn a_folder_of_views_that_is_a_link_is_not_written_into() {
     assert_eq!(code, 0);
 }
 
+/// Puts a pipe that nobody writes into in the place of a file.
+fn pipe(env: &TestEnv, path: &Path) {
+    let _absent = std::fs::remove_file(path);
+    let mut command = env.command("mkfifo");
+    command.args(["-m", "600"]).arg(path);
+    env.run_command(command).assert_code(0);
+}
+
 #[test]
-fn pipes_in_place_of_files_hang_nobody() {
+fn pipes_in_place_of_logs_and_pid_files_hang_nobody() {
     let env = copy_of("ended");
-    let pipe = |path: &Path| {
-        let _absent = std::fs::remove_file(path);
-        env.run_command({
-            let mut command = env.command("mkfifo");
-            command.args(["-m", "600"]).arg(path);
-            command
-        })
-        .assert_code(0);
-    };
-    for name in ["old.outcome", "old.meta", "old.pid", "failed.outcome", "failed.obs", "failed.pid"] {
+    let log = run_of(&env, "success").join("log");
+    for path in [view(&env, "old.pid"), view(&env, "failed.pid"), log] {
+        pipe(&env, &path);
+    }
+    for args in [&["prune"][..], &["logs", "--beads", "success"], &["logs", "--beads", "success", "--raw"]] {
+        ends(&env, args);
+    }
+}
+
+#[test]
+fn pipes_in_place_of_records_hang_nobody() {
+    let env = copy_of("ended");
+    let pipe = |path: &Path| pipe(&env, path);
+    for name in ["old.outcome", "old.meta", "failed.outcome", "failed.obs"] {
         pipe(&view(&env, name));
     }
     make_dir(&env.state_dir().join("live"));
     pipe(&env.state_dir().join("live/exec.pipe"));
     pipe(&env.state_dir().join("ended/2026-11-20.jsonl"));
     let run = run_of(&env, "success");
-    for name in ["exit", "log"] {
-        pipe(&run.join(name));
-    }
+    pipe(&run.join("exit"));
     // The deadline of the environment is what fails here.
     for args in [
         &["status", "--all"][..],
@@ -179,9 +189,10 @@ fn pipes_in_place_of_files_hang_nobody() {
         &["check", "--beads", "failed"],
         &["check", "--beads", "success"],
         &["logs", "--beads", "success"],
+        &["stop", "--beads", "pipe"],
         &["prune"],
     ] {
-        ask_or_text(&env, args);
+        ends(&env, args);
     }
     start(&env, "failed", &[], &["exit:0"]).assert_code(0);
     env.run(&["wait", "--beads", "failed", "--timeout", "60s"]).assert_code(0);
@@ -189,7 +200,7 @@ fn pipes_in_place_of_files_hang_nobody() {
 
 /// Runs a command; whatever it prints, it ends.
 #[track_caller]
-fn ask_or_text(env: &TestEnv, args: &[&str]) {
+fn ends(env: &TestEnv, args: &[&str]) {
     let output = env.run(args);
     assert!((0..=64).contains(&output.code), "{args:?}: {output}");
 }

@@ -13,6 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Names of OpenCode's configuration.
+const CONFIGS: [&str; 2] = ["opencode.json", "opencode.jsonc"];
+/// A longer configuration is not read to its end.
+const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// `opencode models` is ended after this.
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -31,7 +35,7 @@ pub(super) fn listed(wish: &Wish<'_>, binary: &Path) -> Result<Vec<String>, Engi
         path: lock_path,
         source: e.into(),
     })?;
-    (wish.progress)("asking OpenCode for its models (first start with this binary and configuration) …");
+    (wish.progress)("asking OpenCode for its models, once per binary and configuration …");
     rustix::fs::flock(&lock, FlockOperation::LockExclusive)
         .map_err(|e| EngineError::Io { what: "lock the model list", source: e.into() })?;
     if let Some(models) = read(&cache) {
@@ -65,14 +69,22 @@ fn fingerprint(wish: &Wish<'_>, binary: &Path) -> String {
     let home = value("HOME").unwrap_or_default();
     let config = value("XDG_CONFIG_HOME").unwrap_or_else(|| home.join(".config"));
     let data = value("XDG_DATA_HOME").unwrap_or_else(|| home.join(".local/share"));
-    for folder in [config.join("opencode"), wish.worktree.to_owned(), wish.worktree.join(".opencode")] {
-        file(&folder.join("opencode.json"));
-        file(&folder.join("opencode.jsonc"));
+    for name in CONFIGS {
+        file(&config.join("opencode").join(name));
     }
     file(&data.join("opencode/auth.json"));
     for name in ["OPENCODE_CONFIG", "OPENCODE_CONFIG_DIR"] {
         if let Some(path) = value(name) {
             file(&path);
+        }
+    }
+    // A project's own configuration counts by what it says: each job may have a worktree of its own.
+    for folder in ["", ".opencode"] {
+        for name in CONFIGS {
+            let relative = Path::new(folder).join(name);
+            if let Ok(content) = dx_jobdir::read_bounded(&wish.worktree.join(&relative), MAX_CONFIG_BYTES) {
+                let _fits = writeln!(text, "{}={}", relative.display(), sha256_hex(&content));
+            }
         }
     }
     for (name, value) in wish.env {
@@ -97,7 +109,7 @@ fn ask(wish: &Wish<'_>, binary: &Path) -> Result<Vec<String>, EngineError> {
         .env_clear()
         .envs(wish.env.iter().map(|(n, v)| (n, v)))
         .envs(super::headless())
-        .current_dir(wish.worktree)
+        .current_dir(wish.worktree.ancestors().find(|p| p.is_dir()).unwrap_or(wish.worktree))
         .stdin(Stdio::null())
         .stdout(out.1)
         .stderr(Stdio::null())

@@ -1,0 +1,166 @@
+//! Recording and claiming a run: its directory and synced journal, the claim under the cap, the published files.
+
+use super::prepare::Prepared;
+use crate::api::{StartRequest, Started};
+use crate::error::EngineError;
+use crate::lookup::{self, Found, Record};
+use crate::settle::{Attended, attend};
+use dx_jobdir::{ClaimLock, DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, claim, disk, views};
+use dx_proc::{Host, clock};
+use dx_protocol::{BeadsId, Event, ProviderName, Timestamp, Writer};
+
+/// The run that an earlier start with the same key made.
+pub(super) fn same_key(
+    state: &StateDir,
+    beads: &BeadsId,
+    request: &StartRequest,
+) -> Result<Option<Started>, EngineError> {
+    let Some(key) = &request.idempotency_key else { return Ok(None) };
+    let Some(Record::Ours(found)) = lookup::newest_under(state, &request.provider, beads)? else {
+        return Ok(None);
+    };
+    if found.run.created.spec.idempotency_key.as_ref() != Some(key) {
+        return Ok(None);
+    }
+    Ok(Some(Started {
+        ids: found.run.created.ids.clone(),
+        pid: found.run.agent.as_ref().map_or(0, |a| a.pid),
+        log: state.view(&request.provider, beads, "log"),
+        worktree: found.run.created.spec.worktree.clone(),
+        selected_model: found.run.created.contract.selected_model.clone(),
+        fresh: false,
+    }))
+}
+
+pub(super) fn already_running(found: &Found) -> EngineError {
+    let ids = &found.run.created.ids;
+    EngineError::AlreadyRunning {
+        beads: ids.beads.to_string(),
+        provider: ids.provider.to_string(),
+        run_instance: ids.run_instance.clone(),
+    }
+}
+
+/// Refuses early when the job runs; settles a dead run of it.
+pub(super) fn refuse_running(
+    state: &StateDir,
+    provider: &ProviderName,
+    beads: &BeadsId,
+) -> Result<(), EngineError> {
+    let Some(Record::Ours(found)) = lookup::newest_under(state, provider, beads)? else { return Ok(()) };
+    if !found.claimed {
+        return Ok(());
+    }
+    match attend(state, &Host::current()?, &found) {
+        Ok(Attended::Settled(_)) | Err(EngineError::Journal(dx_jobdir::JournalError::Missing(_))) => Ok(()),
+        Ok(Attended::Elsewhere) => Err(EngineError::Elsewhere {
+            beads: beads.to_string(),
+            host: found.run.created.starter.host.clone(),
+        }),
+        Ok(Attended::Busy | Attended::Adopted) => Err(already_running(&found)),
+        // It ended and released its claim meanwhile.
+        Err(EngineError::Disk(e)) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(other) => Err(other),
+    }
+}
+
+/// Makes the run's directory and files and its synced first record. On failure nothing is left.
+pub(super) fn begin(
+    state: &StateDir,
+    paths: &RunPaths,
+    prepared: &Prepared,
+) -> Result<(JournalWriter, Timestamp), EngineError> {
+    disk::make_dir(paths.dir())?;
+    let made = (|| {
+        let journal = JournalWriter::create(&paths.journal())?;
+        ExitFile::create(&paths.exit())?;
+        DiskFile::create_new(&paths.log())?;
+        if prepared.created.contract.grammar != dx_protocol::Grammar::Text {
+            DiskFile::create_new(&paths.err())?;
+        }
+        DiskFile::create_new(&paths.prompt())?.append(&prepared.prompt.bytes)?;
+        if let Some(snapshot) = &prepared.snapshot {
+            snapshot.save(&paths.tree())?;
+        }
+        disk::make_dir(&state.tmp(&prepared.created.ids.run_uuid))?;
+        let at = Timestamp(clock::now_ms());
+        let event = Event::Created(Box::new(prepared.created.clone()));
+        journal.append(&dx_protocol::Record {
+            at,
+            mono_ms: clock::monotonic_ms(),
+            by: Writer::Starter,
+            event,
+        })?;
+        Ok((journal, at))
+    })();
+    if made.is_err() {
+        let _removed = disk::remove_dir_all(paths.dir());
+        let _removed = std::fs::remove_dir(state.tmp(&prepared.created.ids.run_uuid));
+    }
+    made
+}
+
+/// Claims: counted and linked under the claim lock, then synced. Dead runs are settled before a refusal.
+pub(super) fn claim_run(
+    state: &StateDir,
+    paths: &RunPaths,
+    prepared: &Prepared,
+    made_id: bool,
+) -> Result<(), EngineError> {
+    let ids = &prepared.created.ids;
+    for last_try in [false, true] {
+        let lock = ClaimLock::take(state)?;
+        let running = claim::count(state, &ids.provider);
+        let over = prepared.cap.filter(|cap| running >= *cap);
+        let used = made_id && state.view(&ids.provider, &ids.beads, "meta").exists();
+        let taken = used || state.live(&ids.provider, &ids.beads).exists();
+        if over.is_none() && !taken {
+            claim::make(state, &ids.provider, &ids.beads, &paths.journal())?;
+            drop(lock);
+            if let Err(error) = disk::sync_dir(&state.live_dir()) {
+                let _released = claim::release(state, &ids.provider, &ids.beads);
+                return Err(error.into());
+            }
+            return Ok(());
+        }
+        drop(lock);
+        if taken {
+            refuse_running(state, &ids.provider, &ids.beads)?;
+        }
+        if let Some(cap) = over {
+            if last_try {
+                return Err(EngineError::CapExceeded { provider: ids.provider.to_string(), running, cap });
+            }
+            settle_dead(state, &ids.provider);
+        }
+    }
+    // Somebody else took it between our two looks.
+    match lookup::newest_under(state, &ids.provider, &ids.beads)? {
+        Some(Record::Ours(found)) => Err(already_running(&found)),
+        _ => Err(EngineError::MonitorLost),
+    }
+}
+
+pub(super) fn settle_dead(state: &StateDir, provider: &ProviderName) {
+    let Ok(host) = Host::current() else { return };
+    for claim in claim::claims(state).into_iter().filter(|c| c.provider == *provider) {
+        if let Ok(found) = lookup::read_run(state, &claim.path, true) {
+            // One that cannot be settled keeps its place and counts.
+            let _attended = attend(state, &host, &found);
+        }
+    }
+}
+
+/// The published files of the new run; those of the run before are rotated away.
+pub(super) fn publish(
+    state: &StateDir,
+    paths: &RunPaths,
+    prepared: &Prepared,
+    at: Timestamp,
+) -> Result<(), EngineError> {
+    let created = &prepared.created;
+    state.make_provider_dir(&created.ids.provider)?;
+    views::rotate(state, &created.ids)?;
+    views::publish_start(state, paths, created, at)?;
+    Ok(())
+}

@@ -1,0 +1,241 @@
+//! What a start needs to know before anything is written: worktree, prompt, model, environment, limits.
+
+use crate::api::{JobName, StartRequest, WorktreeChoice};
+use crate::environment::{self, ExtraEnv};
+use crate::error::EngineError;
+use crate::git::Repository;
+use crate::lookup::{self, Record};
+use crate::prompt::{Prompt, sha256_hex};
+use crate::providers::{self, Resolved, Wish};
+use crate::work::Snapshot;
+use crate::{Engine, permission, worktree};
+use dx_jobdir::StateDir;
+use dx_monitor::{MARKER, Plan, record_of};
+use dx_proc::{ProcessIdentity, clock};
+use dx_protocol::{
+    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, ProviderName, RunIds,
+    RunUuid, Timestamp,
+};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Everything about a run that is known before anything is written.
+pub(super) struct Prepared {
+    pub(super) created: Created,
+    pub(super) prompt: Prompt,
+    pub(super) snapshot: Option<Snapshot>,
+    pub(super) plan: Plan,
+    pub(super) cap: Option<usize>,
+}
+
+/// Where a run comes from; the default is a first start of an id that the caller gave.
+#[derive(Debug, Default)]
+pub(super) struct Lineage {
+    /// The id was made here: no job, live or ended, may have it.
+    pub(super) made_id: bool,
+    /// What a restart takes over from the run before.
+    pub(super) retries: u32,
+    /// As they were recorded; a first start takes them from the environment.
+    pub(super) limits: Option<Limits>,
+    /// Only to be looked at: nothing is made.
+    pub(super) dry: bool,
+    /// The prompt's name as it was given; it is read from the copy.
+    pub(super) prompt_file: Option<String>,
+}
+
+impl Engine {
+    /// Checks and resolves everything; writes nothing but caches and, with `--worktree auto`, the worktree.
+    pub(super) fn prepare(
+        &self,
+        state: &StateDir,
+        beads: &BeadsId,
+        request: &StartRequest,
+        lineage: &Lineage,
+        uuid: &RunUuid,
+    ) -> Result<Prepared, EngineError> {
+        let provider = providers::find(&request.provider)?;
+        let cap = environment::cap(provider.name, provider.cap)?;
+        let mut limits = lineage.limits.clone().map_or_else(environment::limits, Ok)?;
+        let seconds = |d: Option<Duration>, into: &mut u64| {
+            if let Some(d) = d {
+                *into = d.as_secs();
+            }
+        };
+        seconds(request.max_runtime, &mut limits.max_runtime_sec);
+        seconds(request.no_mutation_timeout, &mut limits.no_mutation_sec);
+        seconds(request.stall, &mut limits.stall_sec);
+        let extra = ExtraEnv::parse(&request.env)?;
+        let extra_env = extra.resolve()?;
+        let prompt = Prompt::read(request.prompt.as_ref())?;
+        if provider.needs_prompt && prompt.bytes.is_empty() {
+            return Err(EngineError::PromptNeeded);
+        }
+        let cwd = std::env::current_dir()
+            .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
+        let worktree = choose_worktree(state, beads, request, lineage.dry, &cwd)?;
+
+        let paths = state.run(uuid);
+        let mut env = environment::allowed(&provider.passes);
+        for (name, value) in extra_env {
+            env.retain(|(n, _)| *n != name);
+            env.push((name, value));
+        }
+        let resolved = (provider.resolve)(&Wish {
+            state,
+            worktree: &worktree,
+            model: request.model.as_deref(),
+            allow_model_override: request.allow_model_override,
+            command: &request.command,
+            has_prompt: !prompt.bytes.is_empty(),
+            prompt_file: &paths.prompt(),
+            env: &env,
+            progress: &|what| self.progress(what),
+        })?;
+        for (name, value) in &resolved.env {
+            environment::set(&mut env, name, value);
+        }
+        environment::set(&mut env, "TMPDIR", state.tmp(uuid));
+        environment::set(&mut env, "DX_RUNNER_BEADS_ID", beads.as_str());
+        environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
+        environment::set(&mut env, MARKER, uuid.as_str());
+
+        let repository = Repository::find(&worktree);
+        let snapshot = repository.as_ref().map(Snapshot::take).transpose()?;
+        let tree = repository.as_ref().zip(snapshot.as_ref()).map(|(r, s)| s.record(r));
+        let run_id = Timestamp(clock::now_ms()).compact();
+        let ids = RunIds {
+            beads: beads.clone(),
+            provider: request.provider.clone(),
+            run_instance: format!("{run_id}-{}-{}", request.provider, std::process::id()),
+            run_id,
+            run_uuid: uuid.clone(),
+        };
+        let spec = JobSpec {
+            worktree: worktree.to_string_lossy().into_owned(),
+            repo: request.repo.clone().unwrap_or_else(|| "-".to_owned()),
+            prompt_file: lineage.prompt_file.clone().unwrap_or_else(|| prompt.name.clone()),
+            model: request.model.clone(),
+            allow_model_override: request.allow_model_override,
+            command: request.command.clone(),
+            env_names: extra.names,
+            env_values: extra.values,
+            lane: request.lane,
+            pty: request.pty,
+            limits,
+            idempotency_key: request.idempotency_key.clone(),
+        };
+        let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt);
+        let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin);
+        let created = Created {
+            schema: JOURNAL_SCHEMA.to_owned(),
+            version: JOURNAL_VERSION,
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+            ids,
+            starter: record_of(&ProcessIdentity::of_self()?),
+            cwd: cwd.to_string_lossy().into_owned(),
+            retries: lineage.retries,
+            provider_switch_from: switched_from(state, beads, &request.provider),
+            spec,
+            contract,
+            tree,
+        };
+        Ok(Prepared { created, prompt, snapshot, plan, cap })
+    }
+}
+
+pub(super) fn contract_of(
+    resolved: &Resolved,
+    pty: bool,
+    env: &[(OsString, OsString)],
+    worktree: &Path,
+    prompt: &Prompt,
+) -> Contract {
+    let mut env_names: Vec<String> = env.iter().map(|(n, _)| n.to_string_lossy().into_owned()).collect();
+    env_names.sort();
+    Contract {
+        argv: resolved.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+        cwd: worktree.to_string_lossy().into_owned(),
+        env_names,
+        grammar: resolved.grammar,
+        selected_model: resolved.selected_model.clone(),
+        fallback_reason: resolved.fallback_reason.clone(),
+        auth_source: resolved.auth_source.clone(),
+        base_url: resolved.base_url.clone(),
+        execution_mode: if pty { "pty-detached" } else { "detached" }.to_owned(),
+        prompt_sha256: prompt.sha256(),
+        prompt_bytes: prompt.bytes.len() as u64,
+        prompt_channel: resolved.prompt_channel.to_owned(),
+    }
+}
+
+/// UUIDv7: sortable by start.
+pub(super) fn new_uuid() -> Result<RunUuid, EngineError> {
+    Ok(uuid::Uuid::now_v7().to_string().parse()?)
+}
+
+/// The job's id. One that was not given follows from the idempotency key, where there is one, so that the key finds its
+/// run lineage.
+pub(super) fn id_of(state: &StateDir, request: &StartRequest) -> Result<BeadsId, EngineError> {
+    match (&request.beads, &request.idempotency_key) {
+        (Some(beads), _) => Ok(beads.clone()),
+        (None, Some(key)) => Ok(format!("job-{}", &sha256_hex(key.as_bytes())[..16]).parse()?),
+        (None, None) => readable_id(state, &request.provider),
+    }
+}
+
+/// An id for people who have none: `job-<date>-<n>`, the first that is free.
+pub(super) fn readable_id(state: &StateDir, provider: &ProviderName) -> Result<BeadsId, EngineError> {
+    let stem = format!("job-{}", &Timestamp(clock::now_ms()).compact()[..12]);
+    let known = lookup::known(state);
+    let taken =
+        |id: &BeadsId| state.live(provider, id).exists() || known.iter().any(|(_, beads)| beads == id);
+    let mut n = 1;
+    loop {
+        let id: BeadsId = format!("{stem}-{n}").parse()?;
+        if !taken(&id) {
+            return Ok(id);
+        }
+        n += 1;
+    }
+}
+
+pub(super) fn choose_worktree(
+    state: &StateDir,
+    beads: &BeadsId,
+    request: &StartRequest,
+    dry: bool,
+    cwd: &Path,
+) -> Result<PathBuf, EngineError> {
+    let path = match &request.worktree {
+        WorktreeChoice::Path(path) => cwd.join(path),
+        WorktreeChoice::Auto => {
+            let repo = request.repo.as_ref().map_or_else(|| cwd.to_owned(), |r| cwd.join(r));
+            if dry {
+                return worktree::place(beads, &repo);
+            }
+            worktree::auto(beads, &repo)?
+        }
+        WorktreeChoice::Inferred => {
+            let job = JobName { beads: beads.clone(), provider: None };
+            let previous = match lookup::newest(state, &job) {
+                Ok(Record::Ours(found)) => Some(PathBuf::from(&found.run.created.spec.worktree)),
+                Ok(Record::Foreign(foreign)) => foreign.meta.get("worktree").map(PathBuf::from),
+                Err(_) => None,
+            };
+            let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
+            inferred.ok_or(EngineError::NoWorktree)?
+        }
+    };
+    permission::check(&path, state.root())
+}
+
+/// The provider under which this id ran last, when it was another one.
+pub(super) fn switched_from(state: &StateDir, beads: &BeadsId, provider: &ProviderName) -> String {
+    let name = match lookup::newest(state, &JobName { beads: beads.clone(), provider: None }) {
+        Ok(Record::Ours(found)) => found.run.created.ids.provider.clone(),
+        Ok(Record::Foreign(foreign)) => foreign.provider,
+        Err(_) => return "-".to_owned(),
+    };
+    if name == *provider { "-".to_owned() } else { name.to_string() }
+}

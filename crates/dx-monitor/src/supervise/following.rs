@@ -1,0 +1,180 @@
+//! Watching: the log, CPU, the worktree, and the observation that readers get.
+
+use super::Monitor;
+use crate::helper::Helper;
+use dx_jobdir::views;
+use dx_proc::{clock, tree};
+use dx_protocol::{AgentEvent, Event, Settled, Timestamp, Wait};
+
+/// Git is not asked about mutations more often than this, nor than this many times its own duration.
+const OBSERVE_EVERY_MS: u64 = 60_000;
+const OBSERVE_DUTY: u64 = 100;
+
+impl Monitor {
+    /// Takes in what the agent printed.
+    pub(super) fn follow(&mut self) {
+        if let Some(pty) = self.ctx.pty.as_ref().filter(|_| self.copying) {
+            pty.copy();
+        }
+        let round = self.follower.round();
+        let now = clock::monotonic_ms();
+        if round.lost_bytes > 0 {
+            self.ctx.record(Event::LogTruncated { lost_bytes: round.lost_bytes });
+        }
+        let known = self.ctx.run.agent_offset;
+        for (offset, event) in round.events {
+            kind_of(&event).clone_into(&mut self.sample.last_event);
+            self.sample.last_event_mono_ms = now;
+            match &event {
+                AgentEvent::FileChanged { .. } => self.mutated(self.sample.mutations.max(1), now),
+                AgentEvent::ToolStarted { name, .. } => {
+                    self.sample.wait = Some(Wait::Tool { name: name.clone(), since_mono_ms: now });
+                }
+                AgentEvent::Retrying { delay_ms, .. } => {
+                    self.sample.wait = Some(Wait::Retry { until_mono_ms: delay_ms.map(|d| now + d) });
+                }
+                AgentEvent::RateLimited { until_ms } => {
+                    self.sample.wait = Some(Wait::RateLimit { until: until_ms.map(Timestamp) });
+                }
+                AgentEvent::PermissionAsked { what } => {
+                    self.sample.wait = Some(Wait::Input { what: what.clone() });
+                }
+                _ => self.sample.wait = None,
+            }
+            if event.is_journalled() && known.is_none_or(|k| offset > k) {
+                self.journal_agent(offset, event);
+            }
+        }
+        if round.grew {
+            self.sample.log_mono_ms = now;
+            self.cpu.postpone(now);
+        }
+        let bytes = self.follower.bytes();
+        let changed = round.grew || bytes != self.sample.log_bytes;
+        self.sample.log_bytes = bytes;
+        self.sample.parsed_bytes = self.follower.parsed();
+        self.sample.usage = self.follower.summary.usage;
+        let mut publish = changed;
+        if !round.grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
+            self.cpu.sample(now, self.tree_cpu());
+            self.sample.cpu_ms = self.cpu.total_ms;
+            self.sample.cpu_sampled_mono_ms = self.cpu.sampled_at;
+            self.sample.cpu_grew_mono_ms = self.cpu.grew_at;
+            publish = true;
+        }
+        if publish {
+            self.publish();
+        }
+    }
+
+    pub(super) fn journal_agent(&mut self, offset: u64, event: AgentEvent) {
+        if self.ctx.journal.len() < self.ctx.run.created.spec.limits.max_journal_bytes {
+            self.ctx.record(Event::Agent { offset, event });
+        } else if !self.capped {
+            self.capped = true;
+            self.ctx.record(Event::EventsCapped);
+        }
+    }
+
+    pub(super) fn mutated(&mut self, count: u64, now: u64) {
+        let wall = Timestamp(clock::now_ms());
+        self.sample.mutations = count;
+        self.sample.mutation_first.get_or_insert(wall);
+        self.sample.mutation_last = Some(wall);
+        self.sample.mutation_mono_ms = now;
+    }
+
+    pub(super) fn publish(&mut self) {
+        self.beats += 1;
+        self.sample.mono_ms = clock::monotonic_ms();
+        self.sample.monitor.clone_from(&self.ctx.run.monitor);
+        self.sample.ending = self.ctx.run.ending.is_some();
+        let _published =
+            views::publish_sample(&self.ctx.state, &self.sample, self.beats, Timestamp(clock::now_ms()));
+    }
+
+    /// CPU time of the agent's tree, strays under the launcher included, our own processes not.
+    pub(super) fn tree_cpu(&self) -> u64 {
+        let mut roots = vec![self.agent_pid];
+        if let Some(partner) = self.partner.as_ref().filter(|p| p.is_launcher) {
+            let own = rustix::process::getpid().as_raw_nonzero().get();
+            roots.extend(tree::children(partner.identity.pid).into_iter().filter(|pid| *pid != own));
+        }
+        tree::tree_cpu_ms(&roots)
+    }
+
+    /// Asks git, through a helper, when silence makes the answer matter.
+    pub(super) fn observe(&mut self) {
+        let now = clock::monotonic_ms();
+        if let Some(mut observer) = self.observer.take() {
+            match observer.poll() {
+                None => self.observer = Some(observer),
+                Some(end) => {
+                    let took = now.saturating_sub(observer.started);
+                    let every = OBSERVE_EVERY_MS.min(self.shortest_threshold_ms() / 3).max(500);
+                    self.observe_after =
+                        now + every.max(took * OBSERVE_DUTY).min(OBSERVE_EVERY_MS.max(took * OBSERVE_DUTY));
+                    for fact in end.facts {
+                        if let Settled::Work(work) = fact {
+                            self.work_known = work.known;
+                            if work.known && work.mutations != self.sample.mutations {
+                                self.mutated(work.mutations, now);
+                            }
+                        }
+                    }
+                    self.publish();
+                }
+            }
+            return;
+        }
+        let silent = now.saturating_sub(self.sample.log_mono_ms.max(self.ctx.run.created_mono_ms));
+        let matters = silent * 2 >= self.shortest_threshold_ms() || self.no_mutation_is_near();
+        if self.work_known
+            && matters
+            && now >= self.observe_after
+            && self.gone_at.is_none()
+            && self.agent_pid != 0
+        {
+            self.observer = Helper::start(&self.ctx, "__observe", OBSERVE_EVERY_MS);
+            if self.observer.is_none() {
+                self.observe_after = now + OBSERVE_EVERY_MS;
+                self.work_known = false;
+            }
+        }
+    }
+
+    pub(super) fn shortest_threshold_ms(&self) -> u64 {
+        let limits = &self.ctx.run.created.spec.limits;
+        limits.startup_grace_sec.min(limits.no_op_sec).min(limits.stall_sec) * 1000
+    }
+
+    pub(super) fn no_mutation_is_near(&self) -> bool {
+        let limit = self.ctx.run.created.spec.limits.no_mutation_sec * 1000;
+        let facts = self.facts();
+        limit > 0 && facts.now.saturating_sub(facts.mutated.max(facts.started)) * 10 >= limit * 9
+    }
+
+    /// Git has answered within the last tenth of the no-mutation limit (or cannot answer at all).
+    pub(super) fn observed_lately(&self) -> bool {
+        !self.work_known || (self.observer.is_none() && self.observe_after > clock::monotonic_ms())
+    }
+}
+
+/// The published word for the kind of an event.
+fn kind_of(event: &AgentEvent) -> &'static str {
+    match event {
+        AgentEvent::Started { .. } => "started",
+        AgentEvent::Text { .. } => "text",
+        AgentEvent::StepStarted => "step_started",
+        AgentEvent::ToolStarted { .. } => "tool_started",
+        AgentEvent::ToolFinished { .. } => "tool_finished",
+        AgentEvent::FileChanged { .. } => "file_changed",
+        AgentEvent::Usage(_) => "usage",
+        AgentEvent::Retrying { .. } => "retrying",
+        AgentEvent::RateLimited { .. } => "rate_limited",
+        AgentEvent::PermissionAsked { .. } => "permission_asked",
+        AgentEvent::PermissionRefused { .. } => "permission_refused",
+        AgentEvent::Error { .. } => "error",
+        AgentEvent::Result { .. } => "result",
+    }
+}

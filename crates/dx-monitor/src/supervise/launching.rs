@@ -1,0 +1,187 @@
+//! Beginnings: the launcher and the agent behind it, adoption, and the partner that must always be there.
+
+use super::{FAST_TICK_MS, Monitor};
+use crate::identity::process_of;
+use crate::partner::{self, Partner};
+use crate::pty::{self, Pty};
+use crate::{end, launcher};
+use dx_jobdir::{faults, views};
+use dx_proc::{ForkResult, Liveness, PidFd, ProcessIdentity, clock};
+use dx_protocol::{Event, Timestamp};
+
+/// When no guard could be made, the next try comes this much later.
+const GUARD_RETRY_MS: u64 = 10_000;
+/// How often the agent may be launched again because its launcher was killed before it ran.
+const LAUNCHES: usize = 3;
+/// How often a fork of a dead launcher is looked at, until it has either begun the agent's program or gone.
+const FORK_ROUNDS: usize = 250;
+
+impl Monitor {
+    /// Forks the launcher, which starts the agent.
+    pub(super) fn launch(&mut self) {
+        self.launches += 1;
+        faults::step("monitor.before_launcher");
+        let own = rustix::process::getpid().as_raw_nonzero().get();
+        let Ok(own_fd) = PidFd::open(own) else { return };
+        if self.ctx.run.created.spec.pty && self.ctx.pty.is_none() {
+            self.ctx.pty = Pty::open(&self.ctx.paths.log());
+            if self.ctx.pty.is_none() {
+                let message = "no pseudo-terminal could be had".to_owned();
+                self.ctx.record(Event::SpawnFailed { errno: 0, message });
+                return;
+            }
+        }
+        let Some(plan) = self.plan.clone() else { return };
+        match dx_proc::fork_here() {
+            Ok(ForkResult::Child) => {
+                launcher::main(&mut self.ctx, &plan, own_fd, self.ready.take());
+                partner::leave()
+            }
+            Ok(ForkResult::Parent(pid)) => {
+                faults::step("monitor.after_launcher");
+                self.partner = ProcessIdentity::of_pid(pid).ok().and_then(|id| Partner::open(id, true));
+            }
+            Err(error) => self.ctx.record(Event::SpawnFailed {
+                errno: error.errno().unwrap_or(0),
+                message: "the launcher could not be forked".to_owned(),
+            }),
+        }
+    }
+
+    /// Takes over from a dead monitor: the process of ours that started us is the partner. There is none when it died
+    /// meanwhile, or when a command passed the run on.
+    pub(super) fn adopt(&mut self, starter: Option<PidFd>) {
+        let launcher = self.ctx.exit.read().launcher.as_ref().map(process_of);
+        self.partner = starter.and_then(|starter| Partner::of_adopter(starter, launcher.as_ref()));
+        if !self.partner.as_ref().is_some_and(|p| p.is_launcher) {
+            self.take_terminal();
+        }
+        if let Some((ending, _)) = self.ctx.run.ending.clone() {
+            self.begin_end(ending.grace_ms);
+        }
+    }
+
+    /// Learns from the exit file that the agent runs, or that it could not be started.
+    pub(super) fn learn_launch(&mut self) {
+        if self.ctx.run.agent.is_some() || self.ctx.run.phase > dx_core::Phase::Created {
+            if self.agent_pid == 0 {
+                self.find_agent();
+            }
+            return;
+        }
+        let facts = self.ctx.exit.read();
+        self.sample.launcher.clone_from(&facts.launcher);
+        match (facts.exec, facts.agent) {
+            (Some(exec), _) if exec.errno != 0 => {
+                let message = std::io::Error::from_raw_os_error(exec.errno).to_string();
+                self.ctx.record(Event::SpawnFailed { errno: exec.errno, message });
+                self.plan = None;
+            }
+            (Some(_), Some(agent)) => {
+                self.plan = None;
+                self.ready = None;
+                if let Some(pty) = &mut self.ctx.pty {
+                    pty.release();
+                }
+                self.ctx.record(Event::AgentStarted { agent: agent.clone() });
+                faults::step("monitor.agent_record");
+                let monitor = rustix::process::getpid().as_raw_nonzero().get();
+                let _published =
+                    views::publish_pids(&self.ctx.state, &self.ctx.run.created.ids, monitor, Some(agent.pid));
+                self.sample.agent = Some(agent);
+                self.find_agent();
+                self.publish();
+                faults::step("monitor.started_record");
+            }
+            _ => {}
+        }
+    }
+
+    /// Opens the agent's pidfd, unless one was handed down.
+    pub(super) fn find_agent(&mut self) {
+        let Some(agent) = self.ctx.run.agent.clone() else { return };
+        self.sample.agent = Some(agent.clone());
+        self.agent_pid = agent.pid;
+        if self.agent.is_none() {
+            self.agent = PidFd::open_verified_on(&self.ctx.host, &process_of(&agent)).ok().flatten();
+        }
+    }
+
+    /// Sees to it that two of ours live: a dead launcher is launched again when the agent never ran, replaced by a guard
+    /// otherwise.
+    pub(super) fn mind_partner(&mut self) {
+        if self.partner.as_ref().is_some_and(|p| !p.is_gone()) || self.gone_at.is_some() {
+            return;
+        }
+        let facts = self.ctx.exit.read();
+        let launcher = facts.launcher.as_ref().map(process_of);
+        self.partner = launcher.and_then(|launcher| Partner::open(launcher, true)).filter(|p| !p.is_gone());
+        if self.partner.is_some() || facts.exit().is_some() {
+            return;
+        }
+        if self.ctx.run.agent.is_none() && !self.agent_ran(&facts) {
+            let _cleared = dx_proc::reap_zombies(None);
+            if self.launches < LAUNCHES && self.plan.is_some() {
+                self.launch();
+            } else {
+                self.ctx.record(Event::SpawnFailed {
+                    errno: 0,
+                    message: "the launcher was killed before the agent ran".to_owned(),
+                });
+            }
+            return;
+        }
+        let now = clock::monotonic_ms();
+        if now < self.guard_after {
+            return;
+        }
+        let _reaped = dx_proc::reap_zombies(Some(self.agent_pid));
+        self.partner = partner::fork_guard(&mut self.ctx, self.agent.as_ref());
+        if self.partner.is_none() {
+            self.guard_after = now + GUARD_RETRY_MS;
+        }
+        self.take_terminal();
+    }
+
+    /// Goes on copying the terminal in the launcher's place.
+    pub(super) fn take_terminal(&mut self) {
+        if self.ctx.pty.is_some() && !self.copying {
+            self.copying = true;
+            let offset = std::fs::metadata(self.ctx.paths.log()).map_or(0, |m| m.len());
+            self.ctx.record(Event::LogGap { offset, at_most_bytes: pty::PIECE as u64 });
+        }
+    }
+
+    /// Whether an agent whose launcher died before it could say so did run. Its command name tells: a fork that never
+    /// reached its exec still has the launcher's.
+    pub(super) fn agent_ran(&mut self, facts: &dx_protocol::ExitFacts) -> bool {
+        let Some(agent) = &facts.agent else { return false };
+        let identity = process_of(agent);
+        for round in 0..FORK_ROUNDS * 2 {
+            let liveness = self.ctx.host.liveness(&identity);
+            match dx_proc::command_name(agent.pid) {
+                None => return false,
+                Some(name) if name != "dx-launcher" && liveness != Liveness::Gone => {
+                    let record = dx_protocol::ExecRecord {
+                        errno: 0,
+                        at: Timestamp(clock::now_ms()),
+                        mono_ms: clock::monotonic_ms(),
+                    };
+                    let _written = self.ctx.exit.write(dx_protocol::Slot::Exec, &record);
+                    self.learn_launch();
+                    return true;
+                }
+                Some(_) => {}
+            }
+            if liveness != Liveness::Alive {
+                return false;
+            }
+            if round >= FORK_ROUNDS {
+                // Whether it was released cannot be seen, and nobody may run beside its successor. Its name tells still.
+                end::kill(std::slice::from_ref(&identity));
+            }
+            std::thread::sleep(std::time::Duration::from_millis(FAST_TICK_MS));
+        }
+        false
+    }
+}
