@@ -7,7 +7,7 @@ use crate::error::EngineError;
 use crate::lookup::{self, Found};
 use crate::settle;
 use crate::view::{self, View};
-use dx_jobdir::{DiskFile, ExitFile, JournalWriter, StateDir};
+use dx_jobdir::{DiskFile, ExitFile, JournalWriter, StateDir, disk};
 use dx_monitor::{end_tree, process_of};
 use dx_proc::{ExitStatus, Host, PidFd, clock};
 use dx_protocol::{
@@ -131,18 +131,23 @@ fn try_lock(found: &Found) -> Result<Option<JournalWriter>, EngineError> {
     }
 }
 
-/// Drops the request; the first one of a kind stands.
+/// Drops the request, whole from its first moment; the first one of a kind stands. On a disk too full for its content the
+/// bare name is dropped: it counts with the defaults of its kind.
 fn ask(found: &Found, kind: &str, request: &EndRequest) -> Result<(), EngineError> {
     let path = found.paths.request(kind);
-    let file = match DiskFile::create_new(&path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
+    let beside = path.with_extension(format!("{}-{}", std::process::id(), clock::monotonic_ms()));
     let bytes = serde_json::to_vec(request).unwrap_or_default();
-    // The file's existence is the request: on a full disk it counts with its defaults.
-    let _written = file.append(&bytes).and_then(|()| file.sync_data());
-    Ok(())
+    let whole =
+        DiskFile::create_new(&beside).and_then(|file| file.append(&bytes).and_then(|()| file.sync_data()));
+    let dropped = match whole {
+        Ok(()) => disk::link(&beside, &path),
+        Err(_) => DiskFile::create_new(&path).map(drop),
+    };
+    let _removed = disk::remove(&beside);
+    match dropped {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Wakes the monitor, which otherwise looks once a second.

@@ -130,7 +130,7 @@ fn pueue_after_sigkill(
     let [_, _, script] = gate.agent();
     timed(&mut program(world, "pueue", &["add", "--", &script]), &[0])?;
     until("the start of a task", || {
-        said(program(world, "pueue", &["status", "--json"])).ok()?.contains("\"Running\"").then_some(())
+        said(program(world, "pueue", &["status", "--json"])).ok()?.contains("\"Running\":{").then_some(())
     })?;
     daemon.kill().and_then(|()| daemon.wait()).map_err(|error| error.to_string())?;
     gate.open()?;

@@ -195,10 +195,10 @@ mod tests {
 
     #[test]
     fn records_of_newer_versions_pass_through_and_torn_lines_do_not() {
-        let newer = br#"{"at":1,"mono_ms":2,"by":"monitor","event":{"type":"from_tomorrow","x":[1]}}"#;
+        let newer = br#"{"at":"2030-01-01T00:00:00.001Z","mono_ms":2,"by":"monitor","event":{"type":"from_tomorrow","x":[1]}}"#;
         let (at, line, last) = event_line(&ids(), newer).unwrap();
         assert!(line.contains(r#""type":"from_tomorrow""#) && line.contains(r#""x":[1]"#), "{line}");
-        assert_eq!((at, last), (Timestamp(1), false));
+        assert_eq!((Some(at), last), (Timestamp::parse("2030-01-01T00:00:00.001Z"), false));
         assert!(event_line(&ids(), &newer[..40]).is_none());
     }
 }
