@@ -99,9 +99,8 @@ const SECTIONS: [(&str, Section); 5] = [
 
 /// Measures the release build with whole processes; with `peers` also the same work by other programs, where installed.
 /// The other options are read from the command line.
-pub(crate) fn run(peers: bool) -> Result<(), Failure> {
-    let mut options = Options::parse(&mut std::env::args().skip(2))?;
-    options.peers |= peers;
+pub(crate) fn run() -> Result<(), Failure> {
+    let options = Options::parse(&mut std::env::args().skip(2))?;
     let size = if options.quick { QUICK } else { FULL };
     let json = options.json.as_ref().map(|file| std::path::absolute(file).map_err(|e| e.to_string()));
     let json = json.transpose()?;

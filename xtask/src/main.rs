@@ -30,7 +30,8 @@ cargo xtask test [--fast]            everything a change must pass; --fast leave
 cargo xtask check                    the rules of the repository that neither compiler nor clippy knows
 cargo xtask install-agents [--list]  the pinned real agents, into a cache folder
 cargo xtask soak [NAME | --list]     long runs; all of them without a name
-cargo xtask bench [--peers]          the benchmarks; --peers compares with other programs
+cargo xtask bench [--quick] [--peers] [--json FILE] [--only NAME]
+                                     the benchmarks; --peers compares with other programs
 cargo xtask gen [--check]            the generated references; --check only compares
 ";
 
@@ -52,8 +53,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         ["soak", name] => soak::run(Some(name)),
-        ["bench"] => bench::run(false),
-        ["bench", "--peers"] => bench::run(true),
+        ["bench", ..] => bench::run(),
         ["gen"] => generate::run(false),
         ["gen", "--check"] => generate::run(true),
         ["--help" | "-h" | "help"] => {

@@ -101,6 +101,14 @@ impl Record {
 
 /// The newest record of a job; an unknown one is an error that names near ones.
 pub(crate) fn newest(state: &StateDir, job: &JobName) -> Result<Record, EngineError> {
+    newest_known(state, job)?.ok_or_else(|| EngineError::NoJob {
+        beads: job.beads.to_string(),
+        near: near(state, job.beads.as_str()),
+    })
+}
+
+/// As [`newest`]; `None` for an unknown job, without looking for near ones, which costs a look at every record.
+pub(crate) fn newest_known(state: &StateDir, job: &JobName) -> Result<Option<Record>, EngineError> {
     let providers = if let Some(provider) = &job.provider {
         vec![provider.clone()]
     } else {
@@ -116,10 +124,7 @@ pub(crate) fn newest(state: &StateDir, job: &JobName) -> Result<Record, EngineEr
             newest = Some(record);
         }
     }
-    newest.ok_or_else(|| EngineError::NoJob {
-        beads: job.beads.to_string(),
-        near: near(state, job.beads.as_str()),
-    })
+    Ok(newest)
 }
 
 /// As [`newest`], for commands that act: records of other programs are refused.

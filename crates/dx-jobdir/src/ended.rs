@@ -2,13 +2,15 @@
 //! and nothing gets slower as history grows.
 
 use crate::disk::{self, DiskError, DiskFile};
-use crate::journal::read_bounded;
+use crate::journal::open_regular;
 use crate::layout::StateDir;
 use dx_protocol::{Outcome, Timestamp};
+use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt;
 
-/// No day's file is read beyond this.
-const MAX_DAY_BYTES: u64 = 1 << 30;
+/// A day's file is read from its end in pieces of this size.
+const PIECE: u64 = 64 << 10;
 
 /// Appends the line of an ended run. A second line of the same run may happen after a crash; readers take the last.
 pub fn append(state: &StateDir, outcome: &Outcome) -> Result<(), DiskError> {
@@ -46,15 +48,72 @@ pub fn newest_first(state: &StateDir, since: Option<Timestamp>, take: &mut dyn F
         if oldest.as_ref().is_some_and(|oldest| day < *oldest) {
             return;
         }
-        let Ok(bytes) = read_bounded(&state.ended(&day), MAX_DAY_BYTES) else { continue };
-        for line in bytes.rsplit(|b| *b == b'\n').filter(|l| !l.is_empty()) {
-            let Ok(outcome) = serde_json::from_slice::<Outcome>(line) else { continue };
-            if since.is_some_and(|since| outcome.completed_at < since) {
-                continue;
+        let Ok(file) = open_regular(&state.ended(&day)) else { continue };
+        let mut go_on = true;
+        let _readable = lines_backwards(&file, PIECE, &mut |line| {
+            if let Ok(outcome) = serde_json::from_slice::<Outcome>(line)
+                && since.is_none_or(|since| outcome.completed_at >= since)
+                && seen.insert(outcome.ids.run_uuid.clone())
+            {
+                go_on = take(outcome);
             }
-            if seen.insert(outcome.ids.run_uuid.clone()) && !take(outcome) {
-                return;
+            go_on
+        });
+        if !go_on {
+            return;
+        }
+    }
+}
+
+/// Calls `take` with each line that is not empty, the last first, until it returns `false`; reads in pieces from the end.
+fn lines_backwards(file: &File, size: u64, take: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<()> {
+    let mut end = file.metadata()?.len();
+    // The part of a line whose beginning lies before `end`.
+    let mut rest: Vec<u8> = Vec::new();
+    while end > 0 {
+        let begin = end.saturating_sub(size);
+        let mut piece = vec![0; (end - begin) as usize];
+        file.read_exact_at(&mut piece, begin)?;
+        piece.append(&mut rest);
+        let whole =
+            if begin == 0 { 0 } else { piece.iter().position(|b| *b == b'\n').unwrap_or(piece.len()) };
+        for line in piece[whole..].rsplit(|b| *b == b'\n').filter(|l| !l.is_empty()) {
+            if !take(line) {
+                return Ok(());
             }
+        }
+        piece.truncate(whole);
+        rest = piece;
+        end = begin;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_come_backwards_whatever_the_pieces() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("day");
+        std::fs::write(&path, "\none\n\ntwo two\n\nthree\n").unwrap();
+        let file = File::open(&path).unwrap();
+        for size in 1..40 {
+            let mut lines = Vec::new();
+            lines_backwards(&file, size, &mut |line| {
+                lines.push(String::from_utf8_lossy(line).into_owned());
+                true
+            })
+            .unwrap();
+            assert_eq!(lines, ["three", "two two", "one"], "pieces of {size}");
+            let mut first = String::new();
+            lines_backwards(&file, size, &mut |line| {
+                first = String::from_utf8_lossy(line).into_owned();
+                false
+            })
+            .unwrap();
+            assert_eq!(first, "three");
         }
     }
 }

@@ -92,16 +92,16 @@ mod imp {
     use std::io;
     use std::path::Path;
 
-    #[inline(always)]
+    #[inline]
     pub fn step(_name: &str) {}
 
-    #[inline(always)]
+    #[inline]
     #[allow(clippy::unnecessary_wraps)]
     pub(crate) fn before_write(_op: &str) -> io::Result<()> {
         Ok(())
     }
 
-    #[inline(always)]
+    #[inline]
     pub(crate) fn trace(_op: &str, _path: &Path, _to: Option<&Path>, _offset: u64, _bytes: &[u8]) {}
 }
 

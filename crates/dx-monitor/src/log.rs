@@ -11,7 +11,7 @@ use std::path::Path;
 /// Read this much at once.
 const PIECE: usize = 16 << 10;
 /// Parse at most this much in one round, so that requests and limits are never starved by a flood.
-const ROUND: u64 = 8 << 20;
+const ROUND: u64 = 256 << 10;
 
 /// What a round found.
 #[derive(Debug, Default)]

@@ -125,6 +125,8 @@ struct Monitor {
     observe_after: u64,
     work_known: bool,
     gone_at: Option<u64>,
+    /// There is more of the log to read at once.
+    behind: bool,
 }
 
 impl Monitor {
@@ -187,6 +189,7 @@ impl Monitor {
             observe_after: 0,
             work_known,
             gone_at: None,
+            behind: false,
         }
     }
 
@@ -215,7 +218,9 @@ impl Monitor {
     fn wait(&mut self) {
         let ending = self.kill_at.is_some() || self.gone_at.is_some() || self.agent_pid == 0;
         let limits = &self.ctx.run.created.spec.limits;
-        let timeout = if ending {
+        let timeout = if self.behind {
+            0
+        } else if ending {
             FAST_TICK_MS
         } else {
             TICK_MS.min(limits::next_in_ms(limits, &self.facts()).max(FAST_TICK_MS))

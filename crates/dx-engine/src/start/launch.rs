@@ -79,11 +79,11 @@ pub(super) fn launch_once(
     drop((ready_write, plan_read, runner));
     // A monitor that died already closes its end: that shows in the word that does not come.
     let _sent = std::fs::File::from(plan_write).write_all(plan);
-    let mut word = Vec::new();
+    let mut word = vec![0; 16];
     let woken = dx_proc::poll::poll(&[ready_read.as_fd()], Some(READY_PATIENCE.as_millis() as u64))?;
-    if woken == [true] {
-        let _read = std::fs::File::from(ready_read).read_to_end(&mut word);
-    }
+    // One read: the monitor holds the other end a little longer than its launcher.
+    let read = if woken == [true] { std::fs::File::from(ready_read).read(&mut word).unwrap_or(0) } else { 0 };
+    word.truncate(read);
     // Only if it is dead by now; a living monitor becomes init's child when we end.
     let _reaped = dx_proc::wait::reap(pid);
     Ok(word)

@@ -218,10 +218,10 @@ pub(super) fn choose_worktree(
         }
         WorktreeChoice::Inferred => {
             let job = JobName { beads: beads.clone(), provider: None };
-            let previous = match lookup::newest(state, &job) {
-                Ok(Record::Ours(found)) => Some(PathBuf::from(&found.run.created.spec.worktree)),
-                Ok(Record::Foreign(foreign)) => foreign.meta.get("worktree").map(PathBuf::from),
-                Err(_) => None,
+            let previous = match lookup::newest_known(state, &job) {
+                Ok(Some(Record::Ours(found))) => Some(PathBuf::from(&found.run.created.spec.worktree)),
+                Ok(Some(Record::Foreign(foreign))) => foreign.meta.get("worktree").map(PathBuf::from),
+                Ok(None) | Err(_) => None,
             };
             let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
             inferred.ok_or(EngineError::NoWorktree)?
@@ -232,10 +232,10 @@ pub(super) fn choose_worktree(
 
 /// The provider under which this id ran last, when it was another one.
 pub(super) fn switched_from(state: &StateDir, beads: &BeadsId, provider: &ProviderName) -> String {
-    let name = match lookup::newest(state, &JobName { beads: beads.clone(), provider: None }) {
-        Ok(Record::Ours(found)) => found.run.created.ids.provider.clone(),
-        Ok(Record::Foreign(foreign)) => foreign.provider,
-        Err(_) => return "-".to_owned(),
+    let name = match lookup::newest_known(state, &JobName { beads: beads.clone(), provider: None }) {
+        Ok(Some(Record::Ours(found))) => found.run.created.ids.provider.clone(),
+        Ok(Some(Record::Foreign(foreign))) => foreign.provider,
+        Ok(None) | Err(_) => return "-".to_owned(),
     };
     if name == *provider { "-".to_owned() } else { name.to_string() }
 }

@@ -17,6 +17,7 @@ impl Monitor {
             pty.copy();
         }
         let round = self.follower.round();
+        self.behind = round.more;
         let now = clock::monotonic_ms();
         if round.lost_bytes > 0 {
             self.ctx.record(Event::LogTruncated { lost_bytes: round.lost_bytes });
@@ -50,9 +51,10 @@ impl Monitor {
             self.cpu.postpone(now);
         }
         let bytes = self.follower.bytes();
-        let changed = round.grew || bytes != self.sample.log_bytes;
+        let parsed = self.follower.parsed();
+        let changed = round.grew || bytes != self.sample.log_bytes || parsed != self.sample.parsed_bytes;
         self.sample.log_bytes = bytes;
-        self.sample.parsed_bytes = self.follower.parsed();
+        self.sample.parsed_bytes = parsed;
         self.sample.usage = self.follower.summary.usage;
         let mut publish = changed;
         if !round.grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
