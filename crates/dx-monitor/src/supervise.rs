@@ -127,6 +127,8 @@ struct Monitor {
     gone_at: Option<u64>,
     /// There is more of the log to read at once.
     behind: bool,
+    /// Bytes of the log that were parsed when memory was last given back.
+    trimmed_at: u64,
 }
 
 impl Monitor {
@@ -190,6 +192,7 @@ impl Monitor {
             work_known,
             gone_at: None,
             behind: false,
+            trimmed_at: 0,
         }
     }
 

@@ -11,6 +11,7 @@ pub mod error;
 pub mod identity;
 pub mod inherit;
 pub mod inotify;
+pub mod memory;
 pub mod pidfd;
 pub mod poll;
 mod program;

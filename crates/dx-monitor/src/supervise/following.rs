@@ -10,6 +10,9 @@ use dx_protocol::{AgentEvent, Event, Settled, Timestamp, Wait};
 const OBSERVE_EVERY_MS: u64 = 60_000;
 const OBSERVE_DUTY: u64 = 100;
 
+/// After this much parsed log the allocator's leftovers are given back.
+const TRIM_BYTES: u64 = 256 << 10;
+
 impl Monitor {
     /// Takes in what the agent printed.
     pub(super) fn follow(&mut self) {
@@ -55,6 +58,10 @@ impl Monitor {
         let changed = round.grew || bytes != self.sample.log_bytes || parsed != self.sample.parsed_bytes;
         self.sample.log_bytes = bytes;
         self.sample.parsed_bytes = parsed;
+        if !self.behind && parsed.saturating_sub(self.trimmed_at) >= TRIM_BYTES {
+            self.trimmed_at = parsed;
+            dx_proc::memory::trim();
+        }
         self.sample.usage = self.follower.summary.usage;
         let mut publish = changed;
         if !round.grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
