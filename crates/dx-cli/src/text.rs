@@ -66,7 +66,9 @@ pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
     ];
     if !doc.ended {
         facts.push(format!("up {}", seconds(doc.pid_age_sec)));
-        facts.push(format!("last output {} ago", seconds(doc.log_age_sec)));
+        if doc.log_bytes > 0 {
+            facts.push(format!("last output {} ago", seconds(doc.log_age_sec)));
+        }
     }
     if let Some(input) = doc.tokens_in {
         facts.push(format!("tokens {input} in, {} out", doc.tokens_out.unwrap_or(0)));

@@ -4,6 +4,7 @@
 
 use dx_events::{Line, LineSplitter, Parser, render};
 use dx_protocol::{AgentEvent, Grammar};
+use std::borrow::Cow;
 
 /// How much of one text people see.
 const TEXT_MAX: usize = 64 * 1024;
@@ -59,24 +60,52 @@ impl Transcript {
 
 fn plain_line(line: Line<'_>, sink: &mut dyn FnMut(&[u8])) {
     match line {
-        Line::Whole { bytes, .. } => sink(bytes),
+        Line::Whole { bytes, .. } => sink(&printable(bytes)),
         Line::Truncated { head, len, .. } => {
-            let mut shown = head.to_vec();
+            let mut shown = printable(head).into_owned();
             shown.extend_from_slice(format!(" ... (a line of {len} bytes)").as_bytes());
             sink(&shown);
         }
     }
 }
 
+/// A line that cannot do anything to a terminal: control characters but the tab, and what is not UTF-8, are escaped.
+/// `--raw` has the bytes.
+fn printable(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.chars().any(|c| c.is_control() && c != '\t') => Cow::Borrowed(bytes),
+        _ => {
+            let mut shown = String::with_capacity(bytes.len() + 16);
+            for chunk in bytes.utf8_chunks() {
+                for c in chunk.valid().chars() {
+                    if c.is_control() && c != '\t' { shown.extend(c.escape_default()) } else { shown.push(c) }
+                }
+                shown.extend(
+                    chunk.invalid().iter().flat_map(|b| std::ascii::escape_default(*b)).map(char::from),
+                );
+            }
+            Cow::Owned(shown.into_bytes())
+        }
+    }
+}
+
 fn event_lines(event: &AgentEvent, sink: &mut dyn FnMut(&[u8])) {
     if let Some(text) = render(event) {
-        text.lines().for_each(|line| sink(line.as_bytes()));
+        text.lines().for_each(|line| sink(&printable(line.as_bytes())));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_in_a_line_reaches_the_terminal_as_a_command() {
+        let shown = printable(b"a\tb\x1b[2J\x00\xff\r");
+        assert_eq!(String::from_utf8_lossy(&shown), "a\tb\\u{1b}[2J\\u{0}\\xff");
+        assert_eq!(&*printable("gr\u{fc}n".as_bytes()), "gr\u{fc}n".as_bytes());
+    }
 
     #[test]
     fn an_agents_json_becomes_lines_for_people() {

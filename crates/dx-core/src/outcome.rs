@@ -2,8 +2,8 @@
 
 use crate::fold::{ProcessEnd, Run};
 use dx_protocol::{
-    Ending, Exit, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict, ReasonCode,
-    Timestamp, Usage, WorkReport,
+    Ending, Exit, Grammar, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict,
+    ReasonCode, Timestamp, Usage, WorkReport,
 };
 use std::collections::BTreeMap;
 
@@ -25,7 +25,11 @@ pub struct Ended {
 pub fn decide(run: &Run) -> Option<Outcome> {
     let end = run.end.as_ref()?;
     let nothing = ProviderReport {
-        verdict: ProviderVerdict::NotApplicable,
+        // An agent that should have told a result and of which nothing is known has told none.
+        verdict: match run.created.contract.grammar {
+            Grammar::Text => ProviderVerdict::NotApplicable,
+            Grammar::Opencode => ProviderVerdict::NoResult,
+        },
         usage: Usage::default(),
         tools: BTreeMap::new(),
         session: None,

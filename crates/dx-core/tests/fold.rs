@@ -185,12 +185,23 @@ fn an_agent_that_ended_before_we_decided_ended_by_itself() {
     let ended =
         |n| Event::ProcessEnded { exit: Some(exit(0, n)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
     let outcome = |n| {
-        let events =
-            vec![Event::AgentStarted { agent: identity(3) }, Event::Ending(ending.clone()), ended(n)];
+        let told = Event::Settled(Settled::Provider(report(ProviderVerdict::Ok)));
+        let begun = Event::AgentStarted { agent: identity(3) };
+        let events = vec![begun, Event::Ending(ending.clone()), ended(n), told];
         decide(&fold(&records(events)).unwrap()).unwrap()
     };
     assert_eq!(outcome(1).state, OutcomeState::Success, "decided at 2, ended at 1");
     let stopped = outcome(3);
     assert_eq!((stopped.state, stopped.exit_code.as_str()), (OutcomeState::Killed, "137"));
     assert_eq!(stopped.exit, Some(Exit::Code(0)), "what was seen is kept");
+}
+
+#[test]
+fn an_agent_that_should_have_told_a_result_and_is_not_known_to_have_is_no_success() {
+    let ended =
+        Event::ProcessEnded { exit: Some(exit(0, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+    let failed = Event::Settled(Settled::Failed { message: "the settler died".into() });
+    let events = vec![Event::AgentStarted { agent: identity(3) }, ended, failed];
+    let outcome = decide(&fold(&records(events)).unwrap()).unwrap();
+    assert_eq!((outcome.state, outcome.reason_code), (OutcomeState::Failed, ReasonCode::ProviderNoResult));
 }

@@ -1,7 +1,7 @@
 //! `diff`: what a job changed in its worktree since its start, as text in git's form (`git apply` reads it). Committed, staged and
 //! unstaged work comes from git; new files that git does not know are read here.
 //!
-//! A worktree is an agent's to write in: git is called by the recorded paths, and a new file is opened only when it is a
+//! A worktree is an agent's to write in: git is called by the recorded paths and runs nothing of the repository's, and a new file is opened only when it is a
 //! plain one, without following links, and read up to a limit.
 
 use crate::Engine;
@@ -210,5 +210,29 @@ mod tests {
         git(&other, &["reset", "--hard", "--quiet", "HEAD~1"]);
         git(&other, &["apply", &patch.display().to_string()]);
         assert_eq!(std::fs::read_to_string(other.join("new \u{e9}\u{1b}")).unwrap(), "one\ntwo");
+    }
+
+    #[test]
+    fn a_filter_of_the_repositorys_does_not_run() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path().join("repo");
+        std::fs::create_dir(&dir).unwrap();
+        git(&dir, &["init", "--quiet"]);
+        std::fs::write(dir.join("file"), "old\n").unwrap();
+        git(&dir, &["add", "--all"]);
+        git(&dir, &["commit", "--quiet", "--message=start"]);
+        let repository = Repository::find(&dir).unwrap();
+        let tree = Snapshot::take(&repository).unwrap().record(&repository);
+        let ran = tmp.path().join("ran");
+        for key in ["filter.x.clean", "diff.x.textconv", "diff.x.command"] {
+            git(&dir, &["config", key, &format!("touch {}; cat", ran.display())]);
+        }
+        std::fs::write(dir.join(".gitattributes"), "* filter=x diff=x\n").unwrap();
+        std::fs::write(dir.join("file"), "new\n").unwrap();
+        let shown = text(&tree, &tmp.path().join("dirty")).unwrap();
+        assert!(shown.contains("@@ -1 +1 @@\n-old\n+new\n"), "{shown}");
+        assert!(!ran.exists());
+        git(&dir, &["hash-object", "--path=file", "file"]);
+        assert!(ran.exists(), "it was armed");
     }
 }

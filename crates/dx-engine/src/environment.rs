@@ -11,9 +11,10 @@ const PASSED: [&str; 10] =
     ["HOME", "PATH", "LANG", "TERM", "TZ", "USER", "LOGNAME", "SHELL", "NO_COLOR", "NODE_EXTRA_CA_CERTS"];
 const PASSED_PREFIXES: [&str; 3] = ["LC_", "XDG_", "SSL_CERT_"];
 
-/// Words in a name that make its value a secret.
-const SECRET_NAMES: [&str; 8] =
-    ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "AUTH", "COOKIE"];
+/// Words of a name (between underscores) that make its value a secret.
+const SECRET_WORDS: [&str; 4] = ["PASS", "PWD", "AUTH", "OAUTH"];
+/// The same, also as the end of a longer word and with an S behind: `PGPASSWORD`, `MyKey`, `CREDENTIALS`.
+const SECRET_ENDS: [&str; 7] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "COOKIE"];
 /// Beginnings and parts of values that are secrets.
 const SECRET_PREFIXES: [&str; 9] =
     ["sk-", "ghp_", "gho_", "github_pat_", "xox", "AKIA", "AIza", "eyJ", "glpat-"];
@@ -46,7 +47,11 @@ pub(crate) fn keep_short_name(root: &Path) {
 /// Whether a value must not be recorded.
 pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     let name = name.to_uppercase();
-    SECRET_NAMES.iter().any(|part| name.contains(part))
+    let secret_word = |word: &str| {
+        let one = word.strip_suffix('S').unwrap_or(word);
+        SECRET_WORDS.contains(&word) || SECRET_ENDS.iter().any(|end| one.ends_with(end))
+    };
+    name.split('_').any(secret_word)
         || SECRET_PREFIXES.iter().any(|prefix| value.starts_with(prefix))
         || SECRET_PARTS.iter().any(|part| value.contains(part))
 }
@@ -116,6 +121,29 @@ pub(crate) fn set(env: &mut Vec<(OsString, OsString)>, name: &str, value: impl I
     env.push((name.into(), value.into()));
 }
 
+/// No limit is longer: 10 years, in seconds. Its milliseconds can be added up without care.
+const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
+/// No grace is longer: a day.
+pub(crate) const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Refuses limits with which nobody could calculate, wherever they came from.
+pub(crate) fn check_limits(limits: &Limits) -> Result<(), EngineError> {
+    let times = [
+        ("start grace", limits.startup_grace_sec),
+        ("no-op time", limits.no_op_sec),
+        ("stall time", limits.stall_sec),
+        ("maximum runtime", limits.max_runtime_sec),
+        ("no-mutation timeout", limits.no_mutation_sec),
+    ];
+    if let Some((what, _)) = times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
+        return Err(EngineError::Argument(format!("the {what} is longer than 10 years")));
+    }
+    if limits.grace_ms > MAX_GRACE_MS {
+        return Err(EngineError::Argument("the grace before the kill is longer than 1 day".to_owned()));
+    }
+    Ok(())
+}
+
 fn number(name: &str, unit: u64, into: &mut u64) -> Result<(), EngineError> {
     let Some(text) = std::env::var_os(name) else { return Ok(()) };
     let text = text.to_string_lossy();
@@ -175,11 +203,38 @@ mod tests {
         {
             assert!(is_secret(name, value), "{name}={value}");
         }
-        assert!(!is_secret("MODE", "fast"));
+        let names = "GITHUB_TOKEN OPENAI_API_KEY OPENAI_APIKEY ApiToken KEY AWS_SECRET_ACCESS_KEY PGPASSWORD DB_PASS \
+                     MYSQL_PWD PASSWD GOOGLE_CREDENTIALS CREDENTIAL HTTP_AUTH SSH_AUTH_SOCK COOKIE my_secrets";
+        for name in names.split_whitespace() {
+            assert!(is_secret(name, "x"), "{name}");
+        }
+        let names =
+            "MODE GIT_AUTHOR_NAME GIT_AUTHOR_EMAIL KEYBOARD KEYMAP_FILE COMPASS PASSAGE TOKENIZER AUTHORITY";
+        for name in names.split_whitespace() {
+            assert!(!is_secret(name, "fast"), "{name}");
+        }
         let extra = ExtraEnv::parse(&["A=1".into(), "B_TOKEN=t".into(), "C".into()]).unwrap();
         assert_eq!(extra.names, ["B_TOKEN", "C"]);
         assert_eq!(extra.values, [("A".to_owned(), "1".to_owned())]);
         assert!(ExtraEnv::parse(&["1A=1".into()]).is_err());
         assert!(ExtraEnv::parse(&["=1".into()]).is_err());
+    }
+
+    #[test]
+    fn limits_that_would_overflow_are_refused() {
+        let limits = Limits::default();
+        assert!(check_limits(&limits).is_ok());
+        let longest = Limits { max_runtime_sec: MAX_SECONDS, grace_ms: MAX_GRACE_MS, ..limits.clone() };
+        assert!(check_limits(&longest).is_ok());
+        for beyond in [
+            Limits { startup_grace_sec: MAX_SECONDS + 1, ..limits.clone() },
+            Limits { no_op_sec: u64::MAX, ..limits.clone() },
+            Limits { stall_sec: u64::MAX / 1000, ..limits.clone() },
+            Limits { max_runtime_sec: MAX_SECONDS + 1, ..limits.clone() },
+            Limits { no_mutation_sec: u64::MAX, ..limits.clone() },
+            Limits { grace_ms: MAX_GRACE_MS + 1, ..limits },
+        ] {
+            assert!(matches!(check_limits(&beyond), Err(EngineError::Argument(_))), "{beyond:?}");
+        }
     }
 }

@@ -31,6 +31,8 @@ pub enum EngineError {
     NoProvider { name: String, known: Vec<String> },
     #[error("the worktree {} does not exist", .0.display())]
     WorktreeMissing(PathBuf),
+    #[error("{} is a worktree of another repository", .0.display())]
+    WorktreeTaken(PathBuf),
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
@@ -55,6 +57,8 @@ pub enum EngineError {
     SpawnFailed { message: String },
     #[error("the monitor could not be started, or ended before the agent ran")]
     MonitorLost,
+    #[error("nothing was heard of the agent of job `{beads}` for a minute; it may start all the same")]
+    StartSlow { beads: String },
     #[error("the deadline passed; still running: {}", .0.join(", "))]
     Deadline(Vec<String>),
     #[error("the job was asked to end, but its monitor has not ended it within the deadline")]
@@ -82,6 +86,7 @@ impl EngineError {
             Self::CapExceeded { .. } => ReasonCode::ProviderConcurrencyCapExceeded,
             Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
             Self::WorktreeMissing(_) | Self::NoWorktree => ReasonCode::WorktreeMissing,
+            Self::WorktreeTaken(_) => ReasonCode::WorktreeTaken,
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
@@ -92,7 +97,7 @@ impl EngineError {
             Self::Provider { reason, .. } => *reason,
             Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
             Self::MonitorLost => ReasonCode::MonitorLost,
-            Self::Deadline(_) | Self::StopDeadline => ReasonCode::DeadlineExceeded,
+            Self::Deadline(_) | Self::StopDeadline | Self::StartSlow { .. } => ReasonCode::DeadlineExceeded,
             Self::Foreign { .. } => ReasonCode::NotSupported,
             Self::Elsewhere { .. } => ReasonCode::Elsewhere,
         }
@@ -115,7 +120,9 @@ impl EngineError {
                 format!("wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_{name}")
             }
             Self::Provider { next_action: Some(action), .. } => action.clone(),
+            Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
+            Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
             Self::AlreadyRunning { beads, .. } => self.reason().next_action().replace("<id>", beads),
             _ => self.reason().next_action().to_owned(),

@@ -1,8 +1,17 @@
-//! Calling git so that nothing an agent left in a tree can run: paths from the record instead of discovery, no hooks, no
-//! fsmonitor, no external diff, no system configuration, no optional locks. Machine formats only.
+//! Calling git so that nothing an agent left in a repository can run. Paths come from the record instead of discovery. No
+//! hooks, fsmonitor, external diff, submodule's git, transport, system configuration, optional locks. Of the filters of
+//! file content only the user's own stay, those of the global configuration: what the repository's configuration says of
+//! filters is listed first, which runs nothing, and then overridden. Machine formats only.
+//!
+//! Between that list and the call an agent that still runs can define another one. It gains nothing: it runs already, with
+//! the same rights.
 
 use crate::error::EngineError;
 use dx_protocol::TreeStart;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -39,14 +48,43 @@ impl Repository {
 
     /// A git command on exactly this repository.
     pub(crate) fn git(&self, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-        let mut command = base();
-        command
-            .env("GIT_DIR", &self.git_dir)
-            .env("GIT_COMMON_DIR", &self.common_dir)
-            .env("GIT_WORK_TREE", &self.work_tree)
-            .current_dir(&self.work_tree)
-            .args(args);
+        let here = || {
+            let mut command = base();
+            command
+                .env("GIT_DIR", &self.git_dir)
+                .env("GIT_COMMON_DIR", &self.common_dir)
+                .env("GIT_WORK_TREE", &self.work_tree)
+                .current_dir(&self.work_tree);
+            command
+        };
+        let mut command = here();
+        if self.may_name_programs().map_err(|e| failed(args, format!("its configuration: {e}")))? {
+            command.args(overrides(here())?);
+        }
+        command.args(args);
         run(command, args)
+    }
+
+    /// Whether the repository's configuration can name a program that no option of [`base`] takes away. Cheaper than
+    /// to ask git, which is not needed for the configuration of most repositories.
+    fn may_name_programs(&self) -> io::Result<bool> {
+        const MAX_BYTES: u64 = 1 << 20;
+        for path in [self.common_dir.join("config"), self.git_dir.join("config.worktree")] {
+            match path.canonicalize().and_then(|path| dx_jobdir::read_bounded(&path, MAX_BYTES)) {
+                Ok(text) if text.len() as u64 == MAX_BYTES => return Ok(true),
+                Ok(text) => {
+                    let has = |word: &str| {
+                        text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+                    };
+                    if ["filter", "include", "hook", "lfs", "credential"].into_iter().any(has) {
+                        return Ok(true);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 }
 
@@ -62,26 +100,45 @@ fn linked(dir: &Path, file: &Path) -> Option<PathBuf> {
     dir.join(text.strip_prefix("gitdir:")?.trim()).canonicalize().ok()
 }
 
+/// Git without a repository, and without what a configuration could make it run; see also [`overrides`].
 fn base() -> Command {
     let mut command = Command::new("git");
     command.env_clear();
-    for name in ["PATH", "HOME", "XDG_CONFIG_HOME"] {
+    for name in ["HOME", "XDG_CONFIG_HOME"] {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
         }
+    }
+    // Git runs in the worktree, where a relative folder is an agent's.
+    if let Some(path) = std::env::var_os("PATH") {
+        let absolute = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+        command.env("PATH", std::env::join_paths(absolute).unwrap_or_default());
     }
     command
         .env("LC_ALL", "C")
         .env("GIT_OPTIONAL_LOCKS", "0")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_TERMINAL_PROMPT", "0")
+        // No object is fetched, and were one, then over no protocol (a list that no configuration can add to).
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_ALLOW_PROTOCOL", "")
+        .env("GIT_SSH_COMMAND", "false")
+        .env("GIT_ASKPASS", "false")
         .args([
             "-c",
             "core.fsmonitor=false",
             "-c",
             "core.hooksPath=/dev/null",
             "-c",
+            "core.pager=cat",
+            "-c",
+            "core.alternateRefsCommand=false",
+            "-c",
             "diff.external=",
+            "-c",
+            "submodule.recurse=false",
+            "-c",
+            "status.submoduleSummary=false",
             "-c",
             "safe.directory=*",
         ])
@@ -91,24 +148,162 @@ fn base() -> Command {
     command
 }
 
-/// A git command in a directory that no agent has touched (a user's repository).
+/// A git command in a user's repository, found by discovery or named by a `--git-dir=` in front. An agent may have written
+/// its configuration too: worktrees share it.
 pub(crate) fn git_in(dir: &Path, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-    let mut command = base();
-    command.arg("-C").arg(dir).args(args);
+    let named = args.iter().take_while(|arg| arg.starts_with("--git-dir=")).count();
+    let (named, args) = args.split_at(named);
+    let here = || {
+        let mut command = base();
+        command.arg("-C").arg(dir).args(named);
+        command
+    };
+    let mut command = here();
+    command.args(overrides(here())?).args(args);
     run(command, args)
 }
 
+/// Options that put the user's own filters, or none, in the place of those that a repository's configuration defines,
+/// and turn off all hooks that a configuration defines.
+fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> {
+    let args = ["config", "--null", "--show-scope", "--get-regexp", r"^(filter|hook|lfs|credential)\."];
+    let output = git.args(args).output().map_err(|e| failed(&args, e.to_string()))?;
+    // 1: there is none.
+    if output.status.code() != Some(1) && !output.status.success() {
+        return Err(failed(&args, last_line(&output.stderr)));
+    }
+    let settings = override_settings(&output.stdout).map_err(|why| failed(&args, why))?;
+    Ok(settings.into_iter().flat_map(|setting| ["-c".into(), OsString::from_vec(setting)]).collect())
+}
+
+/// `key=value` of each override, from a list of `scope NUL key [LF value] NUL`.
+fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    // All that git knows of a filter, and what turns it off.
+    const PARTS: [(&str, &str); 4] = [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")];
+    let (mut users, mut theirs) = (BTreeMap::new(), BTreeSet::new());
+    let (mut filters, mut hooks, mut lfs_is_theirs) = (BTreeSet::new(), BTreeSet::new(), false);
+    let mut fields = list.split(|byte| *byte == 0);
+    while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
+        let mut parts = entry.splitn(2, |byte| *byte == b'\n');
+        let (key, value) = (parts.next().unwrap_or_default(), parts.next().unwrap_or(b"true"));
+        let trusted = scope == b"global" || scope == b"system";
+        let named = |section: &str| {
+            let rest = key.strip_prefix(section.as_bytes())?;
+            Some(&rest[..rest.iter().rposition(|byte| *byte == b'.')?])
+        };
+        if let Some(name) = named("filter.") {
+            if trusted {
+                users.insert(key, value);
+            } else {
+                theirs.insert(key);
+                filters.insert(name);
+            }
+        } else if let Some(name) = named("hook.") {
+            hooks.insert(name);
+        } else if !trusted {
+            // git-lfs, which is most users' own filter, runs what these name.
+            lfs_is_theirs |= [&b"lfs.extension."[..], b"lfs.customtransfer.", b"credential."]
+                .iter()
+                .any(|start| key.starts_with(start))
+                || key.ends_with(b"standalonetransferagent");
+        }
+    }
+    if lfs_is_theirs {
+        filters.insert(b"lfs");
+    }
+    // An option ends its key at the first `=`.
+    if let Some(name) = filters.iter().chain(&hooks).find(|name| name.contains(&b'=')) {
+        return Err(format!("cannot override what is named {:?}", String::from_utf8_lossy(name)));
+    }
+    let mut settings = Vec::new();
+    for name in filters {
+        let key = |part: &str| [b"filter.", name, b".", part.as_bytes()].concat();
+        // An empty process takes the place of the user's other commands; it cannot be taken back.
+        let process = key("process");
+        let stuck = theirs.contains(&process[..]) && !users.contains_key(&process[..]);
+        let off = stuck || (lfs_is_theirs && name == b"lfs");
+        for (part, nothing) in PARTS {
+            let key = key(part);
+            let value = users.get(&key[..]).copied().filter(|_| !off).unwrap_or(nothing.as_bytes());
+            if off || theirs.contains(&key[..]) {
+                settings.push([&key[..], b"=", value].concat());
+            }
+        }
+    }
+    settings.extend(hooks.iter().map(|name| [b"hook.", *name, b".enabled=false"].concat()));
+    Ok(settings)
+}
+
 fn run(mut command: Command, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-    let failed = |message: String| EngineError::Git { command: format!("git {}", args.join(" ")), message };
-    let output = command.output().map_err(|e| failed(e.to_string()))?;
+    let output = command.output().map_err(|e| failed(args, e.to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    Err(failed(text.trim().lines().last().unwrap_or("it told no reason").to_owned()))
+    Err(failed(args, last_line(&output.stderr)))
+}
+
+fn failed(args: &[&str], message: String) -> EngineError {
+    EngineError::Git { command: format!("git {}", args.join(" ")), message }
+}
+
+fn last_line(errors: &[u8]) -> String {
+    String::from_utf8_lossy(errors).trim().lines().last().unwrap_or("it told no reason").to_owned()
 }
 
 /// First line of an output.
 pub(crate) fn line(output: &[u8]) -> String {
     String::from_utf8_lossy(output).lines().next().unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(list: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let list: Vec<u8> =
+            list.iter().flat_map(|(scope, entry)| format!("{scope}\0{entry}\0").into_bytes()).collect();
+        let text = |setting| String::from_utf8(setting).unwrap();
+        override_settings(&list).map(|settings| settings.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn the_users_filters_stay_and_the_repositorys_go() {
+        assert_eq!(settings(&[]).unwrap(), [""; 0]);
+        assert_eq!(settings(&[("global", "filter.lfs.clean\ngit-lfs clean")]).unwrap(), [""; 0]);
+        let both = [
+            ("global", "filter.lfs.process\ngit-lfs filter-process"),
+            ("global", "filter.lfs.required\ntrue"),
+            ("local", "filter.lfs.clean\nevil"),
+            ("local", "filter.lfs.process\nevil"),
+            ("worktree", "filter.b.c.required"),
+            ("global", "filter.user.clean\nsort"),
+            ("local", "filter.user.process\nevil"),
+            ("global", "hook.h.event\npost-checkout"),
+        ];
+        let expected = [
+            "filter.b.c.required=false",
+            "filter.lfs.clean=",
+            "filter.lfs.process=git-lfs filter-process",
+            "filter.user.clean=",
+            "filter.user.smudge=",
+            "filter.user.process=",
+            "filter.user.required=false",
+            "hook.h.enabled=false",
+        ];
+        assert_eq!(settings(&both).unwrap(), expected);
+    }
+
+    #[test]
+    fn git_lfs_does_not_run_what_a_repository_names() {
+        let list = [("global", "filter.lfs.clean\ngit-lfs clean"), ("local", "lfs.extension.x.clean\nevil")];
+        let expected =
+            ["filter.lfs.clean=", "filter.lfs.smudge=", "filter.lfs.process=", "filter.lfs.required=false"];
+        assert_eq!(settings(&list).unwrap(), expected);
+        assert_eq!(settings(&[list[0], ("local", "lfs.repositoryformatversion\n0")]).unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_name_that_no_option_can_hold_is_an_error() {
+        assert!(settings(&[("local", "filter.a=b.clean\nevil")]).is_err());
+    }
 }

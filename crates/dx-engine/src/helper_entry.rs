@@ -1,4 +1,5 @@
-//! Hidden entries of `dx-runner` that a monitor starts: they look, print one JSON line per fact, and write nothing.
+//! Hidden entries of `dx-runner` that a monitor starts: they look and print one JSON line per fact, each as soon as it is
+//! known. They write no record; the settler removes the run's temporary folder.
 
 use crate::lookup;
 use crate::{view, work};
@@ -12,15 +13,11 @@ pub const SETTLE: &str = "__settle";
 /// Entry that tells only what changed in the worktree so far.
 pub const OBSERVE: &str = "__observe";
 
-fn print(facts: &[Settled]) -> i32 {
+/// Prints and flushes one line; whether that went well.
+fn print(fact: &Settled) -> bool {
+    let Ok(line) = serde_json::to_string(fact) else { return false };
     let mut out = std::io::stdout().lock();
-    for fact in facts {
-        let Ok(line) = serde_json::to_string(fact) else { return 1 };
-        if writeln!(out, "{line}").is_err() {
-            return 1;
-        }
-    }
-    i32::from(out.flush().is_err())
+    writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
 }
 
 fn found(run: &str, state_dir: &Path) -> Option<lookup::Found> {
@@ -29,18 +26,20 @@ fn found(run: &str, state_dir: &Path) -> Option<lookup::Found> {
     lookup::read_run(&state, &state.run(&uuid).journal(), false).ok()
 }
 
-/// `dx-runner __settle <uuid> <state dir>`: the provider's verdict from the whole log, the work verdict from git. Removes
-/// the run's temporary folder, which nothing uses any more.
+/// `dx-runner __settle <uuid> <state dir>`: the provider's verdict from the whole log, the work verdict from git.
+/// The first is out before git is asked, which may hang. Removes the run's temporary folder, which nothing uses any more.
 pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
     let state = StateDir::trusted(state_dir.to_owned());
     let _removed = std::fs::remove_dir_all(state.tmp(&found.run.created.ids.run_uuid));
-    print(&view::settle_facts(&found.run, &found, true))
+    let provider = print(&view::provider_fact(&found.run, &found));
+    let work = view::work_fact(&found.run, &found).is_none_or(|fact| print(&fact));
+    i32::from(!provider || !work)
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.
 pub fn observe(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
-    let Some(tree) = &found.run.created.tree else { return print(&[]) };
-    print(&[Settled::Work(work::report(tree, &found.paths.tree()))])
+    let Some(tree) = &found.run.created.tree else { return 0 };
+    i32::from(!print(&Settled::Work(work::progress(tree, &found.paths.tree()))))
 }

@@ -75,6 +75,8 @@ pub(crate) fn newest_under(
         match read_run(state, &state.run(uuid).journal(), false) {
             Ok(found) => return Ok(Some(Record::Ours(Box::new(found)))),
             Err(EngineError::Journal(JournalError::Missing(_))) => {}
+            // Something spoiled the journal of an ended run: what was published of its end still stands.
+            Err(EngineError::Journal(JournalError::Damaged { .. })) if outcome.is_some() => {}
             Err(other) => return Err(other),
         }
     }

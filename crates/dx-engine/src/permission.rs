@@ -2,6 +2,7 @@
 
 use crate::environment;
 use crate::error::EngineError;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where worktrees made by us go: `DX_RUNNER_WORKTREE_ROOT` or `$XDG_DATA_HOME/dx-runner/worktrees`. Always allowed.
@@ -14,8 +15,18 @@ pub(crate) fn worktree_root() -> Result<PathBuf, EngineError> {
     }
 }
 
-fn allowed_prefixes() -> Vec<PathBuf> {
-    let mut prefixes = vec![PathBuf::from("/tmp/agents"), PathBuf::from("/tmp/dx-runner")];
+/// Allowed places that anybody on the machine could have made before us: they count only while they are ours.
+const SHARED: [&str; 2] = ["/tmp/agents", "/tmp/dx-runner"];
+
+/// Whether a name is, itself and not through a link, a directory of this user.
+fn is_our_directory(path: &Path) -> bool {
+    std::fs::symlink_metadata(path)
+        .is_ok_and(|meta| meta.is_dir() && meta.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Allowed places that this user named, or that lie in the home.
+fn own_prefixes() -> Result<Vec<PathBuf>, EngineError> {
+    let mut prefixes = Vec::new();
     if let Some(home) = std::env::var_os("HOME").filter(|h| !h.is_empty()) {
         prefixes.push(PathBuf::from(home).join("agent-skills"));
     }
@@ -23,7 +34,8 @@ fn allowed_prefixes() -> Vec<PathBuf> {
         let extra = extra.to_string_lossy().into_owned();
         prefixes.extend(extra.split(',').map(str::trim).filter(|p| p.starts_with('/')).map(PathBuf::from));
     }
-    prefixes
+    prefixes.push(worktree_root()?);
+    Ok(prefixes)
 }
 
 /// Resolves the path and decides. Symbolic links and `..` are followed first, on both sides, and prefixes are compared
@@ -33,15 +45,15 @@ pub(crate) fn check(path: &Path, state_root: &Path) -> Result<PathBuf, EngineErr
     if !real.is_dir() {
         return Err(EngineError::WorktreeMissing(path.to_owned()));
     }
-    let mut allowed = allowed_prefixes();
-    allowed.push(worktree_root()?);
+    let (shared, own) = (SHARED.map(PathBuf::from), own_prefixes()?);
     let in_state =
         state_root.canonicalize().is_ok_and(|state| real.starts_with(&state) || state.starts_with(&real));
     let below = |prefix: &PathBuf| {
         prefix.canonicalize().is_ok_and(|prefix| real.starts_with(&prefix) && prefix != Path::new("/"))
     };
-    if in_state || !allowed.iter().any(below) {
-        return Err(EngineError::PathDenied { path: real, allowed });
+    let counting = shared.iter().filter(|p| is_our_directory(p)).chain(&own).any(below);
+    if in_state || !counting {
+        return Err(EngineError::PathDenied { path: real, allowed: shared.into_iter().chain(own).collect() });
     }
     Ok(real)
 }
@@ -58,5 +70,20 @@ mod tests {
         assert!(matches!(check(&tmp.path().join("none"), &state), Err(EngineError::WorktreeMissing(_))));
         assert!(matches!(check(Path::new("/usr"), &state), Err(EngineError::PathDenied { .. })));
         assert!(matches!(check(&state, &state), Err(EngineError::PathDenied { .. })));
+    }
+
+    #[test]
+    fn a_shared_place_counts_only_as_a_directory_of_ours() {
+        let tmp = tempfile::tempdir().unwrap();
+        assert!(is_our_directory(tmp.path()));
+        let link = tmp.path().join("link");
+        std::os::unix::fs::symlink(tmp.path(), &link).unwrap();
+        assert!(!is_our_directory(&link));
+        std::fs::write(tmp.path().join("file"), "").unwrap();
+        assert!(!is_our_directory(&tmp.path().join("file")));
+        assert!(!is_our_directory(&tmp.path().join("none")));
+        if !rustix::process::geteuid().is_root() {
+            assert!(!is_our_directory(Path::new("/usr")));
+        }
     }
 }

@@ -52,16 +52,14 @@ pub(crate) fn settle(
     rebooted: bool,
 ) -> Result<Outcome, EngineError> {
     keep_reachable(found)?;
-    let uuid = found.run.created.ids.run_uuid.clone();
     if found.run.outcome.is_none() {
         if !rebooted {
-            sweep_marked(&uuid, found.run.created.spec.limits.grace_ms);
+            sweep_marked(&found.run.created.ids.run_uuid, found.run.created.spec.limits.grace_ms);
         }
         for event in view::closing_events(&found.run, found, rebooted, true) {
             append(journal, found, event)?;
         }
     }
-    let _removed = std::fs::remove_dir_all(state.tmp(&uuid));
     let outcome = finish(state, &found.paths, journal, &mut found.run, Writer::Settler);
     outcome.map_err(|e| match e {
         dx_monitor::FinishError::Disk(e) => EngineError::Disk(e),

@@ -15,7 +15,7 @@ use claim::{begin, claim_run, publish, refuse_running, same_key};
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, DryRunDocument};
-use launch::{confirm, give_up, launch};
+use launch::{Ready, confirm, give_up, launch};
 use prepare::{Lineage, id_of, new_uuid};
 use std::time::Duration;
 
@@ -156,8 +156,9 @@ impl Engine {
             return Err(refused);
         }
         faults::step("starter.claimed");
+        let mut ready = Ready::default();
         let started = publish(state, &paths, &prepared, begun)
-            .and_then(|()| launch(state, &paths, &prepared, &journal))
+            .and_then(|()| launch(state, &paths, &prepared, &journal, &mut ready))
             .and_then(|()| confirm(&paths));
         match started {
             Ok(pid) => Ok(Started {
@@ -169,7 +170,7 @@ impl Engine {
                 fresh: true,
             }),
             Err(error) => {
-                give_up(state, &paths, &journal);
+                give_up(state, &paths, &journal, &ready);
                 Err(error)
             }
         }

@@ -12,7 +12,9 @@ use dx_jobdir::claim::{self, Claim};
 use dx_jobdir::{StateDir, ended, views};
 use dx_monitor::process_of;
 use dx_proc::{Host, Liveness, clock};
-use dx_protocol::{Outcome, OutcomeState, Sample, State, StatusDocument, StatusRow, Timestamp, elapsed_text};
+use dx_protocol::{
+    Outcome, OutcomeState, ReasonCode, Sample, State, StatusDocument, StatusRow, Timestamp, elapsed_text,
+};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -59,7 +61,11 @@ impl Engine {
         }
         if query.attention {
             rows.retain(|row| {
+                // What a person ended needs no person.
+                let asked =
+                    [ReasonCode::ManualStop, ReasonCode::ForcedFinalization].contains(&row.reason_code);
                 matches!(row.state, State::Stalled | State::NoOp | State::ExitedErr | State::Blocked)
+                    && !asked
             });
         }
         document.jobs = rows;

@@ -3,6 +3,7 @@
 use crate::Engine;
 use crate::action;
 use crate::api::{FinalizeRequest, JobName};
+use crate::environment;
 use crate::error::EngineError;
 use crate::lookup::{self, Found};
 use crate::settle;
@@ -16,14 +17,23 @@ use dx_protocol::{
 };
 use rustix::process::Signal;
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 /// How long the monitor has beyond the grace: KILL, sweep, settler.
 const PATIENCE_MS: u64 = 90_000;
+/// While the monitor ends a run, its record is read this often, and its claim is looked at this often.
+const LOOK_MS: u64 = 200;
+const GLANCE_MS: u64 = 10;
+/// No request gives a job longer than this to end.
+const MAX_GRACE: Duration = Duration::from_millis(environment::MAX_GRACE_MS);
 
 impl Engine {
     /// Ends a job's whole process tree. After the end it changes nothing.
     pub fn stop(&self, job: &JobName, grace: Option<Duration>) -> Result<ActionDocument, EngineError> {
+        if grace.is_some_and(|g| g > MAX_GRACE) {
+            return Err(EngineError::Argument("--grace takes at most 1 day".to_owned()));
+        }
         let request = EndRequest {
             version: REQUEST_VERSION,
             reason: ReasonCode::ManualStop,
@@ -66,45 +76,63 @@ impl Engine {
     ) -> Result<ActionDocument, EngineError> {
         let state = self.state()?;
         let host = Host::current()?;
-        let found = lookup::newest_ours(&state, job)?;
-        let uuid = found.run.created.ids.run_uuid.clone();
+        let mut found = lookup::newest_ours(&state, job)?;
+        let ids = found.run.created.ids.clone();
+        let own_job = JobName { beads: ids.beads.clone(), provider: Some(ids.provider.clone()) };
         let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
-        let mut changed = false;
-        let deadline = clock::monotonic_ms() + grace_ms + PATIENCE_MS;
-        let mut asked = false;
+        let deadline = clock::monotonic_ms().saturating_add(grace_ms).saturating_add(PATIENCE_MS);
+        let (mut changed, mut asked) = (false, false);
         loop {
-            let found = match lookup::newest_ours(&state, job) {
-                Ok(found) if found.run.created.ids.run_uuid == uuid => found,
-                // A newer run stands in its place: the one we were to end is gone.
-                Ok(_) => {
-                    return Ok(action::document(&state, action, &View::of(&state, &host, &found), changed));
-                }
-                Err(error) => return Err(error),
-            };
             if found.run.outcome.is_some() && !found.claimed {
                 return Ok(action::document(&state, action, &View::of(&state, &host, &found), changed));
             }
-            let alive = view::alive(&host, &found);
-            if alive.elsewhere {
+            if view::alive(&host, &found).elsewhere {
                 let host = found.run.created.starter.host.clone();
                 return Err(EngineError::Elsewhere { beads: job.beads.to_string(), host });
             }
-            if let Some(journal) = try_lock(&found)? {
-                end_here(&state, &host, &journal, &found, request)?;
+            if let Some(journal) = try_lock(&found)?
+                && end_here(&state, &host, &journal, &found, request)?
+            {
                 changed = true;
-                continue;
+            } else {
+                if found.run.outcome.is_none() && !asked {
+                    asked = true;
+                    changed = true;
+                    ask(&found, kind, request)?;
+                    wake(&found);
+                }
+                if clock::monotonic_ms() > deadline {
+                    return Err(EngineError::StopDeadline);
+                }
+                await_change(&host, &found);
             }
-            if found.run.outcome.is_none() && !asked {
-                asked = true;
-                changed = true;
-                ask(&found, kind, request)?;
-                wake(&found);
+            let newest = lookup::newest_ours(&state, &own_job)?;
+            if newest.run.created.ids.run_uuid != ids.run_uuid {
+                // A newer run stands in its place: the one we were to end is gone.
+                let ours = lookup::read_run(&state, &found.paths.journal(), false).unwrap_or(found);
+                return Ok(action::document(&state, action, &View::of(&state, &host, &ours), changed));
             }
-            if clock::monotonic_ms() > deadline {
-                return Err(EngineError::StopDeadline);
-            }
-            std::thread::sleep(Duration::from_millis(10));
+            found = newest;
         }
+    }
+}
+
+/// Waits until the monitor of the run is dead or its claim is gone, and no longer than the record may go unread.
+fn await_change(host: &Host, found: &Found) {
+    let monitor = found.run.monitor.as_ref();
+    let monitor = monitor.and_then(|m| PidFd::open_verified_on(host, &process_of(m)).ok().flatten());
+    let began = clock::monotonic_ms();
+    if let Some(monitor) = monitor.filter(|fd| !fd.is_exited().unwrap_or(true)) {
+        let claim_stands = || !found.claimed || std::fs::symlink_metadata(&found.journal).is_ok();
+        while claim_stands() && clock::monotonic_ms() - began < LOOK_MS {
+            match dx_proc::poll::poll(&[monitor.as_fd()], Some(GLANCE_MS)) {
+                Ok(woken) if woken == [false] => {}
+                Ok(_) => return,
+                Err(_) => std::thread::sleep(Duration::from_millis(GLANCE_MS)),
+            }
+        }
+    } else {
+        std::thread::sleep(Duration::from_millis(GLANCE_MS));
     }
 }
 
@@ -159,16 +187,20 @@ fn wake(found: &Found) {
     }
 }
 
-/// Ends a run that none of ours looks after: the agent by its verified identity, its tree, then the record.
+/// Ends a run that none of ours looks after: the agent by its verified identity, its tree, then the record. `false`, and
+/// nothing is done, when one of ours lives all the same.
 fn end_here(
     state: &StateDir,
     host: &Host,
     journal: &JournalWriter,
     found: &Found,
     request: &EndRequest,
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let mut found = lookup::read_run(state, &found.journal, found.claimed)?;
     let alive = view::alive(host, &found);
+    if found.run.outcome.is_none() && (alive.ours || alive.elsewhere) {
+        return Ok(false);
+    }
     if found.run.outcome.is_none() && alive.agent {
         let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
         let ending = Ending {
@@ -200,7 +232,7 @@ fn end_here(
         settle::append(journal, &mut found, Event::Ending(ending))?;
     }
     settle::settle(state, journal, &mut found, alive.rebooted)?;
-    Ok(())
+    Ok(true)
 }
 
 /// The exit of an agent that is not our child, as the kernel keeps it behind a pidfd.

@@ -10,6 +10,7 @@ use dx_proc::{Host, Liveness, clock};
 use dx_protocol::{
     Event, Identity, Limits, Outcome, ProviderReport, ReasonCode, Sample, Settled, State, Timestamp, Wait,
 };
+use std::collections::BTreeMap;
 
 /// Which processes of a run are there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +95,11 @@ impl View {
         };
         let settled = run.outcome.is_some();
         let abandoned = !settled && !alive.ours && !alive.agent && !alive.elsewhere;
-        let outcome = if abandoned { preview(&run, found, alive.rebooted) } else { run.outcome.clone() };
+        let outcome = if abandoned {
+            preview(&run, found, sample.as_ref(), alive.rebooted)
+        } else {
+            run.outcome.clone()
+        };
         let mut observation = match &sample {
             Some(sample) => observe(sample, &run.created.spec.limits),
             None => bare(&run),
@@ -126,8 +131,9 @@ impl View {
     }
 }
 
-/// What settling would write, without writing it: the log is parsed, git is not asked, nothing is recorded.
-fn preview(run: &Run, found: &Found, rebooted: bool) -> Option<Outcome> {
+/// What settling would write, without writing it: git is not asked, nothing is recorded, and the log is parsed only when
+/// the end depends on it; otherwise the newest observation tells the usage.
+fn preview(run: &Run, found: &Found, sample: Option<&Sample>, rebooted: bool) -> Option<Outcome> {
     let mut run = run.clone();
     let now = Timestamp(clock::now_ms());
     for event in closing_events(&run, found, rebooted, false) {
@@ -139,16 +145,23 @@ fn preview(run: &Run, found: &Found, rebooted: bool) -> Option<Outcome> {
         };
         let _applied = run.apply(&record);
     }
-    dx_core::decide(&run)
+    let mut outcome = dx_core::decide(&run)?;
+    if let (None, Some(sample)) = (&run.provider, sample) {
+        outcome.usage = sample.usage;
+    }
+    Some(outcome)
 }
 
-/// The records that settling an abandoned run adds before its outcome.
+/// The records that settling an abandoned run adds before its outcome. For a caller that only reads (`ask_git` is false)
+/// the log of a run whose exit nobody saw is not parsed: what the provider says does not count then.
 pub(crate) fn closing_events(run: &Run, found: &Found, rebooted: bool, ask_git: bool) -> Vec<Event> {
     let mut events = Vec::new();
     if run.end.is_none() {
         events.push(process_end(found, rebooted));
     }
-    if !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none() {
+    let seen = run.end.as_ref().map_or(found.exit.exit().is_some(), |end| end.exit.is_some());
+    let ran = !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none();
+    if ran && (seen || ask_git) {
         events.extend(settle_facts(run, found, ask_git).into_iter().map(Event::Settled));
     }
     events
@@ -177,12 +190,17 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
     Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms }
 }
 
-/// The settler's facts: the whole log parsed once more, and, unless the caller only reads, the worktree compared with
-/// its start.
+/// The settler's facts; of the worktree only when the caller may ask git.
 pub(crate) fn settle_facts(run: &Run, found: &Found, ask_git: bool) -> Vec<Settled> {
+    let work = ask_git.then(|| work_fact(run, found)).flatten();
+    [provider_fact(run, found)].into_iter().chain(work).collect()
+}
+
+/// The provider's verdict: the whole log parsed once more.
+pub(crate) fn provider_fact(run: &Run, found: &Found) -> Settled {
     let grammar = run.created.contract.grammar;
     let summary = crate::job_files::summarise(&found.paths, grammar);
-    let provider = ProviderReport {
+    Settled::Provider(ProviderReport {
         verdict: summary.verdict(),
         usage: summary.usage,
         tools: summary
@@ -191,12 +209,12 @@ pub(crate) fn settle_facts(run: &Run, found: &Found, ask_git: bool) -> Vec<Settl
             .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
             .collect(),
         session: summary.session.clone(),
-    };
-    let mut facts = vec![Settled::Provider(provider)];
-    if let Some(tree) = run.created.tree.as_ref().filter(|_| ask_git) {
-        facts.push(Settled::Work(work::report(tree, &found.paths.tree())));
-    }
-    facts
+    })
+}
+
+/// The worktree compared with its start; `None` when it is no git worktree.
+pub(crate) fn work_fact(run: &Run, found: &Found) -> Option<Settled> {
+    run.created.tree.as_ref().map(|tree| Settled::Work(work::report(tree, &found.paths.tree())))
 }
 
 /// An observation for the classification, as of now.
@@ -254,9 +272,7 @@ fn bare(run: &Run) -> Observation {
 }
 
 /// A state for a foreign record.
-pub(crate) fn foreign_state(
-    outcome: Option<&std::collections::BTreeMap<String, String>>,
-) -> (State, ReasonCode) {
+pub(crate) fn foreign_state(outcome: Option<&BTreeMap<String, String>>) -> (State, ReasonCode) {
     let Some(outcome) = outcome else { return (State::Missing, ReasonCode::NoMeta) };
     let ok = outcome.get("exit_code").is_some_and(|c| c.trim() == "0")
         && outcome.get("state").is_none_or(|s| s == "success");

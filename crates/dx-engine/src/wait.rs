@@ -10,7 +10,7 @@ use dx_jobdir::StateDir;
 use dx_monitor::process_of;
 use dx_proc::inotify::{self, Watch};
 use dx_proc::{Host, PidFd, clock};
-use dx_protocol::CheckDocument;
+use dx_protocol::{CheckDocument, Identity};
 use std::os::fd::AsFd;
 
 /// Without any event the records are looked at this often: what is nobody's child wakes nobody.
@@ -18,6 +18,9 @@ const SAFETY_TICK_MS: u64 = 1_000;
 /// After the outcome is written its views follow within moments; a claim that stays longer belongs to a dead monitor.
 const PUBLISH_PATIENCE_MS: u64 = 2_000;
 const PUBLISH_TICK_MS: u64 = 10;
+/// No more pidfds than this are open at a time: descriptors are few, and the claim that goes away, or the tick,
+/// tells of them too.
+const MAX_PIDFDS: usize = 200;
 
 impl Engine {
     /// Waits for all jobs, or for any one of them; answers with all documents as they are then.
@@ -26,15 +29,20 @@ impl Engine {
         let none = || EngineError::NoJob { beads: first.beads.to_string(), near: Vec::new() };
         let state = self.state_for_reading()?.ok_or_else(none)?;
         let host = Host::current()?;
-        let deadline = request.timeout.map(|t| clock::monotonic_ms() + t.as_millis() as u64);
+        let deadline = request.timeout.map(|t| clock::monotonic_ms().saturating_add(t.as_millis() as u64));
         let watch = Watch::new()
             .ok()
             .filter(|w| w.add(&state.live_dir(), inotify::DELETE | inotify::MOVED_FROM).is_ok());
         let mut watch = watch;
         let mut published_by = None;
         loop {
-            let jobs: Vec<Waited> =
-                request.jobs.iter().map(|job| look(&state, &host, job)).collect::<Result<_, _>>()?;
+            let mut jobs: Vec<Waited> = Vec::with_capacity(request.jobs.len());
+            let mut open = 0;
+            for job in &request.jobs {
+                let waited = look(&state, &host, job, open < MAX_PIDFDS)?;
+                open += usize::from(waited.pidfd.is_some());
+                jobs.push(waited);
+            }
             let ended = jobs.iter().filter(|j| j.document.ended).count();
             let enough = if request.any { ended > 0 } else { ended == jobs.len() };
             let now = clock::monotonic_ms();
@@ -51,8 +59,7 @@ impl Engine {
             }
             let tick = if enough { PUBLISH_TICK_MS } else { SAFETY_TICK_MS };
             let timeout = deadline.map_or(tick, |d| tick.min(d.saturating_sub(now)));
-            let mut fds: Vec<_> =
-                jobs.iter().filter(|j| !j.document.ended).flat_map(|j| &j.pidfds).map(AsFd::as_fd).collect();
+            let mut fds: Vec<_> = jobs.iter().filter_map(|j| j.pidfd.as_ref()).map(AsFd::as_fd).collect();
             if let Some(watch) = &watch {
                 fds.push(watch.as_fd());
             }
@@ -68,43 +75,38 @@ struct Waited {
     document: CheckDocument,
     settled: bool,
     claimed: bool,
-    pidfds: Vec<PidFd>,
+    /// Of one process whose end wakes us; none once the job has ended.
+    pidfd: Option<PidFd>,
 }
 
-fn look(state: &StateDir, host: &Host, job: &JobName) -> Result<Waited, EngineError> {
+fn look(state: &StateDir, host: &Host, job: &JobName, open: bool) -> Result<Waited, EngineError> {
     let found = match lookup::newest(state, job)? {
         Record::Ours(found) => found,
         Record::Foreign(foreign) => {
             let job = JobName { beads: foreign.beads.clone(), provider: Some(foreign.provider.clone()) };
             let document = check::foreign_document(&foreign);
             if document.ended {
-                return Ok(Waited { document, settled: true, claimed: false, pidfds: Vec::new() });
+                return Ok(Waited { document, settled: true, claimed: false, pidfd: None });
             }
             return Err(EngineError::Foreign { beads: job.beads.to_string() });
         }
     };
     let view = View::of(state, host, &found);
-    let mut pidfds = Vec::new();
-    if !view.ended() {
-        let identities = [
-            found.run.monitor.as_ref(),
-            found.exit.launcher.as_ref(),
-            found.run.guard.as_ref(),
-            found.run.agent.as_ref(),
-        ];
-        for identity in identities.into_iter().flatten() {
-            // An exited one would wake us for ever; the others tell.
-            if let Ok(Some(fd)) = PidFd::open_verified_on(host, &process_of(identity))
-                && !fd.is_exited().unwrap_or(true)
-            {
-                pidfds.push(fd);
-            }
-        }
-    }
+    // The monitor outlives the agent; an exited one would wake us for ever.
+    let alive = |identity: &Identity| {
+        let fd = PidFd::open_verified_on(host, &process_of(identity)).ok().flatten();
+        fd.filter(|fd| !fd.is_exited().unwrap_or(true))
+    };
+    let pidfd = if open && !view.ended() {
+        let agent = || view.run.agent.as_ref().and_then(alive);
+        found.run.monitor.as_ref().and_then(alive).or_else(agent)
+    } else {
+        None
+    };
     Ok(Waited {
         document: check::document(state, &view, false),
         settled: view.settled,
         claimed: found.claimed,
-        pidfds,
+        pidfd,
     })
 }

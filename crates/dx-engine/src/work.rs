@@ -1,8 +1,10 @@
 //! What an agent changed: the worktree as it was at start against how it is now. A dirty tree at start is not the agent's
-//! work; committed work on a clean tree is.
+//! work; committed work on a clean tree is. A submodule is one path here: it differs when its commit does, and no git looks
+//! into it, because that would run what its configuration names.
 
 use crate::error::EngineError;
 use crate::git::Repository;
+use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
 use dx_protocol::{TreeStart, WorkReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,15 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     pub(crate) fn take(repository: &Repository) -> Result<Self, EngineError> {
-        let args = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames"];
+        let args = [
+            "status",
+            "--porcelain=v2",
+            "--branch",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=dirty",
+        ];
         Ok(Self::parse(&repository.git(&args)?, &repository.work_tree))
     }
 
@@ -75,18 +85,34 @@ impl Snapshot {
         }
     }
 
-    /// Writes the dirty paths: `<mtime ns> <size> <path>\0` each.
+    /// Writes the dirty paths.
     pub(crate) fn save(&self, path: &Path) -> Result<(), EngineError> {
         if self.dirty.is_empty() {
             return Ok(());
         }
+        Ok(disk::replace(path, &self.dirty_list())?)
+    }
+
+    /// `<mtime ns> <size> <path>\0` of each dirty path, sorted.
+    fn dirty_list(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (path, (mtime, size)) in &self.dirty {
             bytes.extend_from_slice(format!("{mtime} {size} ").as_bytes());
             bytes.extend_from_slice(path);
             bytes.push(0);
         }
-        Ok(disk::replace(path, &bytes)?)
+        bytes
+    }
+
+    /// Another one after every edit, also of a path that was dirty before.
+    fn stamp(&self) -> String {
+        const HEX_DIGITS: usize = 16;
+        let mut bytes = self.head.clone().unwrap_or_default().into_bytes();
+        bytes.push(0);
+        bytes.extend(self.dirty_list());
+        let mut hex = sha256_hex(&bytes);
+        hex.truncate(HEX_DIGITS);
+        hex
     }
 }
 
@@ -105,6 +131,11 @@ fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, (i64, u64)> {
 
 /// Compares now with the start. Never fails: what git cannot tell is `known: false`.
 pub(crate) fn report(tree: &TreeStart, dirty_file: &Path) -> WorkReport {
+    WorkReport { stamp: String::new(), ..progress(tree, dirty_file) }
+}
+
+/// The same with its stamp, for comparing two looks at one run.
+pub(crate) fn progress(tree: &TreeStart, dirty_file: &Path) -> WorkReport {
     compare(tree, dirty_file).unwrap_or_default()
 }
 
@@ -130,6 +161,9 @@ fn compare(tree: &TreeStart, dirty_file: &Path) -> Result<WorkReport, EngineErro
                 "-z",
                 "--no-renames",
                 "--no-ext-diff",
+                "--no-textconv",
+                "--submodule=short",
+                "--ignore-submodules=dirty",
                 start,
                 head,
                 "--",
@@ -144,6 +178,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path) -> Result<WorkReport, EngineErro
         mutations: (uncommitted + commits.len()) as u64,
         commits,
         files_changed,
+        stamp: now.stamp(),
         head: now.head,
     })
 }

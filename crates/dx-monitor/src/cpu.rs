@@ -34,6 +34,13 @@ impl Cpu {
         }
     }
 
+    /// Goes on from what a monitor before this one sampled.
+    pub(crate) fn resumed(mut self, total_ms: u64, grew_at: u64) -> Self {
+        self.total_ms = total_ms;
+        self.grew_at = grew_at;
+        self
+    }
+
     /// When the next sample is due.
     pub(crate) fn due_at(&self) -> u64 {
         self.next_at

@@ -1,10 +1,8 @@
 //! The last steps of a run, in the one order that loses nothing: outcome into the journal, the run's name durable, the
-//! ended index, the published views, the claim. Done again from any point it changes nothing.
+//! published views, the ended index, the claim. Done again from any point it changes nothing.
 
 use dx_core::{Run, decide};
-use dx_jobdir::{
-    DiskError, JournalWriter, RunPaths, StateDir, StateDirError, claim, disk, ended, faults, views,
-};
+use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, views};
 use dx_protocol::{Event, Outcome, Record, RunIds, Timestamp, Writer};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -47,12 +45,11 @@ pub fn finish(
     // The claim is a name of the journal; the run's own name must be durable before the claim may go.
     disk::sync_dir(paths.dir())?;
     disk::sync_dir(&state.runs_dir())?;
-    ended::append(state, &outcome)?;
-    faults::step("monitor.ended_index");
-    // A starter that died right after its claim has not made it.
-    state.make_provider_dir(&outcome.ids.provider).map_err(|e| unusable(state, e))?;
+    // Views before the index: a step that keeps failing must not add a line with every try.
     views::publish_end(state, &run.created, &outcome)?;
     faults::step("monitor.outcome_view");
+    ended::append(state, &outcome)?;
+    faults::step("monitor.ended_index");
     if holds_claim(state, paths, &outcome.ids) {
         claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
     }
@@ -68,16 +65,5 @@ pub(crate) fn holds_claim(state: &StateDir, paths: &RunPaths, ids: &RunIds) -> b
         (Ok(claim), Ok(journal)) => claim == journal,
         (Ok(_), Err(_)) => true,
         (Err(e), _) => e.kind() != io::ErrorKind::NotFound,
-    }
-}
-
-fn unusable(state: &StateDir, error: StateDirError) -> DiskError {
-    match error {
-        StateDirError::Disk(error) => error,
-        other => DiskError {
-            op: "use",
-            path: state.root().to_owned(),
-            source: io::Error::other(other.to_string()),
-        },
     }
 }

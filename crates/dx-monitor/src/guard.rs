@@ -11,8 +11,8 @@ use std::path::Path;
 
 /// Waits before the first, second, … replacement of a monitor that keeps dying.
 const BACK_OFF_MS: [u64; 5] = [0, 100, 500, 2_000, 5_000];
-/// A monitor that lived this long starts the count anew.
-const STABLE_MS: u64 = 60_000;
+/// A monitor that lived this long starts the count anew; longer than one that only waits for a refusing disk.
+const STABLE_MS: u64 = 600_000;
 
 /// The monitor as its partner sees it, and its replacements.
 pub(crate) struct Replacement {
@@ -79,9 +79,9 @@ impl Replacement {
         self.tries += 1;
         self.born_at = clock::monotonic_ms();
         match spawn_adopter(ctx, agent) {
-            Some(pid) => {
+            Some((pid, pidfd)) => {
                 self.child = Some(pid);
-                self.pidfd = PidFd::open(pid).ok();
+                self.pidfd = Some(pidfd);
             }
             None => self.next_at = self.born_at + BACK_OFF_MS.get(self.tries).copied().unwrap_or(0),
         }
@@ -89,7 +89,8 @@ impl Replacement {
     }
 }
 
-fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<i32> {
+/// One that cannot be watched is ended: nobody may start another beside it.
+fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<(i32, PidFd)> {
     let invocation =
         Invocation { adopt: true, run: ctx.uuid.clone(), state_dir: ctx.state.root().to_owned() };
     let env: Vec<_> = std::env::vars_os().collect();
@@ -107,14 +108,21 @@ fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<i32> {
     if let Some(own) = &own {
         fds.push((own.as_fd(), PARTNER_FD));
     }
-    dx_proc::spawn_detached(
+    let pid = dx_proc::spawn_detached(
         Path::new("dx-monitor"),
         Some(ctx.own_exe.as_fd()),
         &invocation.to_argv(),
         &env,
         &fds,
     )
-    .ok()
+    .ok()?;
+    match PidFd::open(pid) {
+        Ok(pidfd) => Some((pid, pidfd)),
+        Err(_) => {
+            crate::helper::end_child(pid);
+            None
+        }
+    }
 }
 
 /// Runs a guard until the run has ended or no monitor can be kept. Returns to the caller, which exits the process.

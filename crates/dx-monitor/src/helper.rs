@@ -3,7 +3,7 @@
 
 use crate::context::Context;
 use dx_proc::{PidFd, clock};
-use dx_protocol::{Event, Settled};
+use dx_protocol::{Event, ProviderReport, Settled};
 use rustix::process::Signal;
 use std::ffi::OsString;
 use std::fs::File;
@@ -44,7 +44,10 @@ impl Helper {
             dx_proc::spawn_detached(Path::new("dx-runner"), Some(exe.as_fd()), &argv, &env, &fds).ok()?;
         drop::<OwnedFd>(write);
         let started = clock::monotonic_ms();
-        let pidfd = PidFd::open(pid).ok()?;
+        let Ok(pidfd) = PidFd::open(pid) else {
+            end_child(pid);
+            return None;
+        };
         Some(Self {
             pid,
             pidfd,
@@ -71,7 +74,7 @@ impl Helper {
             return None;
         }
         if !ended {
-            let _killed = self.pidfd.send_signal(Signal::KILL.as_raw());
+            kill_session(self.pid);
             let _gone = dx_proc::poll::poll(&[self.pidfd.as_fd()], Some(1_000));
         }
         let ok =
@@ -84,7 +87,7 @@ impl Helper {
 
     /// Ends it at once.
     pub(crate) fn abandon(self) {
-        let _killed = self.pidfd.send_signal(Signal::KILL.as_raw());
+        kill_session(self.pid);
         let _gone = dx_proc::poll::poll(&[self.pidfd.as_fd()], Some(1_000));
         let _reaped = dx_proc::wait::reap(self.pid);
     }
@@ -102,6 +105,24 @@ impl Helper {
     }
 }
 
+/// Ends a child of ours and all it started in its own session, git for example. Safe while the child is not reaped.
+fn kill_session(pid: i32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid) {
+        let _sent = rustix::process::kill_process_group(pid, Signal::KILL);
+    }
+}
+
+/// Ends and reaps a child that cannot be watched.
+pub(crate) fn end_child(pid: i32) {
+    kill_session(pid);
+    for _ in 0..100 {
+        if dx_proc::wait::reap(pid).is_ok() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
 /// What a helper left.
 pub(crate) struct HelperEnd {
     /// Ended by itself with 0.
@@ -109,10 +130,10 @@ pub(crate) struct HelperEnd {
     pub(crate) facts: Vec<Settled>,
 }
 
-/// Runs the settler to its end and journals what it tells; a second try when it fails. Without a settler binary the run
-/// is finished without its verdicts, and says so.
-pub(crate) fn settle(ctx: &mut Context) {
-    let deadline_ms = ctx.run.created.spec.limits.settle_sec * 1000;
+/// Runs the settler to its end and journals what it tells; a second try when it fails. When both fail, `seen`, what the
+/// monitor itself took from the log, stands in for the provider's part, and the journal says so.
+pub(crate) fn settle(ctx: &mut Context, seen: ProviderReport) {
+    let deadline_ms = ctx.run.created.spec.limits.settle_sec.saturating_mul(1000);
     for _ in 0..SETTLE_TRIES {
         let Some(mut helper) = Helper::start(ctx, "__settle", deadline_ms) else { break };
         let end = loop {
@@ -128,7 +149,9 @@ pub(crate) fn settle(ctx: &mut Context) {
             return;
         }
     }
-    ctx.record(Event::Settled(Settled::Failed {
-        message: "the settler failed or did not end in time".to_owned(),
-    }));
+    let message = "the settler failed or did not end in time".to_owned();
+    ctx.record(Event::Settled(Settled::Failed { message }));
+    if ctx.run.provider.is_none() {
+        ctx.record(Event::Settled(Settled::Provider(seen)));
+    }
 }

@@ -9,7 +9,7 @@ use crate::members::{self, Strays};
 use crate::plan::Plan;
 use crate::witness;
 use dx_jobdir::faults;
-use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock, wait};
+use dx_proc::{ChildrenState, PidFd, ProcessIdentity, SignalFd, clock, wait};
 use dx_protocol::{Slot, SweepRecord, Timestamp, Witness};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,16 +48,21 @@ pub(crate) fn main(ctx: &mut Context, plan: &Plan, monitor: PidFd, mut ready: Op
             agent_gone = true;
         }
         let keep = if agent_gone { None } else { Some(agent_pid) };
-        let _reaped = dx_proc::reap_zombies(keep);
+        let reaped = dx_proc::reap_zombies(keep);
         if agent_gone && !swept {
             let left = members::own_children(monitor.child());
-            if left.is_empty() {
+            // ECHILD is the proof; beside a replacement of ours, which is a child too, the list has to do.
+            let proved = match monitor.child() {
+                None => matches!(reaped, Ok(ChildrenState::None)),
+                Some(_) => left.is_empty(),
+            };
+            if proved {
                 if let Some(pty) = &ctx.pty {
                     pty.copy();
                 }
-                swept = true;
                 let record = SweepRecord { strays: strays.seen(), at: Timestamp(clock::now_ms()) };
-                let _written = ctx.exit.write(Slot::Swept, &record);
+                // The monitor waits for this word: tried again with the next tick.
+                swept = ctx.exit.write(Slot::Swept, &record).is_ok();
                 faults::step("launcher.swept");
             } else {
                 strays.end(&left, &[monitor.pid()]);

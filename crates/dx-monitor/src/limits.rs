@@ -19,7 +19,7 @@ pub(crate) struct Facts {
 pub(crate) fn broken(limits: &Limits, facts: &Facts) -> Option<ReasonCode> {
     let elapsed = facts.now.saturating_sub(facts.started);
     let over = |limit: u64, value: u64| limit > 0 && value >= limit;
-    if over(limits.max_runtime_sec * 1000, elapsed) {
+    if over(limits.max_runtime_sec.saturating_mul(1000), elapsed) {
         return Some(ReasonCode::MaxRuntimeExceeded);
     }
     let loops = over(limits.max_barren_steps, facts.barren_steps)
@@ -28,7 +28,7 @@ pub(crate) fn broken(limits: &Limits, facts: &Facts) -> Option<ReasonCode> {
         return Some(ReasonCode::OutputFlood);
     }
     let still = facts.now.saturating_sub(facts.mutated.max(facts.started));
-    if facts.mutations_known && over(limits.no_mutation_sec * 1000, still) {
+    if facts.mutations_known && over(limits.no_mutation_sec.saturating_mul(1000), still) {
         return Some(ReasonCode::NoMutationTimeout);
     }
     None
@@ -40,5 +40,6 @@ pub(crate) fn next_in_ms(limits: &Limits, facts: &Facts) -> u64 {
     let still = facts.now.saturating_sub(facts.mutated.max(facts.started));
     let left =
         |limit_ms: u64, value: u64| if limit_ms == 0 { u64::MAX } else { limit_ms.saturating_sub(value) };
-    left(limits.max_runtime_sec * 1000, elapsed).min(left(limits.no_mutation_sec * 1000, still))
+    left(limits.max_runtime_sec.saturating_mul(1000), elapsed)
+        .min(left(limits.no_mutation_sec.saturating_mul(1000), still))
 }

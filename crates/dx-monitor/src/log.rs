@@ -3,7 +3,7 @@
 
 use dx_events::{Parser, Summary, stderr_event};
 use dx_jobdir::open_regular;
-use dx_protocol::{AgentEvent, Grammar};
+use dx_protocol::{AgentEvent, Grammar, ProviderReport};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -58,6 +58,18 @@ impl Follower {
         self.parser.offset()
     }
 
+    /// What the events so far add up to.
+    pub(crate) fn report(&self) -> ProviderReport {
+        let summary = &self.summary;
+        let count = |n: &dx_events::ToolCount| u64::from(n.ok) + u64::from(n.failed);
+        ProviderReport {
+            verdict: summary.verdict(),
+            usage: summary.usage,
+            tools: summary.tools.iter().map(|(name, n)| (name.clone(), count(n))).collect(),
+            session: summary.session.clone(),
+        }
+    }
+
     /// Takes in what is new.
     pub(crate) fn round(&mut self) -> Round {
         let mut round = Round::default();
@@ -65,7 +77,7 @@ impl Follower {
         let Some(log) = &self.log else { return round };
         let size = log.metadata().map_or(0, |m| m.len());
         if size < self.parser.offset() {
-            round.lost_bytes = self.parser.offset() - size;
+            round.lost_bytes += self.parser.offset() - size;
             self.parser.resync(size);
         }
         round.grew |= size != self.size;
@@ -99,6 +111,12 @@ impl Follower {
 
     fn read_err(&mut self, round: &mut Round) {
         let Some(err) = &self.err else { return };
+        let size = err.metadata().map_or(0, |m| m.len());
+        if size < self.err_offset {
+            round.lost_bytes += self.err_offset - size;
+            self.err_offset = size;
+            self.err_line.clear();
+        }
         let mut buffer = [0; 4096];
         let mut budget = 256;
         while budget > 0 {

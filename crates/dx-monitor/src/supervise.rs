@@ -123,7 +123,15 @@ struct Monitor {
     strays: Strays,
     observer: Option<Helper>,
     observe_after: u64,
+    /// When git last answered; 0: never.
+    observed_at: u64,
+    /// What it said then of the state of the tree.
+    stamp: String,
     work_known: bool,
+    /// Log offset up to which the monitor before this one has published.
+    replayed_to: u64,
+    /// Log offset of the last event that it journalled.
+    journalled_to: Option<u64>,
     gone_at: Option<u64>,
     /// There is more of the log to read at once.
     behind: bool,
@@ -168,9 +176,15 @@ impl Monitor {
             mutation_mono_ms: 0,
             usage: dx_protocol::Usage::default(),
         };
+        // A monitor that takes over goes on from what the one before it saw.
+        let before = views::read_sample(&ctx.state.view(&created.ids.provider, &created.ids.beads, "obs"))
+            .filter(|before| before.ids.run_uuid == created.ids.run_uuid);
+        let sample = before.map_or(sample, |before| Sample { monitor: ctx.run.monitor.clone(), ..before });
+        let replayed_to = sample.parsed_bytes;
+        let journalled_to = ctx.run.agent_offset;
         let work_known = created.tree.is_some();
         Self {
-            cpu: Cpu::new(&limits, now),
+            cpu: Cpu::new(&limits, now).resumed(sample.cpu_ms, sample.cpu_grew_mono_ms),
             strays: Strays::new(limits.grace_ms),
             ctx,
             signals,
@@ -189,7 +203,11 @@ impl Monitor {
             kill_at: None,
             observer: None,
             observe_after: 0,
+            observed_at: 0,
+            stamp: String::new(),
             work_known,
+            replayed_to,
+            journalled_to,
             gone_at: None,
             behind: false,
             trimmed_at: 0,
@@ -249,7 +267,8 @@ impl Monitor {
     fn finish(&mut self) {
         faults::step("monitor.before_settler");
         if self.ctx.run.spawn_error.is_none() {
-            helper::settle(&mut self.ctx);
+            let seen = self.follower.report();
+            helper::settle(&mut self.ctx, seen);
         }
         faults::step("monitor.after_settler");
         finish_patiently(&mut self.ctx);

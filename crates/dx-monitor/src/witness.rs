@@ -4,7 +4,12 @@ use dx_jobdir::{ExitFile, faults};
 use dx_proc::{ExitStatus, PidFd, tree, wait};
 use dx_protocol::{Exit, ExitRecord, Slot, Timestamp, Witness};
 
-fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus, cpu_ms: u64) {
+/// Longest wait for a disk that refuses the record; after that the exit is forgotten rather than the tree kept.
+const WRITE_PATIENCE_MS: u64 = 60_000;
+const WRITE_TICK_MS: u64 = 100;
+
+/// `false` when the record could not be made durable.
+fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus, cpu_ms: u64) -> bool {
     let status = match status {
         ExitStatus::Exited(code) => Exit::Code(code),
         ExitStatus::Signaled(signal) => Exit::Signal(signal),
@@ -16,14 +21,25 @@ fn record(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus, cpu
         mono_ms: dx_proc::clock::monotonic_ms(),
         cpu_ms,
     };
-    let _written = exit.write(slot, &record);
+    let written = exit.write(slot, &record).is_ok();
     let launcher = witness == Witness::Launcher;
     if launcher {
         faults::step("launcher.exit_written");
     }
-    let _synced = exit.sync();
+    let synced = exit.sync().is_ok();
     if launcher {
         faults::step("launcher.exit_synced");
+    }
+    written && synced
+}
+
+/// Tries again while the disk refuses: nothing else may forget the exit meanwhile, as it is not reaped.
+fn record_patiently(exit: &ExitFile, slot: Slot, witness: Witness, status: ExitStatus, cpu_ms: u64) {
+    let began = dx_proc::clock::monotonic_ms();
+    while !record(exit, slot, witness, status, cpu_ms)
+        && dx_proc::clock::monotonic_ms() - began < WRITE_PATIENCE_MS
+    {
+        std::thread::sleep(std::time::Duration::from_millis(WRITE_TICK_MS));
     }
 }
 
@@ -37,7 +53,7 @@ pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
         Slot::ExitByMonitor
     };
     // A zombie still has its times.
-    record(exit, slot, witness, status, tree::tree_cpu_ms(&[pid]));
+    record_patiently(exit, slot, witness, status, tree::tree_cpu_ms(&[pid]));
     let _reaped = wait::reap(pid);
     if witness == Witness::Launcher {
         faults::step("launcher.reaped");
@@ -50,6 +66,6 @@ pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
 pub(crate) fn by_pidfd(exit: &ExitFile, agent: &PidFd, patience_ms: u64) -> bool {
     let _reaped = agent.wait_reaped(Some(patience_ms));
     let Ok(Some(status)) = agent.exit_info() else { return false };
-    record(exit, Slot::ExitByPidfd, Witness::Pidfd, status, 0);
+    record_patiently(exit, Slot::ExitByPidfd, Witness::Pidfd, status, 0);
     true
 }

@@ -80,7 +80,7 @@ reason_codes! {
     QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait";
     NoMeta, "no_meta", Error, "There is no record of this job.", "dx-runner status --all";
     // OpenCode.
-    OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "use provider cc-glm or gemini, or log in to the model's provider";
+    OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "--model with one that `opencode models` lists (and --allow-model-override), or provider cc-glm or gemini";
     OpencodeModelUnsupported, "opencode_model_unsupported", ModelUnavailable, "The requested model is not on the allow list.", "add it to OPENCODE_ALLOWED_MODELS, or pass --allow-model-override";
     OpencodeBinaryMissing, "opencode_binary_missing", PreflightFailed, "No `opencode` was found.", "install opencode, or put it on PATH";
     OpencodeAuthBlocked, "opencode_auth_blocked", JobError, "OpenCode's model refused the credentials.", "opencode auth login, or check the key";
@@ -91,6 +91,7 @@ reason_codes! {
     // Refusals of commands.
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
+    WorktreeTaken, "worktree_taken", Conflict, "The place of the job's worktree belongs to another repository.", "another --beads id, or --worktree PATH";
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";

@@ -66,6 +66,9 @@ pub struct WorkReport {
     pub files_changed: Vec<String>,
     /// HEAD at the end.
     pub head: Option<String>,
+    /// Hash over HEAD and the dirty paths with their times and sizes, for comparing two looks; empty in outcomes.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub stamp: String,
 }
 
 /// What one gate or check said at the end of a job.

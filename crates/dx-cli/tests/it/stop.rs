@@ -296,3 +296,53 @@ fn another_programs_record_is_never_acted_on() {
     assert!(!world.view("bd-old", "pid").exists());
     assert_eq!(read(world.view("bd-old", "meta")), meta);
 }
+
+#[test]
+fn prune_clears_what_a_starter_left_that_was_killed_before_its_claim() {
+    let world = World::new();
+    let started = world.run_to_end("bd-1", &[], &["exit:0"]);
+    let runs = world.env.state_dir().join("runs");
+    let (of, journal) = (uuid(&started), read(runs.join(uuid(&started)).join("journal")));
+    let made = journal.lines().next().unwrap();
+    // The first record of the ended run, whose starter is gone, under other names; one from two days ago.
+    let today = format!("{}000000000001", &of[..24]);
+    let old = "01800000-0000-7000-8000-000000000002";
+    let locked = format!("{}000000000003", &of[..24]);
+    for name in [&today, old, &locked] {
+        std::fs::create_dir(runs.join(name)).unwrap();
+        write(runs.join(name).join("journal"), made.replace(&of, name) + "\n");
+        write(runs.join(name).join("prompt"), "do the thing");
+        std::fs::create_dir(world.env.state_dir().join("tmp").join(&name[24..])).unwrap();
+    }
+    let lock = std::fs::File::open(runs.join(&locked).join("journal")).unwrap();
+    lock.lock().unwrap();
+    // Not even a record, but of this moment: its starter may come to it yet.
+    std::fs::create_dir(runs.join(format!("{}000000000004", &of[..24]))).unwrap();
+    assert_eq!(world.json(0, &["prune"])["pruned"], 1);
+    let left = |folder: &str| std::fs::read_dir(world.env.state_dir().join(folder)).unwrap().count();
+    assert!(!runs.join(&today).exists() && runs.join(&of).exists());
+    assert_eq!((left("runs"), left("tmp")), (4, 2));
+    drop(lock);
+    assert_eq!(world.json(0, &["prune", "--beads", "bd-1"])["pruned"], 1);
+    assert_eq!(world.json(0, &["prune"])["pruned"], 0);
+    assert_eq!(world.outcome("bd-1"), owned("success", "exit_zero_no_mutations", "0"));
+}
+
+#[test]
+fn times_that_nobody_can_calculate_with_are_refused() {
+    let world = World::new();
+    for more in
+        [["--max-runtime", "3651d"], ["--no-mutation-timeout", "99999d"], ["--stall-minutes", "9999999"]]
+    {
+        let output = world.try_start("bd-1", &[&more[..], &["--json"]].concat(), &["exit:0"]).assert_code(64);
+        assert!(output.stderr.contains("longer than 10 years"), "{output}");
+    }
+    let mut command = world.env.product();
+    command.args(world.start_args("bd-1", &[], &["exit:0"])).env("DX_RUNNER_GRACE_MS", "86400001");
+    let output = world.env.run_command(command).assert_code(64);
+    assert!(output.stderr.contains("longer than 1 day"), "{output}");
+    world.start("bd-1", &["--max-runtime", "3650d"], &["sleep:300"]);
+    let error = world.error(64, &["stop", "--beads", "bd-1", "--grace", "25h"]);
+    assert_eq!(error["reason_code"], "invalid_argument");
+    world.env.run(&["stop", "--beads", "bd-1", "--grace", "1s"]).assert_code(0);
+}

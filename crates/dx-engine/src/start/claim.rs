@@ -5,11 +5,12 @@ use crate::api::{StartRequest, Started};
 use crate::error::EngineError;
 use crate::lookup::{self, Found, Record};
 use crate::settle::{Attended, attend};
+use crate::view::View;
 use dx_jobdir::{ClaimLock, DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, claim, disk, views};
 use dx_proc::{Host, clock};
-use dx_protocol::{BeadsId, Event, ProviderName, Timestamp, Writer};
+use dx_protocol::{BeadsId, Event, ProcessVerdict, ProviderName, Timestamp, Writer};
 
-/// The run that an earlier start with the same key made.
+/// The run that an earlier start with the same key made. One whose agent never ran is none: the key starts anew.
 pub(super) fn same_key(
     state: &StateDir,
     beads: &BeadsId,
@@ -22,9 +23,16 @@ pub(super) fn same_key(
     if found.run.created.spec.idempotency_key.as_ref() != Some(key) {
         return Ok(None);
     }
+    let view = View::of(state, &Host::current()?, &found);
+    let never_ran = view.outcome.as_ref().is_some_and(|o| o.process == ProcessVerdict::NotStarted)
+        || found.run.spawn_error.is_some()
+        || found.exit.exec.as_ref().is_some_and(|exec| exec.errno != 0);
+    if never_ran {
+        return Ok(None);
+    }
     Ok(Some(Started {
         ids: found.run.created.ids.clone(),
-        pid: found.run.agent.as_ref().map_or(0, |a| a.pid),
+        pid: view.run.agent.as_ref().map_or(0, |a| a.pid),
         log: state.view(&request.provider, beads, "log"),
         worktree: found.run.created.spec.worktree.clone(),
         selected_model: found.run.created.contract.selected_model.clone(),

@@ -65,6 +65,7 @@ impl Engine {
         seconds(request.max_runtime, &mut limits.max_runtime_sec);
         seconds(request.no_mutation_timeout, &mut limits.no_mutation_sec);
         seconds(request.stall, &mut limits.stall_sec);
+        environment::check_limits(&limits)?;
         let extra = ExtraEnv::parse(&request.env)?;
         let extra_env = extra.resolve()?;
         let prompt = Prompt::read(request.prompt.as_ref())?;
@@ -175,7 +176,7 @@ pub(super) fn new_uuid() -> Result<RunUuid, EngineError> {
 }
 
 /// The job's id. One that was not given follows from the idempotency key, where there is one, so that the key finds its
-/// run lineage.
+/// run again.
 pub(super) fn id_of(state: &StateDir, request: &StartRequest) -> Result<BeadsId, EngineError> {
     match (&request.beads, &request.idempotency_key) {
         (Some(beads), _) => Ok(beads.clone()),

@@ -6,11 +6,13 @@ use crate::identity::process_of;
 use crate::limits::{self, Facts};
 use crate::{end, members, witness};
 use dx_jobdir::faults;
-use dx_proc::{ProcessIdentity, clock, tree};
+use dx_proc::{Liveness, ProcessIdentity, clock, tree};
 use dx_protocol::{EndRequest, Ending, Event, REQUEST_FINALIZE, REQUEST_STOP, ReasonCode, Witness};
 
 /// A request is small.
 const MAX_REQUEST_BYTES: u64 = 64 << 10;
+/// A request may not keep a tree for ever: one day.
+const MAX_GRACE_MS: u64 = 86_400_000;
 /// How long a dead launcher's word or a reaping init is waited for before the exit counts as unseen.
 const WITNESS_PATIENCE_MS: u64 = 3_000;
 
@@ -36,7 +38,8 @@ impl Monitor {
                 grace_ms: request
                     .as_ref()
                     .and_then(|r| r.grace_ms)
-                    .unwrap_or(self.ctx.run.created.spec.limits.grace_ms),
+                    .unwrap_or(self.ctx.run.created.spec.limits.grace_ms)
+                    .min(MAX_GRACE_MS),
                 note: request.and_then(|r| r.note),
             };
             self.decide_end(ending);
@@ -98,7 +101,8 @@ impl Monitor {
         let mut except = vec![own];
         if let Some(partner) = &self.partner {
             except.push(partner.identity.pid);
-            if partner.is_launcher {
+            // The children of a dead one are ours; its pid may be somebody else's by now.
+            if partner.is_launcher && !partner.is_gone() {
                 roots.extend(tree::children(partner.identity.pid));
             }
         }
@@ -116,7 +120,7 @@ impl Monitor {
         if self.agent_pid == 0 {
             return false;
         }
-        let gone = self.agent.as_ref().is_none_or(|fd| fd.is_exited().unwrap_or(true));
+        let gone = self.agent_is_gone();
         let facts = self.ctx.exit.read();
         if !gone && facts.exit().is_none() {
             return false;
@@ -154,6 +158,20 @@ impl Monitor {
         });
         faults::step("monitor.ended_record");
         true
+    }
+
+    /// Without a descriptor of the agent (none could be had) its identity is asked; what cannot be told is not gone.
+    fn agent_is_gone(&mut self) -> bool {
+        if self.agent.is_none() {
+            self.find_agent();
+        }
+        match (&self.agent, &self.ctx.run.agent) {
+            (Some(fd), _) => fd.is_exited().unwrap_or(false),
+            (None, Some(agent)) => {
+                matches!(self.ctx.host.liveness(&process_of(agent)), Liveness::Zombie | Liveness::Gone)
+            }
+            (None, None) => false,
+        }
     }
 
     /// Records the exit when no launcher can do it any more. Whoever is the parent then is asked of the kernel and not

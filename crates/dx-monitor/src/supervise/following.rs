@@ -4,7 +4,7 @@ use super::Monitor;
 use crate::helper::Helper;
 use dx_jobdir::views;
 use dx_proc::{clock, tree};
-use dx_protocol::{AgentEvent, Event, Settled, Timestamp, Wait};
+use dx_protocol::{AgentEvent, Event, Settled, Timestamp, Wait, WorkReport};
 
 /// Git is not asked about mutations more often than this, nor than this many times its own duration.
 const OBSERVE_EVERY_MS: u64 = 60_000;
@@ -25,8 +25,11 @@ impl Monitor {
         if round.lost_bytes > 0 {
             self.ctx.record(Event::LogTruncated { lost_bytes: round.lost_bytes });
         }
-        let known = self.ctx.run.agent_offset;
         for (offset, event) in round.events {
+            // What the monitor before this one has seen keeps its times.
+            if offset < self.replayed_to {
+                continue;
+            }
             kind_of(&event).clone_into(&mut self.sample.last_event);
             self.sample.last_event_mono_ms = now;
             match &event {
@@ -45,17 +48,18 @@ impl Monitor {
                 }
                 _ => self.sample.wait = None,
             }
-            if event.is_journalled() && known.is_none_or(|k| offset > k) {
+            if event.is_journalled() && self.journalled_to.is_none_or(|to| offset > to) {
                 self.journal_agent(offset, event);
             }
         }
-        if round.grew {
+        let bytes = self.follower.bytes();
+        let grew = bytes != self.sample.log_bytes;
+        if grew {
             self.sample.log_mono_ms = now;
             self.cpu.postpone(now);
         }
-        let bytes = self.follower.bytes();
         let parsed = self.follower.parsed();
-        let changed = round.grew || bytes != self.sample.log_bytes || parsed != self.sample.parsed_bytes;
+        let changed = grew || parsed != self.sample.parsed_bytes;
         self.sample.log_bytes = bytes;
         self.sample.parsed_bytes = parsed;
         if !self.behind && parsed.saturating_sub(self.trimmed_at) >= TRIM_BYTES {
@@ -64,7 +68,7 @@ impl Monitor {
         }
         self.sample.usage = self.follower.summary.usage;
         let mut publish = changed;
-        if !round.grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
+        if !grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
             self.cpu.sample(now, self.tree_cpu());
             self.sample.cpu_ms = self.cpu.total_ms;
             self.sample.cpu_sampled_mono_ms = self.cpu.sampled_at;
@@ -105,7 +109,7 @@ impl Monitor {
     /// CPU time of the agent's tree, strays under the launcher included, our own processes not.
     pub(super) fn tree_cpu(&self) -> u64 {
         let mut roots = vec![self.agent_pid];
-        if let Some(partner) = self.partner.as_ref().filter(|p| p.is_launcher) {
+        if let Some(partner) = self.partner.as_ref().filter(|p| p.is_launcher && !p.is_gone()) {
             let own = rustix::process::getpid().as_raw_nonzero().get();
             roots.extend(tree::children(partner.identity.pid).into_iter().filter(|pid| *pid != own));
         }
@@ -123,12 +127,10 @@ impl Monitor {
                     let every = OBSERVE_EVERY_MS.min(self.shortest_threshold_ms() / 3).max(500);
                     self.observe_after =
                         now + every.max(took * OBSERVE_DUTY).min(OBSERVE_EVERY_MS.max(took * OBSERVE_DUTY));
+                    // A helper that was ended at its deadline has told nothing, and nothing is concluded from that.
                     for fact in end.facts {
                         if let Settled::Work(work) = fact {
-                            self.work_known = work.known;
-                            if work.known && work.mutations != self.sample.mutations {
-                                self.mutated(work.mutations, now);
-                            }
+                            self.take_work(&work, now);
                         }
                     }
                     self.publish();
@@ -138,12 +140,9 @@ impl Monitor {
         }
         let silent = now.saturating_sub(self.sample.log_mono_ms.max(self.ctx.run.created_mono_ms));
         let matters = silent * 2 >= self.shortest_threshold_ms() || self.no_mutation_is_near();
-        if self.work_known
-            && matters
-            && now >= self.observe_after
-            && self.gone_at.is_none()
-            && self.agent_pid != 0
-        {
+        let old = now.saturating_sub(self.observed_at) >= self.lately_ms() / 2;
+        let due = now >= self.observe_after || (self.no_mutation_is_near() && old);
+        if self.work_known && matters && due && self.gone_at.is_none() && self.agent_pid != 0 {
             self.observer = Helper::start(&self.ctx, "__observe", OBSERVE_EVERY_MS);
             if self.observer.is_none() {
                 self.observe_after = now + OBSERVE_EVERY_MS;
@@ -154,18 +153,38 @@ impl Monitor {
 
     pub(super) fn shortest_threshold_ms(&self) -> u64 {
         let limits = &self.ctx.run.created.spec.limits;
-        limits.startup_grace_sec.min(limits.no_op_sec).min(limits.stall_sec) * 1000
+        limits.startup_grace_sec.min(limits.no_op_sec).min(limits.stall_sec).saturating_mul(1000)
     }
 
     pub(super) fn no_mutation_is_near(&self) -> bool {
-        let limit = self.ctx.run.created.spec.limits.no_mutation_sec * 1000;
+        let limit = self.ctx.run.created.spec.limits.no_mutation_sec.saturating_mul(1000);
         let facts = self.facts();
-        limit > 0 && facts.now.saturating_sub(facts.mutated.max(facts.started)) * 10 >= limit * 9
+        limit > 0 && facts.now.saturating_sub(facts.mutated.max(facts.started)) / 9 >= limit / 10
     }
 
-    /// Git has answered within the last tenth of the no-mutation limit (or cannot answer at all).
+    /// Compares what git tells with what it told before. The first look has nothing but the count to go by.
+    fn take_work(&mut self, work: &WorkReport, now: u64) {
+        self.work_known = work.known;
+        if !work.known {
+            return;
+        }
+        let first = self.observed_at == 0;
+        let changed = work.mutations != self.sample.mutations || (!first && work.stamp != self.stamp);
+        self.observed_at = now;
+        self.stamp.clone_from(&work.stamp);
+        if changed {
+            self.mutated(work.mutations, now);
+        }
+    }
+
+    /// An answer of git is good for a tenth of the no-mutation limit.
+    fn lately_ms(&self) -> u64 {
+        (self.ctx.run.created.spec.limits.no_mutation_sec.saturating_mul(1000) / 10).max(1_000)
+    }
+
+    /// Git has really answered within that time.
     pub(super) fn observed_lately(&self) -> bool {
-        !self.work_known || (self.observer.is_none() && self.observe_after > clock::monotonic_ms())
+        self.observed_at != 0 && clock::monotonic_ms().saturating_sub(self.observed_at) <= self.lately_ms()
     }
 }
 

@@ -7,7 +7,7 @@ use crate::pty::{self, Pty};
 use crate::{end, launcher};
 use dx_jobdir::{faults, views};
 use dx_proc::{ForkResult, Liveness, PidFd, ProcessIdentity, clock};
-use dx_protocol::{Event, Timestamp};
+use dx_protocol::{Event, ExecRecord, Slot, Timestamp};
 
 /// When no guard could be made, the next try comes this much later.
 const GUARD_RETRY_MS: u64 = 10_000;
@@ -73,13 +73,22 @@ impl Monitor {
         }
         let facts = self.ctx.exit.read();
         self.sample.launcher.clone_from(&facts.launcher);
-        match (facts.exec, facts.agent) {
+        // Should the launcher's word not have been written, the agent's own name or exit tells that it runs.
+        let runs = |agent: &dx_protocol::Identity| {
+            let there = self.ctx.host.liveness(&process_of(agent)) != Liveness::Gone;
+            let named = dx_proc::command_name(agent.pid).is_some_and(|name| name != "dx-launcher");
+            facts.exit().is_some() || (there && named)
+        };
+        match (facts.exec.clone(), facts.agent.clone()) {
             (Some(exec), _) if exec.errno != 0 => {
                 let message = std::io::Error::from_raw_os_error(exec.errno).to_string();
                 self.ctx.record(Event::SpawnFailed { errno: exec.errno, message });
                 self.plan = None;
             }
-            (Some(_), Some(agent)) => {
+            (exec, Some(agent)) if exec.is_some() || runs(&agent) => {
+                if exec.is_none() {
+                    self.record_exec();
+                }
                 self.plan = None;
                 self.ready = None;
                 if let Some(pty) = &mut self.ctx.pty {
@@ -97,6 +106,13 @@ impl Monitor {
             }
             _ => {}
         }
+    }
+
+    /// Writes in the launcher's place that the agent's program runs: `start` reads it there.
+    fn record_exec(&self) {
+        let at = Timestamp(clock::now_ms());
+        let record = ExecRecord { errno: 0, at, mono_ms: clock::monotonic_ms() };
+        let _written = self.ctx.exit.write(Slot::Exec, &record);
     }
 
     /// Opens the agent's pidfd, unless one was handed down.
@@ -164,12 +180,6 @@ impl Monitor {
             match dx_proc::command_name(agent.pid) {
                 None => return false,
                 Some(name) if name != "dx-launcher" && liveness != Liveness::Gone => {
-                    let record = dx_protocol::ExecRecord {
-                        errno: 0,
-                        at: Timestamp(clock::now_ms()),
-                        mono_ms: clock::monotonic_ms(),
-                    };
-                    let _written = self.ctx.exit.write(dx_protocol::Slot::Exec, &record);
                     self.learn_launch();
                     return true;
                 }

@@ -179,7 +179,10 @@ fn judge(story: &Story, state: &Path, done: usize, case: &str) {
     assert_eq!(code, 0, "{case}: {prune:#}");
     let details = prune["details"].as_array().unwrap();
     let settled = |detail: &Value| detail.as_str().unwrap().contains(": settled as ");
-    let cleared = |detail: &Value| detail.as_str().unwrap().contains("names no process");
+    let cleared = |detail: &Value| {
+        let detail = detail.as_str().unwrap();
+        detail.contains("names no process") || detail.contains("cut off before its claim")
+    };
     assert!(details.iter().all(|d| settled(d) || cleared(d)), "{case}: {prune:#}");
     assert_eq!(std::fs::read_dir(state.join("live")).unwrap().count(), 0, "{case}: {prune:#}");
     let status = rows("after prune");

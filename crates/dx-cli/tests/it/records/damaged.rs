@@ -114,7 +114,9 @@ fn an_empty_journal_and_a_missing_run_are_told_and_do_not_stop_the_others() {
     put(&env.state_dir().join("live/exec.garbage"), b"\0\0\0\0");
     put(&env.state_dir().join("live/no-dot"), b"x");
     std::fs::remove_dir_all(run_of(&env, "limited")).unwrap();
-    for id in ["failed", "empty", "garbage"] {
+    let (code, check) = ask(&env, &["check", "--beads", "failed"]);
+    assert_eq!((code, &check["reason_code"]), (3, &json!("process_exit_with_rc")), "by its views: {check:#}");
+    for id in ["empty", "garbage"] {
         let (code, error) = ask(&env, &["check", "--beads", id]);
         assert_eq!(
             (code, &error["error"]["reason_code"]),
