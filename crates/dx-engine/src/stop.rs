@@ -178,12 +178,18 @@ fn ask(found: &Found, kind: &str, request: &EndRequest) -> Result<(), EngineErro
     }
 }
 
-/// Wakes the monitor, which otherwise looks once a second.
+/// Wakes the monitor, which otherwise looks once a second, and lets ours run again when somebody stopped them.
 fn wake(found: &Found) {
-    if let Some(monitor) = &found.run.monitor
-        && let Ok(Some(pidfd)) = PidFd::open_verified(&process_of(monitor))
-    {
-        let _sent = pidfd.send_signal(Signal::USR1.as_raw());
+    let run = &found.run;
+    let ours = [run.monitor.as_ref(), run.guard.as_ref(), found.exit.launcher.as_ref()];
+    for identity in ours.into_iter().flatten() {
+        if let Ok(Some(pidfd)) = PidFd::open_verified(&process_of(identity)) {
+            // One that somebody stopped could do nothing about the request.
+            let _sent = pidfd.send_signal(Signal::CONT.as_raw());
+            if run.monitor.as_ref() == Some(identity) {
+                let _sent = pidfd.send_signal(Signal::USR1.as_raw());
+            }
+        }
     }
 }
 

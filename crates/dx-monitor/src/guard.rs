@@ -116,13 +116,11 @@ fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<(i32, PidFd)> {
         &fds,
     )
     .ok()?;
-    match PidFd::open(pid) {
-        Ok(pidfd) => Some((pid, pidfd)),
-        Err(_) => {
-            crate::helper::end_child(pid);
-            None
-        }
+    let pidfd = PidFd::open(pid).ok();
+    if pidfd.is_none() {
+        crate::helper::end_child(pid);
     }
+    Some((pid, pidfd?))
 }
 
 /// Runs a guard until the run has ended or no monitor can be kept. Returns to the caller, which exits the process.

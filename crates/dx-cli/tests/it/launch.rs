@@ -63,7 +63,6 @@ fn monitors_that_only_die_are_given_up() {
 }
 
 #[test]
-#[ignore = "waits out the patience of `start`, a minute"]
 fn a_monitor_that_hangs_is_killed_before_the_next_one() {
     let (world, calls) =
         with_monitor("[ -e $root/hung ] && exec $root/monitor \"$@\"\n: > $root/hung\nexec sleep 300");
@@ -78,7 +77,6 @@ fn a_monitor_that_hangs_is_killed_before_the_next_one() {
 }
 
 #[test]
-#[ignore = "waits out the patience of `start`, more than a minute"]
 fn a_start_whose_pipe_stays_open_settles_nothing() {
     // Something that cannot be killed in time stands where the launcher would.
     let (world, calls) = with_monitor("sleep 300 & echo $! > $root/rest; exec sleep 300");

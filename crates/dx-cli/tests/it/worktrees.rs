@@ -83,3 +83,14 @@ fn a_dry_run_makes_nothing() {
     env.run_command(command).assert_code(0);
     assert!(!env.git(&app, &["branch", "--list"]).contains("dry"));
 }
+
+#[test]
+fn a_start_over_the_cap_makes_nothing() {
+    let env = environment();
+    let app = repository(&env, "cap", "app", "A\n");
+    let mut command = env.product();
+    command.current_dir(&app).env("DX_RUNNER_MAX_PARALLEL_EXEC", "0");
+    command.args(["start", "--beads", "capped", "--provider", "exec", "--worktree", "auto", "--", "true"]);
+    env.run_command(command).assert_code(26);
+    assert!(!env.git(&app, &["branch", "--list"]).contains("capped"));
+}

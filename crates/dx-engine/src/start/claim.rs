@@ -108,6 +108,25 @@ pub(super) fn begin(
     made
 }
 
+/// Refuses a start over the cap before anything is made for it; [`claim_run`] decides in the end. Dead runs are settled
+/// before a refusal.
+pub(super) fn refuse_over_cap(
+    state: &StateDir,
+    provider: &ProviderName,
+    cap: Option<usize>,
+) -> Result<(), EngineError> {
+    let Some(cap) = cap else { return Ok(()) };
+    if claim::count(state, provider) < cap {
+        return Ok(());
+    }
+    settle_dead(state, provider);
+    let running = claim::count(state, provider);
+    if running < cap {
+        return Ok(());
+    }
+    Err(EngineError::CapExceeded { provider: provider.to_string(), running, cap })
+}
+
 /// Claims: counted and linked under the claim lock, then synced. Dead runs are settled before a refusal.
 pub(super) fn claim_run(
     state: &StateDir,

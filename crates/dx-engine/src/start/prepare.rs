@@ -1,5 +1,6 @@
 //! What a start needs to know before anything is written: worktree, prompt, model, environment, limits.
 
+use super::claim::refuse_over_cap;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
@@ -74,6 +75,9 @@ impl Engine {
         }
         let cwd = std::env::current_dir()
             .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
+        if !lineage.dry {
+            refuse_over_cap(state, &request.provider, cap)?;
+        }
         let worktree = choose_worktree(state, beads, request, lineage.dry, &cwd)?;
 
         let paths = state.run(uuid);

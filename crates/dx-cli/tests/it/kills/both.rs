@@ -115,3 +115,17 @@ fn stop_leaves_nothing() {
     assert!(!is_running(agent));
     job.assert_settled(&uuid);
 }
+
+#[test]
+fn processes_of_ours_that_somebody_stopped_still_end_the_job() {
+    let world = World::new();
+    let job = world.job("stopped-ours");
+    let uuid = job.start(&[]);
+    job.await_agent();
+    for process in ours(&uuid) {
+        send_signal(process.pid, STOP);
+    }
+    let (code, stopped) = job.ask(&["stop", "--grace", "1s"]);
+    assert_eq!((code, &stopped["reason_code"]), (0, &"manual_stop".into()), "{stopped:#}");
+    job.assert_gone(&uuid);
+}
