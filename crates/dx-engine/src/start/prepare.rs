@@ -60,7 +60,8 @@ impl Engine {
         let mut limits = lineage.limits.clone().map_or_else(environment::limits, Ok)?;
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
-                *into = d.as_secs();
+                // A part of a second is a second: 0 means never.
+                *into = d.as_secs() + u64::from(d.subsec_nanos() > 0);
             }
         };
         seconds(request.max_runtime, &mut limits.max_runtime_sec);
