@@ -212,8 +212,9 @@ fn ctrl_c_leaves_the_job_running() {
             assert!(complaint.contains("goes on") && complaint.contains("try: dx-runner "), "{complaint}");
         }
     }
-    let state = env.run(&["check", "--beads", "bd-1"]).assert_code(0).stdout;
-    assert!(state.starts_with("bd-1: healthy"), "{state}");
+    wait_until(PATIENCE, "the job is seen to be healthy", || {
+        env.run(&["check", "--beads", "bd-1"]).assert_code(0).stdout.starts_with("bd-1: healthy")
+    });
     env.run(&["stop", "--beads", "bd-1"]).assert_code(0);
 }
 
