@@ -5,7 +5,7 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Foreign, Record};
 use crate::view::{self, View};
-use dx_jobdir::{StateDir, views};
+use dx_jobdir::views;
 use dx_proc::{Host, clock};
 use dx_protocol::{CheckDocument, Explanation, Timestamp, VerdictWords};
 use std::time::Duration;
@@ -29,14 +29,14 @@ impl Engine {
                     found.run.created.spec.limits.stall_sec = stall.as_secs();
                 }
                 let view = View::of(&state, &Host::current()?, &found);
-                Ok(document(&state, &view, explain))
+                Ok(document(&view, explain))
             }
         }
     }
 }
 
 /// The document of one of our runs.
-pub(crate) fn document(_state: &StateDir, view: &View, explain: bool) -> CheckDocument {
+pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
     let created = &view.run.created;
     let outcome = view.outcome.as_ref();
     let sample = view.sample.as_ref();

@@ -104,7 +104,7 @@ fn look(state: &StateDir, host: &Host, job: &JobName, open: bool) -> Result<Wait
         None
     };
     Ok(Waited {
-        document: check::document(state, &view, false),
+        document: check::document(&view, false),
         settled: view.settled,
         claimed: found.claimed,
         pidfd,

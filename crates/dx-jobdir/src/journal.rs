@@ -190,9 +190,3 @@ fn lock(file: &DiskFile) -> Result<(), DiskError> {
         source: e.into(),
     })
 }
-
-/// Whether somebody holds the lock of this journal; errs on the side of "held". Takes and drops the lock, so only
-/// commands that may write call it.
-pub fn is_locked(path: &Path) -> bool {
-    !matches!(JournalWriter::try_lock(path), Ok(Some(_)))
-}

@@ -185,10 +185,6 @@ pub struct RunPaths {
 }
 
 impl RunPaths {
-    /// From the run's directory.
-    pub fn of_dir(dir: PathBuf) -> Self {
-        Self { dir }
-    }
     pub fn dir(&self) -> &Path {
         &self.dir
     }
