@@ -31,13 +31,22 @@ struct Agent {
 
 /// What is installed. A row more needs its package in `package.json` (under `optionalDependencies`, so that npm
 /// passes over other platforms) and in the lock file.
-const AGENTS: &[Agent] = &[Agent {
-    command: "opencode",
-    platform: "linux-x64",
-    package: "opencode-linux-x64",
-    version: "1.18.33",
-    binary: "bin/opencode",
-}];
+const AGENTS: &[Agent] = &[
+    Agent {
+        command: "claude",
+        platform: "linux-x64",
+        package: "@anthropic-ai/claude-code-linux-x64",
+        version: "2.1.329",
+        binary: "claude",
+    },
+    Agent {
+        command: "opencode",
+        platform: "linux-x64",
+        package: "opencode-linux-x64",
+        version: "1.18.33",
+        binary: "bin/opencode",
+    },
+];
 
 /// How long a binary may take to print its version.
 const PROBE_LIMIT: Duration = Duration::from_mins(1);
@@ -115,7 +124,8 @@ pub(crate) fn install() -> Result<PathBuf, InstallError> {
     for agent in agents {
         let version = probe(&bin.join(agent.command), &all)?;
         println!("   {} --version: {version}", agent.command);
-        if version != agent.version {
+        // Some print their name behind the number.
+        if version.split_whitespace().next() != Some(agent.version) {
             let path = bin.join(agent.command);
             return Err(format!("{} is {version}, not {}", path.display(), agent.version).into());
         }

@@ -81,9 +81,7 @@ impl Stage<'_> {
 
     /// Sends an error in the API's own form.
     pub(crate) fn refuse(&mut self, api: &dyn Api, refusal: &Refusal) -> io::Result<()> {
-        let extra: Vec<_> =
-            refusal.retry_after.iter().map(|seconds| ("retry-after", seconds.to_string())).collect();
-        self.json(refusal.status, &extra, &api.refusal(refusal))
+        self.json(refusal.status, &api.refusal_headers(refusal), &api.refusal(refusal))
     }
 
     /// Sends JSON.

@@ -116,6 +116,9 @@ fn other(stage: &mut Stage<'_>, method: &str, path: &str) -> io::Result<()> {
         let model = |id: &str| json!({ "id": id, "object": "model", "created": 0, "owned_by": "scripted" });
         return stage.json(200, &[], &json!({ "object": "list", "data": [model("m1"), model("m2")] }));
     }
+    if let Some(answer) = api::without_model(path).filter(|_| method == "POST") {
+        return stage.json(200, &[], &answer);
+    }
     let message = format!("scripted model: nothing is served at {method} {path}");
     stage.json(404, &[], &json!({ "error": { "message": message } }))
 }

@@ -89,6 +89,16 @@ impl ScriptedModel {
         format!("http://{}/s/{}/v1", self.address, percent::encode(&scenario.to_string()))
     }
 
+    /// The address for clients that add the API's version themselves, such as Claude Code: `http://127.0.0.1:PORT`.
+    pub fn root_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The same with a scenario in it.
+    pub fn root_url_for(&self, scenario: &Scenario) -> String {
+        format!("http://{}/s/{}", self.address, percent::encode(&scenario.to_string()))
+    }
+
     /// The requests so far, the newest last.
     pub fn calls(&self) -> Vec<CallRecord> {
         self.shared.calls.all()

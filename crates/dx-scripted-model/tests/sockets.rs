@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 
 /// Posts and reads until the server closes; gives status and the raw rest.
 fn post(base_url: &str, body: &Value) -> (u16, String) {
-    let mut stream = send(base_url, body);
+    read(send(base_url, body))
+}
+
+fn read(mut stream: TcpStream) -> (u16, String) {
     let mut raw = String::new();
     stream.read_to_string(&mut raw).unwrap();
     let status = raw.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
@@ -18,12 +21,16 @@ fn post(base_url: &str, body: &Value) -> (u16, String) {
 }
 
 fn send(base_url: &str, body: &Value) -> TcpStream {
-    let rest = base_url.strip_prefix("http://").unwrap();
+    send_to(&format!("{base_url}/chat/completions"), body)
+}
+
+fn send_to(url: &str, body: &Value) -> TcpStream {
+    let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let body = body.to_string();
-    let head = format!("POST /{path}/chat/completions HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
+    let head = format!("POST /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n");
     // In chunks, as some clients do.
     let (one, two) = body.split_at(body.len() / 2);
     let (n, m) = (one.len(), two.len());
@@ -123,6 +130,100 @@ fn words_of_a_prompt_choose_unless_it_names_a_scenario() {
         let mut body = ask(true, 0);
         body["messages"][1]["content"] = json!(prompt);
         assert_eq!(text(&post(&model.base_url(), &body).1), answer, "{prompt}");
+    }
+}
+
+/// A request as Claude Code makes it, after so many tool results.
+fn message(stream: bool, tool_results: usize) -> Value {
+    let mut messages = vec![json!({ "role": "user", "content": [
+        { "type": "text", "text": "<system-reminder>x</system-reminder>" }, { "type": "text", "text": "go" }] })];
+    for _ in 0..tool_results {
+        messages.push(json!({ "role": "assistant", "content": [{ "type": "tool_use" }] }));
+        messages.push(json!({ "role": "user", "content": [{ "type": "tool_result", "content": "ok" }] }));
+    }
+    json!({ "model": "claude-x", "stream": stream, "messages": messages,
+        "system": [{ "type": "text", "text": "Primary working directory: /w\n" }],
+        "tools": [{ "name": "Write", "input_schema": { "type": "object",
+            "properties": { "file_path": { "type": "string" }, "content": { "type": "string" } } } }] })
+}
+
+/// The events of a streamed answer; each has its name before it.
+fn events(raw: &str) -> Vec<Value> {
+    let mut found = Vec::new();
+    let mut name = "";
+    for line in raw.lines() {
+        if let Some(text) = line.strip_prefix("event: ") {
+            name = text;
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            let event: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(event["type"], name);
+            found.push(event);
+        }
+    }
+    found
+}
+
+#[test]
+fn anthropic_messages_go_round() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    let url = format!(
+        "{}/v1/messages?beta=true",
+        model.root_url_for(&"write:a.txt:hi,text:ALL DONE".parse().unwrap())
+    );
+    let (status, raw) = read(send_to(&url, &message(true, 0)));
+    let found = events(&raw);
+    let kinds: Vec<_> = found.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let block = ["content_block_start", "content_block_delta", "content_block_stop"];
+    assert_eq!(
+        (status, kinds),
+        (200, [&["message_start"], &block[..], &["message_delta", "message_stop"]].concat())
+    );
+    assert_eq!(found[1]["content_block"]["name"], "Write");
+    let input: Value = serde_json::from_str(found[2]["delta"]["partial_json"].as_str().unwrap()).unwrap();
+    assert_eq!(input, json!({ "file_path": "/w/a.txt", "content": "hi" }));
+    assert_eq!(found[4]["delta"]["stop_reason"], "tool_use");
+    assert_eq!(
+        (&found[0]["message"]["usage"]["input_tokens"], &found[4]["usage"]["output_tokens"]),
+        (&100.into(), &10.into())
+    );
+
+    let found = events(&read(send_to(&url, &message(true, 1))).1);
+    let words: String = found.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!((words.as_str(), &found[5]["delta"]["stop_reason"]), ("ALL DONE", &"end_turn".into()));
+    let whole: Value = serde_json::from_str(&read(send_to(&url, &message(false, 1))).1).unwrap();
+    assert_eq!(
+        (&whole["content"][0]["text"], &whole["usage"]["output_tokens"]),
+        (&"ALL DONE".into(), &10.into())
+    );
+
+    let count = read(send_to(&url.replace("?beta", "/count_tokens?beta"), &message(false, 0)));
+    assert_eq!(count, (200, json!({ "input_tokens": 100 }).to_string()));
+    let steps: Vec<_> = model.calls().into_iter().map(|call| (call.api, call.step)).collect();
+    assert_eq!(steps[0], (Some("messages"), "write:a.txt:hi".to_owned()));
+    assert_eq!(steps[3], (None, String::new()), "a count of tokens is no model call");
+}
+
+#[test]
+fn anthropic_refusals_have_their_own_form() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    for (scenario, status, kind, header) in [
+        ("401", 401, "authentication_error", ""),
+        ("429:after=7", 429, "rate_limit_error", "retry-after: 7"),
+        ("429:quota", 429, "rate_limit_error", "anthropic-ratelimit-unified-status: rejected"),
+        ("404", 404, "not_found_error", ""),
+        ("500", 500, "api_error", ""),
+        ("529", 529, "overloaded_error", ""),
+    ] {
+        let url = format!("{}/v1/messages", model.root_url_for(&scenario.parse().unwrap()));
+        let mut raw = String::new();
+        send_to(&url, &message(true, 0)).read_to_string(&mut raw).unwrap();
+        let (head, body) = raw.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")) && head.contains(header),
+            "{scenario}: {head}"
+        );
+        let body: Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&body["type"], &body["error"]["type"]), (&"error".into(), &kind.into()), "{scenario}");
     }
 }
 

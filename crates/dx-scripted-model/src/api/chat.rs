@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, Ask, Event, Refusal, Reply, Tool, is_prompt, words};
+use super::{Api, Ask, Event, Refusal, Reply, Tool, is_prompt, list, words};
 
 /// The API at `*/chat/completions`.
 pub(crate) struct Chat;
@@ -79,10 +79,6 @@ impl Api for Chat {
     fn refusal(&self, refusal: &Refusal) -> Value {
         json!({ "error": { "message": refusal.message, "type": refusal.kind, "param": null, "code": refusal.code } })
     }
-}
-
-fn list(value: &Value) -> &[Value] {
-    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 fn tool(value: &Value) -> Tool {

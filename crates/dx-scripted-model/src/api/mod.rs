@@ -5,8 +5,9 @@
 //! A new API is one more file here and one more line in [`for_path`].
 
 mod chat;
+mod messages;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A tool the client offers.
 #[derive(Debug, Clone)]
@@ -79,6 +80,13 @@ pub(crate) struct Refusal {
     pub(crate) retry_after: Option<u64>,
 }
 
+impl Refusal {
+    /// Whether it will not pass soon.
+    pub(crate) fn is_quota(&self) -> bool {
+        self.kind == "insufficient_quota"
+    }
+}
+
 /// How one API looks on the wire.
 pub(crate) trait Api: Sync {
     /// For records.
@@ -91,11 +99,30 @@ pub(crate) trait Api: Sync {
     fn events(&self, ask: &Ask, reply: &Reply) -> Vec<Event>;
     /// The body of an error answer.
     fn refusal(&self, refusal: &Refusal) -> Value;
+    /// The headers of an error answer.
+    fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
+        refusal.retry_after.iter().map(|seconds| ("retry-after", seconds.to_string())).collect()
+    }
 }
 
 /// The API that is spoken at a path (without scenario prefix and query).
 pub(crate) fn for_path(path: &str) -> Option<&'static dyn Api> {
-    path.ends_with("/chat/completions").then_some(&chat::Chat)
+    if path.ends_with("/chat/completions") {
+        Some(&chat::Chat)
+    } else if path.ends_with("/messages") {
+        Some(&messages::Messages)
+    } else {
+        None
+    }
+}
+
+/// The answer to a question about a request that asks no model, such as its count of tokens.
+pub(crate) fn without_model(path: &str) -> Option<Value> {
+    path.ends_with("/messages/count_tokens").then(|| json!({ "input_tokens": 100 }))
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
 }
 
 /// Whether a user message is a person's words and not only the harness's own reminder blocks.
