@@ -22,8 +22,8 @@ impl Transcript {
     pub(crate) fn new(grammar: Grammar) -> Self {
         match grammar {
             Grammar::Text => Self::plain(),
-            Grammar::Opencode => {
-                Self::Events(Box::new(Parser::with_text_max(dx_events::Grammar::Opencode, TEXT_MAX)))
+            Grammar::Opencode | Grammar::Claude => {
+                Self::Events(Box::new(Parser::with_text_max(grammar, TEXT_MAX)))
             }
         }
     }

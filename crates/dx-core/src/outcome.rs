@@ -28,7 +28,7 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         // An agent that should have told a result and of which nothing is known has told none.
         verdict: match run.created.contract.grammar {
             Grammar::Text => ProviderVerdict::NotApplicable,
-            Grammar::Opencode => ProviderVerdict::NoResult,
+            Grammar::Opencode | Grammar::Claude => ProviderVerdict::NoResult,
         },
         usage: Usage::default(),
         tools: BTreeMap::new(),

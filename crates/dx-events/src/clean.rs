@@ -6,6 +6,8 @@
 pub const MESSAGE_MAX: usize = 500;
 /// Longest name (tool, session, model) in an event, in bytes.
 pub(crate) const NAME_MAX: usize = 120;
+/// Longest path in an event, in bytes: Linux's own limit.
+pub(crate) const PATH_MAX: usize = 4096;
 
 /// One line of at most `max` bytes: white space that breaks lines becomes a space, other control characters `\u{FFFD}`.
 pub(crate) fn line(text: &str, max: usize) -> String {

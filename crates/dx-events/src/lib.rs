@@ -6,21 +6,24 @@
 //!
 //! [`AgentEvent`]: dx_protocol::AgentEvent
 
+mod claude;
+mod claude_error;
+mod claude_record;
 mod clean;
 mod lines;
 mod loose;
 mod opencode;
 mod opencode_error;
-mod opencode_stderr;
 mod parser;
 mod render;
 mod squeeze;
+mod stderr;
 mod summary;
 
 pub use clean::MESSAGE_MAX;
 pub use dx_protocol::{Grammar, ProviderVerdict};
 pub use lines::{Line, LineSplitter, MAX_LINE};
-pub use opencode_stderr::stderr_event;
 pub use parser::Parser;
 pub use render::render;
+pub use stderr::stderr_event;
 pub use summary::{EventKind, LastError, LastResult, Summary, ToolCount, Waiting};

@@ -42,8 +42,18 @@ pub(crate) fn word<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<String>
     map.next_value::<Scalar>().map(|s| match s {
         Scalar::Text(t) => Some(t),
         Scalar::Number(n) => Some(format!("{n:.0}")),
-        Scalar::Other => None,
+        Scalar::Flag(_) | Scalar::Other => None,
     })
+}
+
+/// The next value of `map` as a truth value.
+pub(crate) fn flag<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<bool>, A::Error> {
+    map.next_value::<Scalar>().map(|s| if let Scalar::Flag(f) = s { Some(f) } else { None })
+}
+
+/// The next value of `map` as a count; negative and absent ones are 0.
+pub(crate) fn count<'de, A: MapAccess<'de>>(map: &mut A) -> Result<u64, A::Error> {
+    Ok(number(map)?.unwrap_or(0.0) as u64)
 }
 
 /// The next value of `map` as a number, which may stand in a string.
@@ -51,7 +61,7 @@ pub(crate) fn number<'de, A: MapAccess<'de>>(map: &mut A) -> Result<Option<f64>,
     map.next_value::<Scalar>().map(|s| match s {
         Scalar::Number(n) => Some(n),
         Scalar::Text(t) => t.trim().parse().ok().filter(|n: &f64| n.is_finite()),
-        Scalar::Other => None,
+        Scalar::Flag(_) | Scalar::Other => None,
     })
 }
 
@@ -66,6 +76,7 @@ const LIST_MAX: usize = 64;
 enum Scalar {
     Text(String),
     Number(f64),
+    Flag(bool),
     Other,
 }
 
@@ -96,8 +107,8 @@ struct ScalarVisitor;
 
 /// The cases in which visitors read a value and make nothing of it.
 macro_rules! ignored {
-    ($value:expr, $($method:ident($type:ty)),+) => {
-        $(fn $method<E>(self, _: $type) -> Result<Self::Value, E> { Ok($value) })+
+    ($value:expr, $($method:ident($type:ty)),*) => {
+        $(fn $method<E>(self, _: $type) -> Result<Self::Value, E> { Ok($value) })*
         fn visit_unit<E>(self) -> Result<Self::Value, E> { Ok($value) }
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result { f.write_str("any JSON value") }
     };
@@ -153,7 +164,11 @@ impl<'de, T: Fields> Visitor<'de> for ListVisitor<T> {
 impl<'de> Visitor<'de> for ScalarVisitor {
     type Value = Scalar;
 
-    ignored!(Scalar::Other, visit_bool(bool));
+    ignored!(Scalar::Other,);
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Scalar, E> {
+        Ok(Scalar::Flag(flag))
+    }
 
     fn visit_u64<E>(self, n: u64) -> Result<Scalar, E> {
         Ok(Scalar::Number(n as f64))

@@ -6,16 +6,14 @@
 use dx_protocol::{AgentEvent, Usage};
 use serde::de::MapAccess;
 
-use crate::clean::{MESSAGE_MAX, NAME_MAX, block, line};
-use crate::loose::{self, Fields, list, nested, number, skip, text};
+use crate::clean::{MESSAGE_MAX, NAME_MAX, PATH_MAX, block, line};
+use crate::loose::{self, Fields, count, list, nested, number, skip, text};
 use crate::opencode_error::{self, Report};
 
 /// Tools whose success means that the file in their input changed.
 const FILE_TOOLS: [&str; 5] = ["write", "edit", "multiedit", "patch", "apply_patch"];
 /// What a tool says that was refused: by a person or in their place, and by a rule of the configuration.
 const REFUSALS: [&str; 2] = ["The user rejected permission", "The user has specified a rule which prevents"];
-/// Longest path in an event, in bytes: Linux's own limit.
-const PATH_MAX: usize = 4096;
 
 /// What has to be remembered from line to line.
 #[derive(Debug, Clone, Default)]
@@ -175,11 +173,6 @@ fn changed(state: &State) -> Vec<&str> {
     }
     let one = [&metadata.path, &metadata.diff.path, &state.input.path].into_iter().find_map(Option::as_deref);
     one.into_iter().collect()
-}
-
-/// A count out of JSON; negative and absent ones are 0.
-fn count<'de, A: MapAccess<'de>>(map: &mut A) -> Result<u64, A::Error> {
-    Ok(number(map)?.unwrap_or(0.0) as u64)
 }
 
 impl Fields for Record {

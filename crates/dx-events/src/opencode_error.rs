@@ -71,17 +71,19 @@ fn class(name: &str, status: Option<u16>, message: &str, error: &BodyError, body
         Some(404) => ErrorClass::ModelUnavailable,
         Some(429) => limit(message, error, body),
         Some(500..) => ErrorClass::Server,
-        Some(_) => by_code(error).unwrap_or(ErrorClass::Other),
+        Some(_) => by_code(error.kind.as_deref(), error.code.as_deref()).unwrap_or(ErrorClass::Other),
         None => by_message(message),
     }
 }
 
 /// Which kind of 429.
 fn limit(message: &str, error: &BodyError, body: &str) -> ErrorClass {
-    if let Some(class) = by_code(error) {
-        return class;
-    }
-    let has = |words: &[&str]| words.iter().any(|w| contains(message, w) || contains(body, w));
+    by_code(error.kind.as_deref(), error.code.as_deref()).unwrap_or_else(|| limit_by_text(&[message, body]))
+}
+
+/// The same where only words tell.
+pub(crate) fn limit_by_text(texts: &[&str]) -> ErrorClass {
+    let has = |words: &[&str]| words.iter().any(|w| texts.iter().any(|text| contains(text, w)));
     if has(&[
         "insufficient_quota",
         "quota_exhausted",
@@ -98,11 +100,11 @@ fn limit(message: &str, error: &BodyError, body: &str) -> ErrorClass {
 }
 
 /// By the provider's own code: OpenAI's words, Z.ai's numbers (docs.z.ai, "API code"; most come with a 429).
-fn by_code(error: &BodyError) -> Option<ErrorClass> {
-    if matches!(error.kind.as_deref(), Some("insufficient_quota" | "usage_limit_reached")) {
+pub(crate) fn by_code(kind: Option<&str>, code: Option<&str>) -> Option<ErrorClass> {
+    if matches!(kind, Some("insufficient_quota" | "usage_limit_reached")) {
         return Some(ErrorClass::Quota);
     }
-    match error.code.as_deref()? {
+    match code? {
         "insufficient_quota" | "1113" | "1304" | "1308" | "1309" | "1310" => Some(ErrorClass::Quota),
         "model_not_found" | "1211" | "1311" => Some(ErrorClass::ModelUnavailable),
         "1312" => Some(ErrorClass::Capacity),
@@ -110,14 +112,15 @@ fn by_code(error: &BodyError) -> Option<ErrorClass> {
     }
 }
 
-/// Errors without a status never reached the API, or are OpenCode's own.
-fn by_message(message: &str) -> ErrorClass {
+/// Errors without a status never reached the API, or are the agent's own.
+pub(crate) fn by_message(message: &str) -> ErrorClass {
     let has = |words: &[&str]| words.iter().any(|w| contains(message, w));
     if has(&[
         "cannot connect to api",
         "unable to connect",
         "fetch failed",
         "econn",
+        "connection refused",
         "enotfound",
         "etimedout",
         "socket",
@@ -144,7 +147,7 @@ fn until(headers: &Headers, error: &BodyError, now: Option<f64>) -> Option<i64> 
 }
 
 /// Whether `text` contains the lower-case `word`, whatever its case.
-fn contains(text: &str, word: &str) -> bool {
+pub(crate) fn contains(text: &str, word: &str) -> bool {
     text.as_bytes().windows(word.len()).any(|w| w.eq_ignore_ascii_case(word.as_bytes()))
 }
 

@@ -5,6 +5,7 @@
 
 use dx_protocol::AgentEvent;
 
+use crate::claude::Claude;
 use crate::clean::{MESSAGE_MAX, block};
 use crate::lines::{Line, LineSplitter};
 use crate::opencode::Opencode;
@@ -26,8 +27,16 @@ pub struct Parser {
 struct State {
     grammar: Grammar,
     text_max: usize,
-    opencode: Opencode,
+    known: Known,
     unparsed: u64,
+}
+
+/// What the grammar remembers from line to line.
+#[derive(Debug, Clone)]
+enum Known {
+    Nothing,
+    Opencode(Opencode),
+    Claude(Claude),
 }
 
 impl Parser {
@@ -41,13 +50,18 @@ impl Parser {
         let text_max = text_max.clamp(4, 1024 * 1024);
         let lines = match grammar {
             Grammar::Text => LineSplitter::with_limit(text_max),
-            Grammar::Opencode => {
+            Grammar::Opencode | Grammar::Claude => {
                 // Line breaks and quotes are escaped: two bytes for one.
                 let string_max = STRING_MIN.max(text_max * 2);
                 LineSplitter::squeezing(JSON_LINE_MAX / STRING_MIN * string_max, string_max)
             }
         };
-        Self { lines, state: State { grammar, text_max, opencode: Opencode::default(), unparsed: 0 } }
+        let known = match grammar {
+            Grammar::Text => Known::Nothing,
+            Grammar::Opencode => Known::Opencode(Opencode::default()),
+            Grammar::Claude => Known::Claude(Claude::default()),
+        };
+        Self { lines, state: State { grammar, text_max, known, unparsed: 0 } }
     }
 
     /// Takes the bytes at the current offset; `sink` gets the offset of the line and the event, in order.
@@ -97,16 +111,15 @@ impl State {
         if bytes.trim_ascii().is_empty() {
             return;
         }
-        match self.grammar {
-            Grammar::Text => {
+        let mut tell = |event| sink(offset, event);
+        let understood = match &mut self.known {
+            Known::Nothing => {
                 let text = block(&String::from_utf8_lossy(bytes), self.text_max);
-                sink(offset, AgentEvent::Text { text });
+                return tell(AgentEvent::Text { text });
             }
-            Grammar::Opencode => {
-                let known =
-                    whole && self.opencode.line(bytes, self.text_max, &mut |event| sink(offset, event));
-                self.unparsed += u64::from(!known);
-            }
-        }
+            Known::Opencode(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
+            Known::Claude(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
+        };
+        self.unparsed += u64::from(!understood);
     }
 }

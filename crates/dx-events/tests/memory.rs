@@ -33,6 +33,23 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
+/// The same as Claude Code would tell it.
+fn claude_turn(n: usize) -> String {
+    let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
+    let mut text = String::new();
+    writeln!(text, r#"{{"type":"system","subtype":"init","session_id":"ses_{n}","model":"m{n}"}}"#).unwrap();
+    writeln!(text, r#"{{"type":"assistant","message":{{"id":"m{n}","content":[{{"type":"tool_use","id":"c{n}","name":"tool_{n}","input":{{"file_path":"/w/{n}","content":"{big}"}}}}]}}}}"#).unwrap();
+    writeln!(text, r#"{{"type":"user","message":{{"content":[{{"type":"tool_result","tool_use_id":"x{n}","content":"{big}"}}]}}}}"#).unwrap();
+    writeln!(
+        text,
+        r#"{{"type":"system","subtype":"permission_denied","tool_use_id":"d{n}","tool_name":"{big}"}}"#
+    )
+    .unwrap();
+    writeln!(text, "[{}", "{\"a\":1},".repeat(2000)).unwrap();
+    writeln!(text, r#"{{"type":"result","is_error":true,"result":"{big}"}}"#).unwrap();
+    text
+}
+
 /// A turn with a big edit, many tool names, sessions, a long text and a broken line.
 fn turn(n: usize) -> String {
     let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
@@ -52,14 +69,14 @@ fn turn(n: usize) -> String {
 
 #[test]
 fn fifty_megabytes() {
-    for grammar in [Grammar::Opencode, Grammar::Text] {
+    for grammar in [Grammar::Opencode, Grammar::Claude, Grammar::Text] {
         let mut parser = Parser::new(grammar);
         let mut summary = Summary::new(grammar);
         let (mut fed, mut n) = (0, 0);
         let (mut held, mut peak) = (0, 0);
         while fed < 50 << 20 {
             n += 1;
-            let log = turn(n);
+            let log = if grammar == Grammar::Claude { claude_turn(n) } else { turn(n) };
             let before = LIVE.load(Ordering::Relaxed);
             PEAK.store(before, Ordering::Relaxed);
             for chunk in log.as_bytes().chunks(8192) {

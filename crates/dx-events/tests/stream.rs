@@ -8,7 +8,10 @@ use dx_events::{Grammar, MESSAGE_MAX, Parser, Summary, render, stderr_event};
 use dx_protocol::AgentEvent;
 use proptest::prelude::*;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/opencode/1.18.33");
+const FIXTURES: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/opencode/1.18.33"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/claude/2.1.329"),
+];
 
 const ESCAPE: char = '\u{1b}';
 
@@ -31,7 +34,8 @@ fn pieces<'a>(bytes: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
 }
 
 fn recorded() -> Vec<Vec<u8>> {
-    let mut names: Vec<_> = fs::read_dir(FIXTURES).unwrap().map(|e| e.unwrap().path()).collect();
+    let folder = |folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<_> = FIXTURES.into_iter().flat_map(folder).collect();
     names.sort();
     names
         .iter()
@@ -59,7 +63,7 @@ fn any_line() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn check(bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError> {
-    for grammar in [Grammar::Text, Grammar::Opencode] {
+    for grammar in [Grammar::Text, Grammar::Opencode, Grammar::Claude] {
         let whole = parse(grammar, [bytes]);
         prop_assert_eq!(&parse(grammar, pieces(bytes, cuts)), &whole);
         let mut summary = Summary::new(grammar);
@@ -73,7 +77,9 @@ fn check(bytes: &[u8], cuts: &[prop::sample::Index]) -> Result<(), TestCaseError
         let _verdict = summary.verdict();
         prop_assert!(serde_json::to_vec(&summary).is_ok());
     }
-    let _event = stderr_event(Grammar::Opencode, &String::from_utf8_lossy(bytes));
+    for grammar in [Grammar::Opencode, Grammar::Claude] {
+        let _event = stderr_event(grammar, &String::from_utf8_lossy(bytes));
+    }
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub enum Grammar {
     Text,
     /// `opencode run --format json`.
     Opencode,
+    /// `claude -p --output-format stream-json --verbose`.
+    Claude,
 }
 
 impl Grammar {
@@ -29,6 +31,7 @@ impl Grammar {
         match self {
             Self::Text => "text",
             Self::Opencode => "opencode",
+            Self::Claude => "claude",
         }
     }
 }

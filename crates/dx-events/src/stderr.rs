@@ -1,4 +1,4 @@
-//! What OpenCode says on stderr: refused permissions and its fall-back to another agent.
+//! What agents say on stderr and nowhere else: refused permissions, an agent that does not exist.
 //!
 //! Called with single lines of a job's `.err`. Never takes anything else there for an event: stderr is for people.
 
@@ -12,7 +12,18 @@ pub fn stderr_event(grammar: Grammar, text: &str) -> Option<AgentEvent> {
     match grammar {
         Grammar::Text => None,
         Grammar::Opencode => opencode(text),
+        Grammar::Claude => claude(text),
     }
+}
+
+fn claude(text: &str) -> Option<AgentEvent> {
+    let missing =
+        text.trim_start().starts_with("--agent ") && text.contains(" not found. Available agents: ");
+    missing.then(|| AgentEvent::Error {
+        class: ErrorClass::AgentMissing,
+        status: None,
+        message: line(text, MESSAGE_MAX),
+    })
 }
 
 fn opencode(text: &str) -> Option<AgentEvent> {
@@ -52,5 +63,11 @@ mod tests {
         ));
         assert_eq!(stderr_event(Grammar::Opencode, "oh no! permission requested: x"), None);
         assert_eq!(stderr_event(Grammar::Text, agent), None);
+        let agent = "--agent 'x' not found. Available agents: claude, Explore";
+        assert!(matches!(
+            stderr_event(Grammar::Claude, agent),
+            Some(AgentEvent::Error { class: ErrorClass::AgentMissing, message, .. }) if message == agent
+        ));
+        assert_eq!(stderr_event(Grammar::Claude, "[claude-code:unrecognized_model] {}"), None);
     }
 }
