@@ -2,7 +2,7 @@
 //!
 //! Called by: the commands. Must never: print.
 
-use dx_protocol::{CheckDocument, ExitCode, State};
+use dx_protocol::{CheckDocument, ExitCode, Outcome, State};
 
 /// What `check` exits with.
 pub(crate) fn exit_of_state(state: State) -> ExitCode {
@@ -90,11 +90,28 @@ pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
             words.process, words.provider, words.work, words.gates, words.check
         ));
     }
+    if let Some(outcome) = &doc.outcome {
+        lines.extend(gate_lines(outcome));
+    }
     if let Some(explain) = &doc.explain {
         lines.push(format!("  rule: {}", explain.rule));
         lines.extend(explain.observation.iter().map(|fact| format!("    {fact}")));
     }
     lines.join("\n")
+}
+
+/// Gates with something to say, and what a reviewer should know of the repository.
+fn gate_lines(outcome: &Outcome) -> Vec<String> {
+    let mut lines = Vec::new();
+    for gate in outcome.gates.iter().filter(|gate| !gate.report.passed) {
+        let details = if gate.report.details.is_empty() { "-" } else { &gate.report.details };
+        lines.push(format!("  {}: {} ({details})", gate.name, gate.report.reason_code));
+    }
+    for finding in &outcome.work.findings {
+        let names: Vec<String> = finding.names.iter().map(|name| name.escape_debug().to_string()).collect();
+        lines.push(format!("  note: {} ({})", finding.reason_code, names.join(", ")));
+    }
+    lines
 }
 
 /// A state in its colour.

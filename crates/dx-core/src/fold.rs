@@ -3,8 +3,8 @@
 //! An illegal event is an error value; [`fold`] counts it and goes on, so a damaged journal still tells what it can.
 
 use dx_protocol::{
-    Created, Ending, Event, ExitRecord, Identity, Outcome, ProviderReport, ReasonCode, Record, Settled,
-    Timestamp, WorkReport,
+    Created, Ending, Event, ExitRecord, GateVerdict, Identity, Outcome, ProviderReport, ReasonCode, Record,
+    Settled, Timestamp, WorkReport,
 };
 
 /// Where a run is in its life.
@@ -65,6 +65,8 @@ pub struct Run {
     pub end: Option<ProcessEnd>,
     pub provider: Option<ProviderReport>,
     pub work: Option<WorkReport>,
+    /// Gates and checks that have answered, each once.
+    pub gates: Vec<GateVerdict>,
     pub settle_error: Option<String>,
     pub outcome: Option<Outcome>,
     pub blocked: Option<ReasonCode>,
@@ -92,6 +94,7 @@ impl Run {
             end: None,
             provider: None,
             work: None,
+            gates: Vec::new(),
             settle_error: None,
             outcome: None,
             blocked: None,
@@ -150,7 +153,8 @@ impl Run {
             }
             Event::EventsCapped | Event::LogGap { .. } => {}
             Event::Ending(ending) => {
-                if phase >= Phase::ProcessEnded {
+                // After the process there is only a check that can be ended.
+                if phase >= Phase::ProcessEnded && !crate::check_is_due(self) {
                     return illegal("ending");
                 }
                 if self.ending.is_none() {
@@ -178,7 +182,10 @@ impl Run {
                 match step {
                     Settled::Provider(report) => self.provider = Some(report.clone()),
                     Settled::Work(report) => self.work = Some(report.clone()),
-                    Settled::Gate { .. } => {}
+                    Settled::Gate { name, report } => {
+                        self.gates.retain(|gate| gate.name != *name);
+                        self.gates.push(GateVerdict { name: name.clone(), report: report.clone() });
+                    }
                     Settled::Failed { message } => self.settle_error = Some(message.clone()),
                 }
             }

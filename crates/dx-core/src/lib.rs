@@ -2,9 +2,11 @@
 //! here reads a file, a clock or a process.
 
 mod fold;
+mod gates;
 mod health;
 mod outcome;
 
 pub use fold::{IllegalEvent, Phase, Run, fold};
+pub use gates::{check_is_due, commit_gate, gates_due};
 pub use health::{Judgement, Observation, WaitKind, classify};
 pub use outcome::{Ended, decide};

@@ -1,8 +1,9 @@
 //! How a run ended: a pure function of what the fold knows, so that settling twice gives the same bytes.
 
 use crate::fold::{ProcessEnd, Run};
+use crate::gates;
 use dx_protocol::{
-    Ending, Exit, Grammar, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict,
+    Ending, Exit, Grammar, HeadMove, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict,
     ReasonCode, Timestamp, Usage, WorkReport,
 };
 use std::collections::BTreeMap;
@@ -24,19 +25,11 @@ pub struct Ended {
 /// The outcome of a run whose process has ended; `None` before that.
 pub fn decide(run: &Run) -> Option<Outcome> {
     let end = run.end.as_ref()?;
-    let nothing = ProviderReport {
-        // An agent that should have told a result and of which nothing is known has told none.
-        verdict: match run.created.contract.grammar {
-            Grammar::Text => ProviderVerdict::NotApplicable,
-            Grammar::Opencode | Grammar::Claude => ProviderVerdict::NoResult,
-        },
-        usage: Usage::default(),
-        tools: BTreeMap::new(),
-        session: None,
-    };
-    let provider = run.provider.clone().unwrap_or(nothing);
+    let provider = run.provider.clone().unwrap_or_else(|| nothing_told(run));
     let work = run.work.clone().unwrap_or_default();
-    let ended = judge(run, end, &provider.verdict, &work);
+    let agents = judge(run, end, &provider.verdict, &work);
+    let gates = gates::of(run, agents.state == OutcomeState::Success);
+    let ended = gates::judge(run, agents, &gates);
     let completed_at = end.exit.as_ref().map_or(end.at, |e| e.at);
     let started_at = run.created_at;
     let created = &run.created;
@@ -62,6 +55,7 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         process: process_verdict(run, end),
         provider_verdict: provider.verdict,
         work,
+        gates,
         usage: provider.usage,
         tools: provider.tools,
         log_bytes: end.log_bytes,
@@ -69,6 +63,26 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         strays: end.strays,
         blocked: run.blocked,
     })
+}
+
+fn nothing_told(run: &Run) -> ProviderReport {
+    ProviderReport {
+        // An agent that should have told a result and of which nothing is known has told none.
+        verdict: match run.created.contract.grammar {
+            Grammar::Text => ProviderVerdict::NotApplicable,
+            Grammar::Opencode | Grammar::Claude => ProviderVerdict::NoResult,
+        },
+        usage: Usage::default(),
+        tools: BTreeMap::new(),
+        session: None,
+    }
+}
+
+/// Whether process and provider agree that the agent did well, whatever gates say.
+pub(crate) fn agent_did_well(run: &Run) -> bool {
+    let Some(end) = &run.end else { return false };
+    let verdict = run.provider.clone().unwrap_or_else(|| nothing_told(run)).verdict;
+    judge(run, end, &verdict, &run.work.clone().unwrap_or_default()).state == OutcomeState::Success
 }
 
 fn process_verdict(run: &Run, end: &ProcessEnd) -> ProcessVerdict {
@@ -118,7 +132,7 @@ fn judge(run: &Run, end: &ProcessEnd, provider: &ProviderVerdict, work: &WorkRep
         }
         (Exit::Code(0), ProviderVerdict::Ok | ProviderVerdict::NotApplicable) => Ended {
             state: OutcomeState::Success,
-            reason: if work.known && work.mutations == 0 {
+            reason: if work.known && work.mutations == 0 && work.head_move == HeadMove::Stay {
                 ReasonCode::ExitZeroNoMutations
             } else {
                 ReasonCode::ProcessExitWithRc
@@ -137,7 +151,7 @@ fn judge(run: &Run, end: &ProcessEnd, provider: &ProviderVerdict, work: &WorkRep
 }
 
 /// The outcome of a run that we ended.
-fn ended_for(ending: &Ending) -> Ended {
+pub(crate) fn ended_for(ending: &Ending) -> Ended {
     let (state, default_code) = match ending.reason {
         ReasonCode::ManualStop => (OutcomeState::Killed, STOPPED),
         ReasonCode::NoHeartbeatNoMutation => (OutcomeState::NoOp, TIMED_OUT),

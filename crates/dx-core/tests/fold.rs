@@ -4,9 +4,9 @@
 
 use dx_core::{Phase, decide, fold};
 use dx_protocol::{
-    AgentEvent, Contract, Created, Ending, ErrorClass, Event, Exit, ExitRecord, Grammar, Identity, JobSpec,
-    Lane, Limits, OutcomeState, ProviderReport, ProviderVerdict, ReasonCode, Record, RunIds, Settled,
-    Timestamp, Usage, Witness, WorkReport, Writer,
+    AgentEvent, Contract, Created, Ending, ErrorClass, Event, Exit, ExitRecord, Gates, Grammar, Identity,
+    JobSpec, Lane, Limits, OutcomeState, ProviderReport, ProviderVerdict, ReasonCode, Record, RunIds,
+    Settled, Timestamp, Usage, Witness, WorkReport, Writer,
 };
 use proptest::prelude::*;
 
@@ -43,6 +43,7 @@ fn created() -> Created {
             pty: false,
             limits: Limits::default(),
             idempotency_key: None,
+            gates: Gates::default(),
         },
         contract: Contract {
             argv: vec!["opencode".into()],

@@ -1,6 +1,6 @@
 //! What front ends ask of the engine: plain requests. Answers are documents of `dx-protocol`.
 
-use dx_protocol::{BeadsId, Lane, ProviderName, RunIds};
+use dx_protocol::{BeadsId, Gates, Lane, ProviderName, RunIds};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub struct StartRequest {
     /// The command of `exec`.
     pub command: Vec<String>,
     pub idempotency_key: Option<String>,
+    /// What the run must pass, at its start and at its end.
+    pub gates: Gates,
 }
 
 /// A run that was started, or that an idempotency key named.

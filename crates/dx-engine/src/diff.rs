@@ -7,6 +7,7 @@
 use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
+use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
 use crate::{lookup, work};
 use dx_protocol::TreeStart;
@@ -49,17 +50,15 @@ impl Engine {
         let none = || EngineError::NoJob { beads: job.beads.to_string(), near: Vec::new() };
         let state = self.state_for_reading()?.ok_or_else(none)?;
         let found = lookup::newest_ours(&state, job)?;
-        found
-            .run
-            .created
-            .tree
-            .as_ref()
-            .map_or_else(|| Ok(String::new()), |tree| text(tree, &found.paths.tree()))
+        found.run.created.tree.as_ref().map_or_else(
+            || Ok(String::new()),
+            |tree| text(tree, &found.paths.tree(), Fingerprint::load(&found.paths.repository()).as_ref()),
+        )
     }
 }
 
-fn text(tree: &TreeStart, dirty_file: &Path) -> Result<String, EngineError> {
-    let files = work::report(tree, dirty_file).files_changed;
+fn text(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Result<String, EngineError> {
+    let files = work::report(tree, dirty_file, before).report.files_changed;
     if files.is_empty() {
         return Ok(String::new());
     }
@@ -182,7 +181,7 @@ mod tests {
         let tree = snapshot.record(&repository);
         let dirty = tmp.path().join("dirty");
         snapshot.save(&dirty).unwrap();
-        assert_eq!(text(&tree, &dirty).unwrap(), "");
+        assert_eq!(text(&tree, &dirty, None).unwrap(), "");
 
         put("committed", "new\n");
         git(&dir, &["commit", "--quiet", "--message=work", "committed"]);
@@ -190,7 +189,7 @@ mod tests {
         put("new \u{e9}\u{1b}", "one\ntwo");
         put("binary", "a\0b");
         std::os::unix::fs::symlink("/etc/hostname", dir.join("link")).unwrap();
-        let shown = text(&tree, &dirty).unwrap();
+        let shown = text(&tree, &dirty, None).unwrap();
         for part in [
             "--- a/committed\n+++ b/committed\n@@ -1 +1 @@\n-old\n+new\n",
             "--- a/edited\n+++ b/edited\n",
@@ -204,7 +203,7 @@ mod tests {
         // What git itself would say of the whole.
         std::fs::remove_file(dir.join("binary")).unwrap();
         let patch = tmp.path().join("patch");
-        std::fs::write(&patch, text(&tree, &dirty).unwrap()).unwrap();
+        std::fs::write(&patch, text(&tree, &dirty, None).unwrap()).unwrap();
         let other = tmp.path().join("other");
         git(tmp.path(), &["clone", "--quiet", "repo", "other"]);
         git(&other, &["reset", "--hard", "--quiet", "HEAD~1"]);
@@ -229,7 +228,7 @@ mod tests {
         }
         std::fs::write(dir.join(".gitattributes"), "* filter=x diff=x\n").unwrap();
         std::fs::write(dir.join("file"), "new\n").unwrap();
-        let shown = text(&tree, &tmp.path().join("dirty")).unwrap();
+        let shown = text(&tree, &tmp.path().join("dirty"), None).unwrap();
         assert!(shown.contains("@@ -1 +1 @@\n-old\n+new\n"), "{shown}");
         assert!(!ran.exists());
         git(&dir, &["hash-object", "--path=file", "file"]);

@@ -134,9 +134,13 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<(), EngineError> {
         ("stall time", limits.stall_sec),
         ("maximum runtime", limits.max_runtime_sec),
         ("no-mutation timeout", limits.no_mutation_sec),
+        ("check timeout", limits.check_sec),
     ];
     if let Some((what, _)) = times.iter().find(|(_, seconds)| *seconds > MAX_SECONDS) {
         return Err(EngineError::Argument(format!("the {what} is longer than 10 years")));
+    }
+    if limits.check_sec == 0 {
+        return Err(EngineError::Argument("the check timeout is at least 1 second".to_owned()));
     }
     if limits.grace_ms > MAX_GRACE_MS {
         return Err(EngineError::Argument("the grace before the kill is longer than 1 day".to_owned()));
@@ -167,6 +171,7 @@ pub(crate) fn limits() -> Result<Limits, EngineError> {
     number("DX_RUNNER_GRACE_MS", 1, &mut limits.grace_ms)?;
     number("DX_RUNNER_MAX_LOG_BYTES", 1, &mut limits.max_log_bytes)?;
     number("DX_RUNNER_MAX_BARREN_STEPS", 1, &mut limits.max_barren_steps)?;
+    number("DX_RUNNER_CHECK_TIMEOUT_SEC", 1, &mut limits.check_sec)?;
     Ok(limits)
 }
 
@@ -232,6 +237,8 @@ mod tests {
             Limits { stall_sec: u64::MAX / 1000, ..limits.clone() },
             Limits { max_runtime_sec: MAX_SECONDS + 1, ..limits.clone() },
             Limits { no_mutation_sec: u64::MAX, ..limits.clone() },
+            Limits { check_sec: MAX_SECONDS + 1, ..limits.clone() },
+            Limits { check_sec: 0, ..limits.clone() },
             Limits { grace_ms: MAX_GRACE_MS + 1, ..limits },
         ] {
             assert!(matches!(check_limits(&beyond), Err(EngineError::Argument(_))), "{beyond:?}");

@@ -1,7 +1,7 @@
 //! Everything a use case can fail with. Each variant has one reason code; exit code and next action follow from it.
 
 use dx_jobdir::{DiskError, JournalError, StateDirError};
-use dx_protocol::{ExitCode, InvalidId, ReasonCode};
+use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode};
 use std::io;
 use std::path::PathBuf;
 
@@ -51,6 +51,8 @@ pub enum EngineError {
     Argument(String),
     #[error("`{command}` failed: {message}")]
     Git { command: String, message: String },
+    #[error("{}", .0.details)]
+    Gate(GateReport),
     #[error("{message}")]
     Provider { reason: ReasonCode, message: String, next_action: Option<String> },
     #[error("the agent could not be started: {message}")]
@@ -94,6 +96,7 @@ impl EngineError {
             Self::EnvUnresolved(_) => ReasonCode::EnvUnresolved,
             Self::Argument(_) => ReasonCode::InvalidArgument,
             Self::Git { .. } => ReasonCode::GitFailed,
+            Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
             Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
             Self::MonitorLost => ReasonCode::MonitorLost,

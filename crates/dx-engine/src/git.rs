@@ -10,10 +10,10 @@ use crate::error::EngineError;
 use dx_protocol::TreeStart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// Where a repository's parts are, found by reading files and not by asking git.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,39 @@ impl Repository {
 
     /// A git command on exactly this repository.
     pub(crate) fn git(&self, args: &[&str]) -> Result<Vec<u8>, EngineError> {
+        run(self.command(args)?, args)
+    }
+
+    /// The same, with `input` on its standard input, all of which it must read before it prints.
+    pub(crate) fn git_fed(&self, args: &[&str], input: &[u8]) -> Result<Vec<u8>, EngineError> {
+        let mut command = self.command(args)?;
+        let spawned = command.stdin(Stdio::piped()).spawn();
+        let mut child = spawned.map_err(|e| failed(args, e.to_string()))?;
+        if let Some(mut pipe) = child.stdin.take() {
+            // One that stops reading fails, and says why.
+            let _fed = pipe.write_all(input);
+        }
+        told(args, child.wait_with_output())
+    }
+
+    /// The same with another index than the repository's.
+    pub(crate) fn git_with_index(&self, index: &Path, args: &[&str]) -> Result<Vec<u8>, EngineError> {
+        let mut command = self.command(args)?;
+        command.env("GIT_INDEX_FILE", index);
+        run(command, args)
+    }
+
+    /// A git command that answers by its exit code: 0 is yes, 1 is no.
+    pub(crate) fn git_says(&self, args: &[&str]) -> Result<bool, EngineError> {
+        let output = self.command(args)?.output().map_err(|e| failed(args, e.to_string()))?;
+        match output.status.code() {
+            Some(0) => Ok(true),
+            Some(1) => Ok(false),
+            _ => Err(failed(args, last_line(&output.stderr))),
+        }
+    }
+
+    fn command(&self, args: &[&str]) -> Result<Command, EngineError> {
         let here = || {
             let mut command = base();
             command
@@ -62,7 +95,7 @@ impl Repository {
             command.args(overrides(here())?);
         }
         command.args(args);
-        run(command, args)
+        Ok(command)
     }
 
     /// Whether the repository's configuration can name a program that no option of [`base`] takes away. Cheaper than
@@ -235,7 +268,11 @@ fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
 }
 
 fn run(mut command: Command, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-    let output = command.output().map_err(|e| failed(args, e.to_string()))?;
+    told(args, command.output())
+}
+
+fn told(args: &[&str], output: io::Result<Output>) -> Result<Vec<u8>, EngineError> {
+    let output = output.map_err(|e| failed(args, e.to_string()))?;
     if output.status.success() {
         return Ok(output.stdout);
     }

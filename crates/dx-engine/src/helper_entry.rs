@@ -1,8 +1,8 @@
 //! Hidden entries of `dx-runner` that a monitor starts: they look and print one JSON line per fact, each as soon as it is
 //! known. They write no record; the settler removes the run's temporary folder.
 
-use crate::lookup;
-use crate::{view, work};
+use crate::fingerprint::Fingerprint;
+use crate::{lookup, steps, work};
 use dx_jobdir::StateDir;
 use dx_protocol::{RunUuid, Settled};
 use std::io::Write;
@@ -26,20 +26,19 @@ fn found(run: &str, state_dir: &Path) -> Option<lookup::Found> {
     lookup::read_run(&state, &state.run(&uuid).journal(), false).ok()
 }
 
-/// `dx-runner __settle <uuid> <state dir>`: the provider's verdict from the whole log, the work verdict from git.
-/// The first is out before git is asked, which may hang. Removes the run's temporary folder, which nothing uses any more.
+/// `dx-runner __settle <uuid> <state dir>`: the steps that the journal does not have yet. The provider's verdict is out
+/// before git is asked, which may hang. Removes the run's temporary folder, which nothing uses any more.
 pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
     let state = StateDir::trusted(state_dir.to_owned());
     let _removed = std::fs::remove_dir_all(state.tmp(&found.run.created.ids.run_uuid));
-    let provider = print(&view::provider_fact(&found.run, &found));
-    let work = view::work_fact(&found.run, &found).is_none_or(|fact| print(&fact));
-    i32::from(!provider || !work)
+    i32::from(!steps::run(&state, &found.run, &found, &mut |fact| print(&fact)))
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.
 pub fn observe(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
     let Some(tree) = &found.run.created.tree else { return 0 };
-    i32::from(!print(&Settled::Work(work::progress(tree, &found.paths.tree()))))
+    let before = Fingerprint::load(&found.paths.repository());
+    i32::from(!print(&Settled::Work(work::progress(tree, &found.paths.tree(), before.as_ref()))))
 }

@@ -56,7 +56,7 @@ pub(crate) fn settle(
         if !rebooted {
             sweep_marked(&found.run.created.ids.run_uuid, found.run.created.spec.limits.grace_ms);
         }
-        for event in view::closing_events(&found.run, found, rebooted, true) {
+        for event in view::closing_events(&found.run, found, rebooted, Some(state)) {
             append(journal, found, event)?;
         }
     }

@@ -75,6 +75,7 @@ impl Engine {
                 .collect(),
             command: spec.command.clone(),
             idempotency_key: spec.idempotency_key.clone(),
+            gates: spec.gates.clone(),
         };
         let lineage = Lineage {
             dry: false,

@@ -2,14 +2,12 @@
 //! only: nothing is written, signalled or waited for.
 
 use crate::lookup::Found;
-use crate::work;
+use crate::steps;
 use dx_core::{Judgement, Observation, Run, WaitKind, classify};
 use dx_jobdir::{StateDir, views};
 use dx_monitor::process_of;
 use dx_proc::{Host, Liveness, clock};
-use dx_protocol::{
-    Event, Identity, Limits, Outcome, ProviderReport, ReasonCode, Sample, Settled, State, Timestamp, Wait,
-};
+use dx_protocol::{Event, Identity, Limits, Outcome, ReasonCode, Sample, State, Timestamp, Wait};
 use std::collections::BTreeMap;
 
 /// Which processes of a run are there.
@@ -136,7 +134,7 @@ impl View {
 fn preview(run: &Run, found: &Found, sample: Option<&Sample>, rebooted: bool) -> Option<Outcome> {
     let mut run = run.clone();
     let now = Timestamp(clock::now_ms());
-    for event in closing_events(&run, found, rebooted, false) {
+    for event in closing_events(&run, found, rebooted, None) {
         let record = dx_protocol::Record {
             at: now,
             mono_ms: clock::monotonic_ms(),
@@ -152,17 +150,31 @@ fn preview(run: &Run, found: &Found, sample: Option<&Sample>, rebooted: bool) ->
     Some(outcome)
 }
 
-/// The records that settling an abandoned run adds before its outcome. For a caller that only reads (`ask_git` is false)
-/// the log of a run whose exit nobody saw is not parsed: what the provider says does not count then.
-pub(crate) fn closing_events(run: &Run, found: &Found, rebooted: bool, ask_git: bool) -> Vec<Event> {
+/// The records that settling an abandoned run adds before its outcome. For a caller that only reads (`writing` is `None`)
+/// git is not asked, and the log of a run whose exit nobody saw is not parsed: what the provider says does not count then.
+pub(crate) fn closing_events(
+    run: &Run,
+    found: &Found,
+    rebooted: bool,
+    writing: Option<&StateDir>,
+) -> Vec<Event> {
     let mut events = Vec::new();
     if run.end.is_none() {
         events.push(process_end(found, rebooted));
     }
     let seen = run.end.as_ref().map_or(found.exit.exit().is_some(), |end| end.exit.is_some());
     let ran = !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none();
-    if ran && (seen || ask_git) {
-        events.extend(settle_facts(run, found, ask_git).into_iter().map(Event::Settled));
+    match writing {
+        None if ran && seen && run.provider.is_none() => {
+            events.push(Event::Settled(steps::provider(run, found)));
+        }
+        Some(state) if ran => {
+            steps::run(state, run, found, &mut |fact| {
+                events.push(Event::Settled(fact));
+                true
+            });
+        }
+        _ => {}
     }
     events
 }
@@ -188,33 +200,6 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
     let log_bytes = std::fs::metadata(found.paths.log()).map_or(0, |m| m.len());
     let cpu_ms = exit.as_ref().map_or(0, |e| e.cpu_ms);
     Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms }
-}
-
-/// The settler's facts; of the worktree only when the caller may ask git.
-pub(crate) fn settle_facts(run: &Run, found: &Found, ask_git: bool) -> Vec<Settled> {
-    let work = ask_git.then(|| work_fact(run, found)).flatten();
-    [provider_fact(run, found)].into_iter().chain(work).collect()
-}
-
-/// The provider's verdict: the whole log parsed once more.
-pub(crate) fn provider_fact(run: &Run, found: &Found) -> Settled {
-    let grammar = run.created.contract.grammar;
-    let summary = crate::job_files::summarise(&found.paths, grammar);
-    Settled::Provider(ProviderReport {
-        verdict: summary.verdict(),
-        usage: summary.usage,
-        tools: summary
-            .tools
-            .iter()
-            .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
-            .collect(),
-        session: summary.session.clone(),
-    })
-}
-
-/// The worktree compared with its start; `None` when it is no git worktree.
-pub(crate) fn work_fact(run: &Run, found: &Found) -> Option<Settled> {
-    run.created.tree.as_ref().map(|tree| Settled::Work(work::report(tree, &found.paths.tree())))
 }
 
 /// An observation for the classification, as of now.

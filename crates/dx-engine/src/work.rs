@@ -3,41 +3,49 @@
 //! into it, because that would run what its configuration names.
 
 use crate::error::EngineError;
+use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
 use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
-use dx_protocol::{TreeStart, WorkReport};
+use dx_protocol::{CommitLine, Cut, HeadMove, TreeStart, WorkReport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
 
 const MAX_FILES: usize = 1_000;
 const MAX_COMMITS: usize = 100;
+/// Commits are not counted beyond this.
+const MOST_COMMITS: &str = "--max-count=10000";
+const MAX_SUBJECT: usize = 200;
 /// The list of paths that were dirty at start is not read beyond this.
 const MAX_DIRTY_BYTES: u64 = 256 << 20;
+
+const STATUS: [&str; 7] = [
+    "status",
+    "--porcelain=v2",
+    "--branch",
+    "-z",
+    "--untracked-files=all",
+    "--no-renames",
+    "--ignore-submodules=dirty",
+];
+
+/// Modification time in nanoseconds, and size.
+type Stamp = (i64, u64);
 
 /// One `git status`: HEAD, branch and every path that differs from it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     head: Option<String>,
     branch: Option<String>,
-    /// Path to a stamp (modification time in nanoseconds, size); absent files have 0,0.
-    dirty: BTreeMap<Vec<u8>, (i64, u64)>,
+    /// Absent files have 0,0.
+    dirty: BTreeMap<Vec<u8>, Stamp>,
 }
 
 impl Snapshot {
     pub(crate) fn take(repository: &Repository) -> Result<Self, EngineError> {
-        let args = [
-            "status",
-            "--porcelain=v2",
-            "--branch",
-            "-z",
-            "--untracked-files=all",
-            "--no-renames",
-            "--ignore-submodules=dirty",
-        ];
-        Ok(Self::parse(&repository.git(&args)?, &repository.work_tree))
+        Ok(Self::parse(&repository.git(&STATUS)?, &repository.work_tree))
     }
 
     fn parse(output: &[u8], work_tree: &Path) -> Self {
@@ -116,7 +124,7 @@ impl Snapshot {
     }
 }
 
-fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, (i64, u64)> {
+fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, Stamp> {
     let bytes = dx_jobdir::read_bounded(path, MAX_DIRTY_BYTES).unwrap_or_default();
     bytes
         .split(|b| *b == 0)
@@ -129,56 +137,182 @@ fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, (i64, u64)> {
         .collect()
 }
 
-/// Compares now with the start. Never fails: what git cannot tell is `known: false`.
-pub(crate) fn report(tree: &TreeStart, dirty_file: &Path) -> WorkReport {
-    WorkReport { stamp: String::new(), ..progress(tree, dirty_file) }
+/// What changed since the start: the report, and every path of it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Work {
+    pub(crate) report: WorkReport,
+    /// All of them, where the report has no more than [`MAX_FILES`].
+    pub(crate) paths: BTreeSet<Vec<u8>>,
 }
 
-/// The same with its stamp, for comparing two looks at one run.
-pub(crate) fn progress(tree: &TreeStart, dirty_file: &Path) -> WorkReport {
-    compare(tree, dirty_file).unwrap_or_default()
+/// Compares now with the start. Never fails: what git cannot tell is `known: false`. Commits that a branch was at before
+/// the start are nobody's work; `before` knows them.
+pub(crate) fn report(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Work {
+    let mut work = compare(tree, dirty_file, before).unwrap_or_default();
+    work.report.stamp.clear();
+    work
 }
 
-fn compare(tree: &TreeStart, dirty_file: &Path) -> Result<WorkReport, EngineError> {
+/// The report with its stamp, for comparing two looks at one run.
+pub(crate) fn progress(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> WorkReport {
+    compare(tree, dirty_file, before).unwrap_or_default().report
+}
+
+fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Result<Work, EngineError> {
     let repository = Repository::recorded(tree);
+    if before.is_some_and(|before| before.misleads(&repository)) {
+        return Ok(Work::default());
+    }
     let now = Snapshot::take(&repository)?;
-    let before = load_dirty(dirty_file);
-    let mut paths: BTreeSet<Vec<u8>> = BTreeSet::new();
-    paths.extend(
-        now.dirty.iter().filter(|(path, stamp)| before.get(*path) != Some(stamp)).map(|(p, _)| p.clone()),
-    );
-    paths.extend(before.keys().filter(|path| !now.dirty.contains_key(*path)).cloned());
-    let uncommitted = paths.len();
+    let dirty = load_dirty(dirty_file);
+    // What differs from HEAD now and is not as it was at the start, and what has become clean.
+    let mut uncommitted: BTreeSet<Vec<u8>> = now
+        .dirty
+        .iter()
+        .filter(|(path, stamp)| dirty.get(*path) != Some(stamp))
+        .map(|(p, _)| p.clone())
+        .collect();
+    uncommitted.extend(dirty.keys().filter(|path| !now.dirty.contains_key(*path)).cloned());
+    let (start, head) = (tree.head.as_deref(), now.head.as_deref());
+    let head_move = head_move(&repository, start, head)?;
     let mut commits = Vec::new();
-    if let Some(head) = now.head.as_ref().filter(|head| tree.head.as_ref() != Some(head)) {
-        let range = tree.head.as_ref().map_or_else(|| head.clone(), |start| format!("{start}..{head}"));
-        let list = repository.git(&["rev-list", "--max-count=100", &range, "--"])?;
-        commits.extend(String::from_utf8_lossy(&list).lines().take(MAX_COMMITS).map(str::to_owned));
-        if let Some(start) = &tree.head {
-            let names = repository.git(&[
-                "diff",
-                "--name-only",
-                "-z",
-                "--no-renames",
-                "--no-ext-diff",
-                "--no-textconv",
-                "--submodule=short",
-                "--ignore-submodules=dirty",
-                start,
-                head,
-                "--",
-            ])?;
-            paths.extend(names.split(|b| *b == 0).filter(|p| !p.is_empty()).map(<[u8]>::to_vec));
+    let mut paths = BTreeSet::new();
+    if let (Some(head), true) = (head, head_move != HeadMove::Stay) {
+        commits = new_commits(&repository, start, head, before)?;
+        if let Some(start) = start {
+            if commits.is_empty() {
+                // Only HEAD moved: what is as it was at the start was not changed, whatever HEAD has there now.
+                let differing = differing_from(&repository, start)?;
+                uncommitted.retain(|path| differing.contains_key(path));
+                paths.extend(
+                    differing.into_iter().filter(|(p, stamp)| dirty.get(p) != Some(stamp)).map(|(p, _)| p),
+                );
+            } else {
+                paths.extend(committed_paths(&repository, start, head)?);
+            }
         }
     }
+    let mutations = (uncommitted.len() + commits.len()) as u64;
+    paths.extend(uncommitted);
+    let cut = (commits.len() > MAX_COMMITS || paths.len() > MAX_FILES)
+        .then_some(Cut { commits: commits.len() as u64, files: paths.len() as u64 });
+    commits.truncate(MAX_COMMITS);
     let files_changed =
         paths.iter().take(MAX_FILES).map(|p| String::from_utf8_lossy(p).into_owned()).collect();
-    Ok(WorkReport {
+    let report = WorkReport {
         known: true,
-        mutations: (uncommitted + commits.len()) as u64,
-        commits,
+        mutations,
+        commits: commits.iter().map(|commit| commit.id.clone()).collect(),
         files_changed,
         stamp: now.stamp(),
+        branch: now.branch,
         head: now.head,
+        head_move,
+        commit_list: commits,
+        cut,
+        foreign_refs: Vec::new(),
+        findings: Vec::new(),
+    };
+    Ok(Work { report, paths })
+}
+
+fn head_move(
+    repository: &Repository,
+    start: Option<&str>,
+    head: Option<&str>,
+) -> Result<HeadMove, EngineError> {
+    let (start, head) = match (start, head) {
+        (start, head) if start == head => return Ok(HeadMove::Stay),
+        (None, _) => return Ok(HeadMove::Forward),
+        (Some(_), None) => return Ok(HeadMove::Aside),
+        (Some(start), Some(head)) => (start, head),
+    };
+    let leads_to = |from, to| repository.git_says(&["merge-base", "--is-ancestor", from, to]);
+    Ok(if leads_to(start, head)? {
+        HeadMove::Forward
+    } else if leads_to(head, start)? {
+        HeadMove::Back
+    } else {
+        HeadMove::Aside
     })
+}
+
+/// Commits that HEAD has and the start had not, nor any branch then; newest first.
+fn new_commits(
+    repository: &Repository,
+    start: Option<&str>,
+    head: &str,
+    before: Option<&Fingerprint>,
+) -> Result<Vec<CommitLine>, EngineError> {
+    let mut revisions = format!("{head}\n");
+    for old in start.into_iter().chain(before.into_iter().flat_map(Fingerprint::commits)) {
+        revisions.push('^');
+        revisions.push_str(old);
+        revisions.push('\n');
+    }
+    let args = ["rev-list", MOST_COMMITS, "--ignore-missing", "--format=%H%x09%s", "--stdin"];
+    let list = repository.git_fed(&args, revisions.as_bytes())?;
+    let commits = String::from_utf8_lossy(&list)
+        .lines()
+        .filter_map(|line| line.split_once('\t'))
+        .map(|(id, subject)| CommitLine {
+            id: id.to_owned(),
+            subject: subject.chars().take(MAX_SUBJECT).collect(),
+        })
+        .collect();
+    Ok(commits)
+}
+
+/// Paths that differ between two commits.
+fn committed_paths(repository: &Repository, from: &str, to: &str) -> Result<BTreeSet<Vec<u8>>, EngineError> {
+    let args = [
+        "diff",
+        "--name-only",
+        "-z",
+        "--no-renames",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--submodule=short",
+        "--ignore-submodules=dirty",
+        from,
+        to,
+        "--",
+    ];
+    let names = repository.git(&args)?;
+    Ok(names.split(|b| *b == 0).filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect())
+}
+
+/// Paths of the worktree whose content is not that of a commit, with their stamps, whatever HEAD and the index say. Reads
+/// every file, through an index of its own.
+fn differing_from(repository: &Repository, commit: &str) -> Result<BTreeMap<Vec<u8>, Stamp>, EngineError> {
+    let folder = PrivateFolder::make()?;
+    let index = folder.0.join("index");
+    repository.git_with_index(&index, &["read-tree", commit])?;
+    let status = repository.git_with_index(&index, &STATUS)?;
+    // The second letter of an entry is the worktree against the index, which is that commit.
+    let differs = |entry: &&[u8]| match entry.first() {
+        Some(b'1') => entry.get(3) != Some(&b'.'),
+        Some(b'?') => true,
+        _ => false,
+    };
+    let entries: Vec<&[u8]> = status.split(|b| *b == 0).filter(differs).collect();
+    Ok(Snapshot::parse(&entries.join(&0), &repository.work_tree).dirty)
+}
+
+/// A folder that only this user may look into, removed in the end.
+struct PrivateFolder(PathBuf);
+
+impl PrivateFolder {
+    fn make() -> Result<Self, EngineError> {
+        let path = std::env::temp_dir().join(format!("dx-runner-{}", uuid::Uuid::now_v7()));
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|source| EngineError::Io { what: "make a temporary folder", source })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for PrivateFolder {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_dir_all(&self.0);
+    }
 }

@@ -5,7 +5,7 @@
 //! file>` fails it and all later ones that need space, until there is a file `<counter file>.free`;
 //! `DX_FAULT_TRACE=<file>` records every write. Never reads or changes anything else.
 
-/// The named steps of monitor, launcher and starter, in the order of a run. A test goes through all of them.
+/// The named steps of monitor, launcher, starter and settler, in the order of a run. A test goes through all of them.
 pub const STEPS: &[&str] = &[
     "starter.created",
     "starter.claimed",
@@ -28,6 +28,8 @@ pub const STEPS: &[&str] = &[
     "monitor.exit_seen",
     "monitor.ended_record",
     "monitor.before_settler",
+    "settler.provider_told",
+    "settler.work_told",
     "monitor.after_settler",
     "monitor.outcome_record",
     "monitor.outcome_view",

@@ -4,7 +4,7 @@
 //! <state dir>/
 //!   live/<provider>.<id>        the claim: a second name of the run's journal
 //!   ended/<day>.jsonl           one line per ended run
-//!   runs/<uuid>/                one run: journal exit log err prompt tree request.*
+//!   runs/<uuid>/                one run: journal exit log err prompt tree repository check.log request.*
 //!   <provider>/<id>.<suffix>    published views of the newest run
 //!   tmp/<short>/                one run's TMPDIR
 //!   claims.lock
@@ -203,9 +203,17 @@ impl RunPaths {
     pub fn prompt(&self) -> PathBuf {
         self.dir.join("prompt")
     }
-    /// What was dirty in the worktree at start.
+    /// What was dirty in the worktree at start; absent when nothing was.
     pub fn tree(&self) -> PathBuf {
         self.dir.join("tree")
+    }
+    /// What of the repository must not change under the job, and its branches, at start.
+    pub fn repository(&self) -> PathBuf {
+        self.dir.join("repository")
+    }
+    /// Output of the command of `--check`.
+    pub fn check_log(&self) -> PathBuf {
+        self.dir.join("check.log")
     }
     /// A request file; `kind` is one of the `REQUEST_*` names.
     pub fn request(&self, kind: &str) -> PathBuf {

@@ -4,7 +4,9 @@
 use crate::disk::{self, DiskError};
 use crate::journal::read_bounded;
 use crate::layout::{RunPaths, StateDir, StateDirError};
-use dx_protocol::{Created, Outcome, RunIds, Sample, Timestamp, VerdictWords};
+use dx_protocol::{
+    Created, GATE_CHECK, GateVerdict, HeadMove, Outcome, ReasonCode, RunIds, Sample, Timestamp, VerdictWords,
+};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -130,17 +132,38 @@ pub fn contract(created: &Created) -> Lines {
 
 /// The verdicts of an outcome, a word each.
 pub fn verdict_words(outcome: &Outcome) -> VerdictWords {
-    let work = match (outcome.work.known, outcome.work.mutations) {
-        (false, _) => "unknown",
-        (true, 0) => "none",
-        (true, _) => "changed",
+    let work = match (outcome.work.known, outcome.work.mutations, outcome.work.head_move) {
+        (false, ..) => "unknown",
+        (true, 0, HeadMove::Stay) => "none",
+        (true, 0, _) => "moved",
+        (true, ..) => "changed",
+    };
+    let (checks, gates): (Vec<_>, Vec<_>) = outcome.gates.iter().partition(|gate| gate.name == GATE_CHECK);
+    let failed = |gate: &&&GateVerdict| !gate.report.passed;
+    let unanswered = |gate: &&GateVerdict| gate.report.reason_code == ReasonCode::GateUnanswered;
+    let gates_word = if gates.is_empty() {
+        "none"
+    } else if gates.iter().filter(failed).any(|gate| !unanswered(gate)) {
+        "fail"
+    } else if gates.iter().any(unanswered) {
+        "unknown"
+    } else {
+        "pass"
+    };
+    let check = match checks.first().map(|check| check.report.reason_code) {
+        None => "none",
+        Some(ReasonCode::CheckOk) => "pass",
+        Some(ReasonCode::CheckFailed) => "fail",
+        Some(ReasonCode::CheckTimeout) => "timeout",
+        Some(ReasonCode::CheckNotRun) => "not_run",
+        Some(_) => "infra",
     };
     VerdictWords {
         process: word(&outcome.process),
         provider: word(&outcome.provider_verdict),
         work: work.to_owned(),
-        gates: "none".to_owned(),
-        check: "none".to_owned(),
+        gates: gates_word.to_owned(),
+        check: check.to_owned(),
     }
 }
 
@@ -184,6 +207,8 @@ pub fn outcome(outcome: &Outcome) -> Lines {
         .pair("verdict_process", words.process)
         .pair("verdict_provider", words.provider)
         .pair("verdict_work", words.work)
+        .pair("verdict_gates", words.gates)
+        .pair("verdict_check", words.check)
 }
 
 /// Publishes what a started run shows before its monitor lives: `.meta`, `.contract` and the links to the run's files.

@@ -1,8 +1,8 @@
 //! What is true after the end: `<id>.outcome`, the last journal record and a line of the ended index have the same content.
 
 use crate::{
-    Exit, OutcomeState, ProcessVerdict, ProviderVerdict, ReasonCode, RunIds, Timestamp, Usage, Witness,
-    WorkReport,
+    Exit, GateVerdict, OutcomeState, ProcessVerdict, ProviderVerdict, ReasonCode, RunIds, Timestamp, Usage,
+    Witness, WorkReport,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,9 @@ pub struct Outcome {
     pub process: ProcessVerdict,
     pub provider_verdict: ProviderVerdict,
     pub work: WorkReport,
+    /// Gates and checks at the end, in the order of their steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gates: Vec<GateVerdict>,
     pub usage: Usage,
     pub tools: BTreeMap<String, u64>,
     pub log_bytes: u64,

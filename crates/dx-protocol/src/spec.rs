@@ -61,6 +61,14 @@ pub struct Limits {
     pub max_journal_bytes: u64,
     /// Deadline of the settler.
     pub settle_sec: u64,
+    /// Deadline of the command of `--check` (`DX_RUNNER_CHECK_TIMEOUT_SEC`).
+    #[serde(default = "check_sec")]
+    pub check_sec: u64,
+}
+
+/// Half an hour, also for records from before there were checks.
+fn check_sec() -> u64 {
+    30 * 60
 }
 
 impl Default for Limits {
@@ -77,6 +85,7 @@ impl Default for Limits {
             max_failed_calls: 50,
             max_journal_bytes: 8 << 20,
             settle_sec: 60,
+            check_sec: check_sec(),
         }
     }
 }
@@ -106,6 +115,33 @@ pub struct JobSpec {
     pub limits: Limits,
     /// `--idempotency-key`: a start with the key of a live or ended run answers with that run.
     pub idempotency_key: Option<String>,
+    /// Gates and checks of this run.
+    #[serde(default, skip_serializing_if = "Gates::is_empty")]
+    pub gates: Gates,
+}
+
+/// What a run must pass, at its start and at its end.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Gates {
+    /// `--required-baseline`: HEAD must contain this commit at the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_baseline: Option<String>,
+    /// `--require-commit`: HEAD must have moved forward at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_commit: bool,
+    /// `--scope`: every changed path must match one of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scope: Vec<String>,
+    /// `--check`: must end with 0 in the worktree after the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<String>,
+}
+
+impl Gates {
+    /// Whether nothing was asked for.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What the spec was resolved to.

@@ -66,9 +66,86 @@ pub struct WorkReport {
     pub files_changed: Vec<String>,
     /// HEAD at the end.
     pub head: Option<String>,
+    /// Branch at the end; `None` when detached or not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Where HEAD is, seen from the start.
+    #[serde(default, skip_serializing_if = "HeadMove::is_stay")]
+    pub head_move: HeadMove,
+    /// The same commits with their subjects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commit_list: Vec<CommitLine>,
+    /// How many commits and paths there are in all, when the lists are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<Cut>,
+    /// Other branches that moved, were made or deleted while the job ran; 100 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign_refs: Vec<RefChange>,
+    /// What a reviewer should know about the repository itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
     /// Hash over HEAD and the dirty paths with their times and sizes, for comparing two looks; empty in outcomes.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub stamp: String,
+}
+
+/// Where HEAD is, seen from the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeadMove {
+    /// The same commit.
+    #[default]
+    Stay,
+    /// A commit that descends from it.
+    Forward,
+    /// A commit before it.
+    Back,
+    /// A commit that neither descends from it nor leads to it.
+    Aside,
+}
+
+impl HeadMove {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+    fn is_stay(&self) -> bool {
+        *self == Self::Stay
+    }
+}
+
+/// A commit in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommitLine {
+    pub id: String,
+    /// First line of the message, 200 characters at most.
+    pub subject: String,
+}
+
+/// Sizes of lists that were cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cut {
+    pub commits: u64,
+    pub files: u64,
+}
+
+/// A branch that is not the job's own and changed while the job ran.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RefChange {
+    /// For example `refs/heads/main`.
+    pub name: String,
+    /// `None`: it was made.
+    pub was: Option<String>,
+    /// `None`: it was deleted.
+    pub now: Option<String>,
+    /// The job that ran at the same time and whose own branch it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
+}
+
+/// Something about the repository that is no verdict but must be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    pub reason_code: ReasonCode,
+    /// What it is about: files, hooks, branches; 100 at most.
+    pub names: Vec<String>,
 }
 
 /// What one gate or check said at the end of a job.
@@ -78,6 +155,31 @@ pub struct GateReport {
     pub reason_code: ReasonCode,
     pub details: String,
 }
+
+impl GateReport {
+    /// A verdict with its reason.
+    pub fn new(passed: bool, reason_code: ReasonCode, details: impl Into<String>) -> Self {
+        Self { passed, reason_code, details: details.into() }
+    }
+}
+
+/// A gate's or check's report with its name, as outcomes hold it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GateVerdict {
+    /// [`GATE_REPOSITORY`], [`GATE_COMMIT`], [`GATE_SCOPE`] or [`GATE_CHECK`].
+    pub name: String,
+    #[serde(flatten)]
+    pub report: GateReport,
+}
+
+/// The worktree still leads to the repository it led to at the start; told only when it does not.
+pub const GATE_REPOSITORY: &str = "repository";
+/// `--require-commit`.
+pub const GATE_COMMIT: &str = "commit";
+/// `--scope`.
+pub const GATE_SCOPE: &str = "scope";
+/// `--check`.
+pub const GATE_CHECK: &str = "check";
 
 /// All verdicts as `check --json` and `report` show them; each a word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

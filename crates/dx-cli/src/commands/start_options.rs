@@ -3,7 +3,7 @@
 //! Called by: `start`, `run`, `restart`. Must never: check what the engine checks; it refuses with better words.
 
 use clap::{Args, ValueEnum};
-use dx_protocol::{ActionDocument, BeadsId, Lane, ProviderName, ReasonCode, State};
+use dx_protocol::{ActionDocument, BeadsId, Gates, Lane, ProviderName, ReasonCode, State};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,6 +60,18 @@ pub(crate) struct StartOptions {
     /// A start with the key of an earlier one starts nothing and answers with that run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// Refuse to start unless HEAD contains this commit
+    #[arg(long, value_name = "SHA")]
+    pub(crate) required_baseline: Option<String>,
+    /// A success needs a commit: HEAD must have moved forward at the end
+    #[arg(long)]
+    pub(crate) require_commit: bool,
+    /// A success needs this command, run by `sh -c` in the worktree after the agent, to end with 0
+    #[arg(long, value_name = "CMD")]
+    pub(crate) check: Option<String>,
+    /// A success needs every changed path to match one of these patterns (repeatable)
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) scope: Vec<String>,
     /// The command of provider `exec`, after `--`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
@@ -103,6 +115,12 @@ impl StartOptions {
             env: self.env.clone(),
             command: self.command.clone(),
             idempotency_key: self.idempotency_key.clone(),
+            gates: Gates {
+                required_baseline: self.required_baseline.clone(),
+                require_commit: self.require_commit,
+                scope: self.scope.clone(),
+                check: self.check.clone(),
+            },
         })
     }
 

@@ -112,6 +112,7 @@ impl Agent {
             env,
             command,
             idempotency_key: None,
+            gates: dx_protocol::Gates::default(),
         })
     }
 }

@@ -22,6 +22,7 @@ mod seeds;
 mod states;
 mod stop;
 mod usage;
+mod work_verdict;
 mod worktrees;
 mod world;
 

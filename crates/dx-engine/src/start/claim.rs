@@ -90,6 +90,9 @@ pub(super) fn begin(
         if let Some(snapshot) = &prepared.snapshot {
             snapshot.save(&paths.tree())?;
         }
+        if let Some(fingerprint) = &prepared.fingerprint {
+            fingerprint.save(&paths.repository())?;
+        }
         disk::make_dir(&state.tmp(&prepared.created.ids.run_uuid))?;
         let at = Timestamp(clock::now_ms());
         let event = Event::Created(Box::new(prepared.created.clone()));

@@ -4,18 +4,20 @@ use super::claim::refuse_over_cap;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
+use crate::fingerprint::Fingerprint;
+use crate::gates::scope::Scope;
 use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved, Wish};
 use crate::work::Snapshot;
-use crate::{Engine, permission, worktree};
+use crate::{Engine, gates, permission, worktree};
 use dx_jobdir::StateDir;
 use dx_monitor::{MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
-    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, ProviderName, RunIds,
-    RunUuid, Timestamp,
+    BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
+    ProviderName, ReasonCode, RunIds, RunUuid, Timestamp,
 };
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,7 @@ pub(super) struct Prepared {
     pub(super) created: Created,
     pub(super) prompt: Prompt,
     pub(super) snapshot: Option<Snapshot>,
+    pub(super) fingerprint: Option<Fingerprint>,
     pub(super) plan: Plan,
     pub(super) cap: Option<usize>,
 }
@@ -107,7 +110,14 @@ impl Engine {
         environment::set(&mut env, MARKER, uuid.as_str());
 
         let repository = Repository::find(&worktree);
-        let snapshot = repository.as_ref().map(Snapshot::take).transpose()?;
+        gates_at_start(&request.gates, repository.as_ref())?;
+        // Files are read while git runs.
+        let (snapshot, fingerprint) = std::thread::scope(|scope| {
+            let reader = repository.as_ref().map(|r| scope.spawn(|| Fingerprint::take(r)));
+            let snapshot = repository.as_ref().map(Snapshot::take).transpose();
+            (snapshot, reader.and_then(|reader| reader.join().ok()))
+        });
+        let snapshot = snapshot?;
         let tree = repository.as_ref().zip(snapshot.as_ref()).map(|(r, s)| s.record(r));
         let run_id = Timestamp(clock::now_ms()).compact();
         let ids = RunIds {
@@ -130,6 +140,7 @@ impl Engine {
             pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
+            gates: request.gates.clone(),
         };
         let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt);
         let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin);
@@ -146,7 +157,30 @@ impl Engine {
             contract,
             tree,
         };
-        Ok(Prepared { created, prompt, snapshot, plan, cap })
+        Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap })
+    }
+}
+
+/// What can be refused before anything is made: gates that could never be answered, and the baseline.
+fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), EngineError> {
+    if gates.check.as_ref().is_some_and(|command| command.trim().is_empty() || command.contains('\0')) {
+        return Err(EngineError::Argument("--check takes a command".to_owned()));
+    }
+    Scope::parse(&gates.scope)?;
+    let asks_git = gates.require_commit || !gates.scope.is_empty() || gates.required_baseline.is_some();
+    let Some(repository) = repository else {
+        let details = "--required-baseline, --require-commit and --scope need a worktree of a git repository";
+        let report = GateReport::new(false, ReasonCode::NotAGitRepo, details);
+        return if asks_git { Err(EngineError::Gate(report)) } else { Ok(()) };
+    };
+    match gates
+        .required_baseline
+        .as_ref()
+        .map(|required| gates::baseline(repository, required))
+        .transpose()?
+    {
+        Some(report) if !report.passed => Err(EngineError::Gate(report)),
+        _ => Ok(()),
     }
 }
 

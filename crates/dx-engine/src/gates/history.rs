@@ -1,0 +1,120 @@
+//! Gates that ask where a commit stands in the history: baseline and integrity.
+
+use crate::error::EngineError;
+use crate::git::{self, Repository};
+use dx_protocol::{GateReport, ReasonCode};
+
+/// HEAD contains the required commit.
+pub(crate) fn baseline(repository: &Repository, required: &str) -> Result<GateReport, EngineError> {
+    let failed = |reason, details: String| Ok(GateReport::new(false, reason, details));
+    if required.trim().is_empty() {
+        return failed(ReasonCode::RequiredBaselineMissing, "no commit was named".to_owned());
+    }
+    let Some(commit) = commit(repository, required) else {
+        let details = format!("{required} is no commit of this repository");
+        return failed(ReasonCode::RequiredCommitMissing, details);
+    };
+    let Some(head) = self::commit(repository, "HEAD") else {
+        return failed(ReasonCode::BaselineNotMet, "there is no commit yet".to_owned());
+    };
+    if repository.git_says(&["merge-base", "--is-ancestor", &commit, &head])? {
+        return Ok(GateReport::new(true, ReasonCode::BaselineOk, format!("HEAD {head} contains {commit}")));
+    }
+    failed(ReasonCode::BaselineNotMet, format!("HEAD {head} does not contain {commit}"))
+}
+
+/// The reported commit exists and is on the branch; on HEAD when none is named.
+pub(crate) fn integrity(
+    repository: &Repository,
+    reported: &str,
+    branch: Option<&str>,
+) -> Result<GateReport, EngineError> {
+    let failed = |reason, details: String| Ok(GateReport::new(false, reason, details));
+    if reported.trim().is_empty() {
+        return failed(ReasonCode::ReportedCommitMissing, "no commit was reported".to_owned());
+    }
+    let Some(commit) = commit(repository, reported) else {
+        let details = format!("{reported} is no commit of this repository");
+        return failed(ReasonCode::ReportedCommitNotFound, details);
+    };
+    let name = branch.map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
+    let Some(tip) = self::commit(repository, &name) else {
+        return failed(ReasonCode::BranchMissing, format!("there is no {name}"));
+    };
+    if repository.git_says(&["merge-base", "--is-ancestor", &commit, &tip])? {
+        return Ok(GateReport::new(true, ReasonCode::IntegrityOk, format!("{name} {tip} contains {commit}")));
+    }
+    failed(ReasonCode::ReportedNotAncestor, format!("{name} {tip} does not contain {commit}"))
+}
+
+/// The full id of a commit. A name that looks like an option is none.
+fn commit(repository: &Repository, name: &str) -> Option<String> {
+    let wanted = format!("{name}^{{commit}}");
+    let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted];
+    let id = git::line(&repository.git(&args).ok()?);
+    (!id.is_empty()).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+    use std::process::Command;
+
+    fn git(dir: &Path, args: &[&str]) -> String {
+        let mut command = Command::new("git");
+        command
+            .arg("-C")
+            .arg(dir)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.invalid"])
+            .args(args);
+        let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    #[test]
+    fn commits_are_looked_for_in_the_history_they_should_be_in() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = tmp.path();
+        git(dir, &["init", "--quiet", "--initial-branch=main"]);
+        let repository = Repository::find(dir).unwrap();
+        let of = |report: Result<GateReport, EngineError>| {
+            let report = report.unwrap();
+            (report.passed, report.reason_code)
+        };
+        let no = |reason| (false, reason);
+        assert_eq!(of(baseline(&repository, "abc")), no(ReasonCode::RequiredCommitMissing));
+        let commit = |message: &str| {
+            git(dir, &["commit", "--quiet", "--allow-empty", "--message", message]);
+            git(dir, &["rev-parse", "HEAD"])
+        };
+        let first = commit("one");
+        git(dir, &["branch", "side"]);
+        let second = commit("two");
+        git(dir, &["tag", "--annotate", "--message=t", "v1", &first]);
+
+        for known in [&first, &second, &first[..10], "v1", "side"] {
+            assert_eq!(of(baseline(&repository, known)), (true, ReasonCode::BaselineOk), "{known}");
+        }
+        assert_eq!(of(baseline(&repository, " ")), no(ReasonCode::RequiredBaselineMissing));
+        for unknown in ["--all", "0000000000000000000000000000000000000001", "no-such"] {
+            assert_eq!(
+                of(baseline(&repository, unknown)),
+                no(ReasonCode::RequiredCommitMissing),
+                "{unknown}"
+            );
+        }
+        git(dir, &["checkout", "--quiet", "side"]);
+        assert_eq!(of(baseline(&repository, &second)), no(ReasonCode::BaselineNotMet));
+
+        let integrity = |commit: &str, branch| of(super::integrity(&repository, commit, branch));
+        assert_eq!(integrity(&first, None), (true, ReasonCode::IntegrityOk));
+        assert_eq!(integrity(&second, Some("main")), (true, ReasonCode::IntegrityOk));
+        assert_eq!(integrity(&second, Some("side")), no(ReasonCode::ReportedNotAncestor));
+        assert_eq!(integrity(&second, None), no(ReasonCode::ReportedNotAncestor));
+        assert_eq!(integrity("", None), no(ReasonCode::ReportedCommitMissing));
+        assert_eq!(integrity("deadbeef", None), no(ReasonCode::ReportedCommitNotFound));
+        assert_eq!(integrity(&first, Some("none")), no(ReasonCode::BranchMissing));
+    }
+}

@@ -1,0 +1,179 @@
+//! The scope gate: every changed path matches an allowed pattern and no forbidden one. A pure function over paths.
+//!
+//! Patterns are read as in `.gitignore`: one without a slash matches a name in any folder, one with a slash begins at the
+//! worktree's top; `*` stops at a slash, `**` does not; what a pattern matches it matches with all below.
+
+use crate::error::EngineError;
+use dx_protocol::{GateReport, ReasonCode};
+use glob::{MatchOptions, Pattern};
+
+/// Never allowed, in any folder.
+const FORBIDDEN: [&str; 5] = [".env*", "*.pem", "*.key", "secrets/*", ".git/*"];
+/// A report names no more paths than this.
+const MAX_NAMED: usize = 20;
+
+const OPTIONS: MatchOptions = MatchOptions {
+    case_sensitive: true,
+    require_literal_separator: true,
+    require_literal_leading_dot: false,
+};
+
+/// Allowed patterns, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct Scope {
+    allowed: Vec<Rule>,
+}
+
+#[derive(Debug, Clone)]
+struct Rule {
+    pattern: Pattern,
+    /// Matches names in any folder.
+    anywhere: bool,
+}
+
+impl Rule {
+    fn parse(text: &str) -> Result<Self, EngineError> {
+        let trimmed = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
+        let anchored = trimmed.contains('/');
+        let pattern = trimmed.strip_prefix('/').unwrap_or(trimmed);
+        let wrong = |why: &str| EngineError::Argument(format!("--scope `{text}` is no pattern: {why}"));
+        if pattern.is_empty() || pattern.split('/').any(|part| part == "..") {
+            return Err(wrong("it names nothing below the worktree"));
+        }
+        let pattern = Pattern::new(pattern).map_err(|error| wrong(error.msg))?;
+        Ok(Self { pattern, anywhere: !anchored })
+    }
+
+    /// The path or a folder above it.
+    fn matches(&self, path: &str) -> bool {
+        folders_and(path).any(|part| {
+            let part = if self.anywhere { part.rsplit('/').next().unwrap_or(part) } else { part };
+            self.pattern.matches_with(part, OPTIONS)
+        })
+    }
+}
+
+/// `a`, `a/b`, `a/b/c` of `a/b/c`.
+fn folders_and(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(at, _)| &path[..at]).chain([path])
+}
+
+impl Scope {
+    pub(crate) fn parse(allowed: &[String]) -> Result<Self, EngineError> {
+        Ok(Self { allowed: allowed.iter().map(|text| Rule::parse(text)).collect::<Result<_, _>>()? })
+    }
+
+    /// The verdict on what changed. Without allowed patterns only the forbidden ones count.
+    pub(crate) fn judge(&self, paths: &[String], budget: Option<usize>) -> GateReport {
+        let forbidden: Vec<Rule> = FORBIDDEN.iter().filter_map(|text| Rule::parse(text).ok()).collect();
+        let (mut outside, mut banned) = (Vec::new(), Vec::new());
+        for path in paths {
+            let path = path.trim_end_matches('/');
+            // In any folder: the path, and what is left of it below each of its folders.
+            let tails =
+                || std::iter::once(path).chain(path.match_indices('/').map(|(at, _)| &path[at + 1..]));
+            if tails().any(|tail| forbidden.iter().any(|rule| rule.matches(tail))) {
+                banned.push(path);
+            } else if !self.allowed.is_empty() && !self.allowed.iter().any(|rule| rule.matches(path)) {
+                outside.push(path);
+            }
+        }
+        if !banned.is_empty() || !outside.is_empty() {
+            let told = [("forbidden", &banned), ("outside the scope", &outside)]
+                .into_iter()
+                .filter(|(_, paths)| !paths.is_empty())
+                .map(|(what, paths)| format!("{what}: {}", listed(paths)));
+            let details = told.collect::<Vec<_>>().join("; ");
+            return GateReport::new(false, ReasonCode::ScopeViolation, details);
+        }
+        if let Some(budget) = budget.filter(|budget| paths.len() > *budget) {
+            let details = format!("{} paths changed, {budget} are allowed", paths.len());
+            return GateReport::new(false, ReasonCode::MutationBudgetExceeded, details);
+        }
+        GateReport::new(true, ReasonCode::ScopeOk, format!("{} paths changed", paths.len()))
+    }
+}
+
+fn listed(paths: &[&str]) -> String {
+    let named = paths.iter().take(MAX_NAMED).map(|path| path.escape_debug().to_string()).collect::<Vec<_>>();
+    let more = paths.len().saturating_sub(MAX_NAMED);
+    if more == 0 { named.join(", ") } else { format!("{} and {more} more", named.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(allowed: &[&str], path: &str) -> bool {
+        let allowed: Vec<String> = allowed.iter().map(|text| (*text).to_owned()).collect();
+        Scope::parse(&allowed).unwrap().judge(&[path.to_owned()], None).passed
+    }
+
+    #[test]
+    fn patterns_are_read_as_gitignore_reads_them() {
+        let rows: &[(&str, &[&str], &[&str])] = &[
+            ("src", &["src/a.rs", "src/deep/a.rs", "x/src/a.rs"], &["srcs/a.rs", "a.rs"]),
+            ("/src", &["src/a.rs"], &["x/src/a.rs"]),
+            ("src/", &["src/a.rs"], &["srcs"]),
+            ("./src/*", &["src/a.rs", "src/deep/a.rs"], &["x/src/a.rs", "src2/a.rs"]),
+            ("src/*.rs", &["src/a.rs"], &["src/deep/a.rs", "src/a.py"]),
+            ("src/**/*.rs", &["src/a.rs", "src/x/y/a.rs"], &["src/a.py"]),
+            ("*.md", &["README.md", "docs/a.md"], &["README.txt"]),
+            ("**", &["a", "a/b", ".hidden"], &[]),
+            ("a?[bc]", &["axb", "d/ayc"], &["ax", "axd"]),
+        ];
+        for (pattern, yes, no) in rows {
+            for path in *yes {
+                assert!(verdict(&[pattern], path), "{pattern} {path}");
+            }
+            for path in *no {
+                assert!(!verdict(&[pattern], path), "{pattern} {path}");
+            }
+        }
+        assert!(verdict(&["a", "b"], "b/x"));
+        for wrong in ["", "/", "../x", "a/../b", "[", "a**b"] {
+            assert!(Scope::parse(&[wrong.to_owned()]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn forbidden_paths_are_so_in_any_folder_and_whatever_is_allowed() {
+        let bad = [
+            ".env",
+            ".env.local",
+            "app/.env",
+            "x.pem",
+            "certs/x.pem",
+            "id.key",
+            "secrets/a",
+            "secrets/a/b",
+            "x/secrets/a",
+            "sub/.git/config",
+            ".git/hooks/pre-commit",
+            ".envs/a",
+        ];
+        for path in bad {
+            assert!(!verdict(&["**"], path), "{path}");
+            assert!(!verdict(&[], path), "{path}");
+        }
+        for path in ["env", "pem", "key.rs", "secrets.md", ".gitignore", "a.environment"] {
+            assert!(verdict(&["**"], path) && verdict(&[], path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_report_names_what_is_wrong() {
+        let scope = Scope::parse(&["src".to_owned()]).unwrap();
+        let judge = |paths: &[&str], budget| {
+            scope.judge(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>(), budget)
+        };
+        let report = judge(&["src/a", "src/.env", "b\u{1b}", "c"], None);
+        assert_eq!(report.reason_code, ReasonCode::ScopeViolation);
+        assert_eq!(report.details, "forbidden: src/.env; outside the scope: b\\u{1b}, c");
+        assert_eq!(judge(&["src/a", "src/b"], Some(1)).reason_code, ReasonCode::MutationBudgetExceeded);
+        assert!(judge(&["src/a", "src/b"], Some(2)).passed);
+        assert!(judge(&[], Some(0)).passed);
+        let many: Vec<String> = (0..30).map(|n| format!("f{n}")).collect();
+        assert!(scope.judge(&many, None).details.ends_with("f19 and 10 more"));
+    }
+}

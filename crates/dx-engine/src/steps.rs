@@ -1,0 +1,163 @@
+//! The steps of the settler: provider, repository, work, gates. Each is told as soon as it is known and only while the journal
+//! does not have it, so that a settler that died is started again and changes nothing that stands.
+//!
+//! Called by the settler's hidden entry and by commands that settle a run themselves. Must never run the command of
+//! `--check`: that is a monitor's ([`dx_core::check_is_due`] tells when).
+
+use crate::fingerprint::Fingerprint;
+use crate::gates::scope::Scope;
+use crate::git::Repository;
+use crate::lookup::{self, Found};
+use crate::work::{self, Work};
+use dx_core::Run;
+use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
+use dx_protocol::{
+    Created, Event, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode, Record,
+    RefChange, RunUuid, Settled, TreeStart,
+};
+
+/// Lists in a report have no more entries than this.
+const MAX_NAMES: usize = 100;
+/// Runs of the same time are not looked at beyond this.
+const MAX_RUNS: usize = 500;
+/// The first record of a journal is not read beyond this.
+const MAX_CREATED_BYTES: u64 = 1 << 20;
+
+/// Goes through the steps that are missing. `tell` says whether it could be told.
+pub(crate) fn run(state: &StateDir, run: &Run, found: &Found, tell: &mut dyn FnMut(Settled) -> bool) -> bool {
+    let mut told = run.provider.is_some() || tell(provider(run, found));
+    faults::step("settler.provider_told");
+    let Some(tree) = &run.created.tree else { return told };
+    let due = dx_core::gates_due(run);
+    if run.work.is_some() && due.is_empty() {
+        return told;
+    }
+    // Where everything leads comes first; git is asked by the recorded paths, whatever this finds.
+    let before = Fingerprint::load(&found.paths.repository());
+    let now = before.is_some().then(|| Fingerprint::take(&Repository::recorded(tree)));
+    let looks = before.as_ref().zip(now.as_ref());
+    if run.work.is_none()
+        && let Some(names) =
+            looks.map(|(before, now)| before.redirected(now)).filter(|names| !names.is_empty())
+    {
+        let report = GateReport::new(false, ReasonCode::RepositoryRedirected, names.join(", "));
+        told &= tell(Settled::Gate { name: GATE_REPOSITORY.to_owned(), report });
+    }
+    let mut work = work::report(tree, &found.paths.tree(), before.as_ref());
+    if let Some((before, now)) = looks {
+        look_around(state, &run.created, tree, (before, now), &mut work);
+    }
+    if run.work.is_none() {
+        told &= tell(Settled::Work(work.report.clone()));
+    }
+    faults::step("settler.work_told");
+    for name in due {
+        let report = match name {
+            GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
+            _ => scope(&run.created, &work),
+        };
+        told &= tell(Settled::Gate { name: name.to_owned(), report });
+    }
+    told
+}
+
+/// The provider's verdict: the whole log parsed once more.
+pub(crate) fn provider(run: &Run, found: &Found) -> Settled {
+    let summary = crate::job_files::summarise(&found.paths, run.created.contract.grammar);
+    Settled::Provider(ProviderReport {
+        verdict: summary.verdict(),
+        usage: summary.usage,
+        tools: summary
+            .tools
+            .iter()
+            .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
+            .collect(),
+        session: summary.session.clone(),
+    })
+}
+
+fn scope(created: &Created, work: &Work) -> GateReport {
+    if !work.report.known {
+        return GateReport::new(false, ReasonCode::GateUnanswered, "git could not tell what changed");
+    }
+    let paths: Vec<String> =
+        work.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+    match Scope::parse(&created.spec.gates.scope) {
+        Ok(scope) => scope.judge(&paths, None),
+        // They were checked at the start.
+        Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
+    }
+}
+
+/// Adds to the report what a reviewer should know: other branches, configuration, hooks.
+fn look_around(
+    state: &StateDir,
+    created: &Created,
+    tree: &TreeStart,
+    (before, now): (&Fingerprint, &Fingerprint),
+    work: &mut Work,
+) {
+    let report = &mut work.report;
+    let mut refs = before.foreign_branches(now, tree.branch.as_deref(), report.branch.as_deref());
+    let (count, named) = (refs.len(), refs.len().min(MAX_NAMES));
+    refs.truncate(named);
+    attribute(state, created, tree, &mut refs);
+    let mut finding = |reason_code, mut names: Vec<String>| {
+        if !names.is_empty() {
+            names.truncate(MAX_NAMES);
+            report.findings.push(Finding { reason_code, names });
+        }
+    };
+    let strange = refs.iter().filter(|change| change.job.is_none()).map(|change| change.name.clone());
+    let mut strange: Vec<String> = strange.collect();
+    if count > named {
+        strange.push(format!("{} more", count - named));
+    }
+    finding(ReasonCode::ForeignRefChanged, strange);
+    finding(ReasonCode::GitConfigChanged, before.changed_config(now));
+    finding(ReasonCode::GitHooksChanged, before.changed_hooks(now));
+    report.foreign_refs = refs;
+}
+
+/// Names the jobs of ours that ran at the same time on the branches that changed: nobody has to wonder about those.
+fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [RefChange]) {
+    if refs.is_empty() {
+        return;
+    }
+    let own = &created.ids.run_uuid;
+    let since = uuid_time(own);
+    let mut runs: Vec<RunUuid> = Vec::new();
+    for claim in claim::claims(state) {
+        runs.extend(
+            lookup::read_run(state, &claim.path, true).ok().map(|found| found.run.created.ids.run_uuid),
+        );
+    }
+    ended::newest_first(state, since, &mut |outcome| {
+        runs.push(outcome.ids.run_uuid);
+        runs.len() < MAX_RUNS
+    });
+    for other in runs.iter().filter(|other| *other != own).take(MAX_RUNS) {
+        let Some(other) = first_record(state, other) else { continue };
+        let Some((branch, there)) = other.tree.as_ref().and_then(|t| Some((t.branch.as_ref()?, t))) else {
+            continue;
+        };
+        if there.common_dir == tree.common_dir && there.work_tree != tree.work_tree {
+            for change in refs.iter_mut().filter(|change| change.name == format!("refs/heads/{branch}")) {
+                change.job.get_or_insert_with(|| other.ids.beads.to_string());
+            }
+        }
+    }
+}
+
+fn uuid_time(uuid: &RunUuid) -> Option<dx_protocol::Timestamp> {
+    let (seconds, nanos) = uuid::Uuid::parse_str(uuid.as_str()).ok()?.get_timestamp()?.to_unix();
+    let millis = seconds.checked_mul(1000)?.checked_add(u64::from(nanos) / 1_000_000)?;
+    i64::try_from(millis).ok().map(dx_protocol::Timestamp)
+}
+
+fn first_record(state: &StateDir, uuid: &RunUuid) -> Option<Created> {
+    let bytes = read_bounded(&state.run(uuid).journal(), MAX_CREATED_BYTES).ok()?;
+    let line = bytes.split(|byte| *byte == b'\n').find(|line| !line.is_empty())?;
+    let record: Record = serde_json::from_slice(line).ok()?;
+    if let Event::Created(created) = record.event { Some(*created) } else { None }
+}
