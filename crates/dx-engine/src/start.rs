@@ -11,6 +11,7 @@ use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::error::EngineError;
 use crate::lookup;
+use crate::work::Taking;
 use claim::{begin, claim_run, publish, refuse_running, same_key};
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
@@ -85,7 +86,8 @@ impl Engine {
             prompt_file: Some(spec.prompt_file.clone()),
         };
         if found.run.outcome.is_none() {
-            self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?)?;
+            let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?)?;
+            prepared.snapshot.map(Taking::finish).transpose()?;
             let provider = Some(found.run.created.ids.provider.clone());
             self.stop(&JobName { beads: job.beads.clone(), provider }, None)?;
         }
@@ -146,9 +148,9 @@ impl Engine {
     ) -> Result<Started, EngineError> {
         refuse_running(state, &request.provider, beads)?;
         let uuid = new_uuid()?;
-        let prepared = self.prepare(state, beads, request, lineage, &uuid)?;
+        let mut prepared = self.prepare(state, beads, request, lineage, &uuid)?;
         let paths = state.run(&uuid);
-        let (journal, begun) = begin(state, &paths, &prepared)?;
+        let (journal, begun) = begin(state, &paths, &mut prepared)?;
         faults::step("starter.created");
         if let Err(refused) = claim_run(state, &paths, &prepared, lineage.made_id) {
             drop(journal);

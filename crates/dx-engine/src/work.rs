@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 const MAX_FILES: usize = 1_000;
 const MAX_COMMITS: usize = 100;
@@ -41,6 +42,28 @@ pub(crate) struct Snapshot {
     branch: Option<String>,
     /// Absent files have 0,0.
     dirty: BTreeMap<Vec<u8>, Stamp>,
+}
+
+/// A [`Snapshot`] that is being taken, so that other things can be done while git looks.
+pub(crate) struct Taking(JoinHandle<Result<(Snapshot, TreeStart), EngineError>>);
+
+impl Taking {
+    pub(crate) fn begin(repository: Repository) -> Self {
+        Self(std::thread::spawn(move || {
+            let snapshot = Snapshot::take(&repository)?;
+            let tree = snapshot.record(&repository);
+            Ok((snapshot, tree))
+        }))
+    }
+
+    /// Waits for git.
+    pub(crate) fn finish(self) -> Result<(Snapshot, TreeStart), EngineError> {
+        let lost = |_| EngineError::Io {
+            what: "look at the worktree",
+            source: std::io::Error::other("the thread that called git ended without an answer"),
+        };
+        self.0.join().map_err(lost)?
+    }
 }
 
 impl Snapshot {

@@ -14,6 +14,7 @@ use std::path::Path;
 const UNKNOWN_ERRNO: i32 = 5;
 
 /// Starts the agent. `Some` when its program runs; otherwise the exit file tells why not.
+#[inline(never)]
 pub(crate) fn launch(ctx: &Context, plan: &Plan) -> Option<PidFd> {
     match start(ctx, plan) {
         Ok(pidfd) => Some(pidfd),

@@ -18,7 +18,7 @@ use std::os::fd::{AsFd, OwnedFd};
 const SWEEP_TICK_MS: u64 = 20;
 
 /// Runs the launcher until agent, tree and monitor are gone. Returns to the caller, which exits the process.
-pub(crate) fn main(ctx: &mut Context, plan: &Plan, monitor: PidFd, mut ready: Option<OwnedFd>) {
+pub(crate) fn main(ctx: &mut Context, plan: Plan, monitor: PidFd, mut ready: Option<OwnedFd>) {
     let _named = dx_proc::subreaper::set_name("dx-launcher");
     let _reaper = dx_proc::subreaper::become_subreaper();
     let Ok(signals) = SignalFd::new(&[rustix::process::Signal::CHILD.as_raw()]) else { return };
@@ -26,7 +26,8 @@ pub(crate) fn main(ctx: &mut Context, plan: &Plan, monitor: PidFd, mut ready: Op
     let _written = ctx.exit.write(Slot::Launcher, &record_of(&own));
     faults::step("launcher.began");
 
-    let agent = launch::launch(ctx, plan);
+    let agent = launch::launch(ctx, &plan);
+    drop(plan);
     if let Some(pty) = &mut ctx.pty {
         pty.release();
     }
@@ -39,6 +40,8 @@ pub(crate) fn main(ctx: &mut Context, plan: &Plan, monitor: PidFd, mut ready: Op
     let mut strays = Strays::new(ctx.run.created.spec.limits.grace_ms);
     let mut swept = false;
     let mut monitor = Replacement::new(monitor);
+    // From here on it waits, mostly for hours.
+    dx_proc::memory::trim();
 
     loop {
         if let Some(pty) = &ctx.pty {

@@ -65,25 +65,47 @@ struct Given {
     starter: Option<PidFd>,
 }
 
+/// What stays on the stack while the monitor waits is paid for by every job: the frames of beginning end with `begin`,
+/// and what is large lives on the heap.
 fn run(
     invocation: &Invocation,
     journal: OwnedFd,
     settler: Option<OwnedFd>,
     given: Given,
 ) -> Result<(), ContextError> {
+    if let Some(mut monitor) = begin(invocation, journal, settler, given)? {
+        if !invocation.adopt {
+            monitor.launch();
+        }
+        monitor.watch();
+    }
+    Ok(())
+}
+
+/// Opens what the run has and takes over its agent, if it has one. `None` when nothing is left to watch.
+#[inline(never)]
+fn begin(
+    invocation: &Invocation,
+    journal: OwnedFd,
+    settler: Option<OwnedFd>,
+    given: Given,
+) -> Result<Option<Box<Monitor>>, ContextError> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw()])?;
     let mut ctx = Context::open(invocation, journal, settler)?;
     if ctx.run.outcome.is_some() {
         // The monitor before this one died between the outcome and the last of its views.
         finish_patiently(&mut ctx);
-        return Ok(());
+        return Ok(None);
     }
     ctx.pty = given.terminal.and_then(|master| Pty::inherited(master, &ctx.paths.log()));
     let own = ProcessIdentity::of_self()?;
     ctx.record(Event::MonitorStarted { monitor: record_of(&own), adopted: invocation.adopt });
-    let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
+    if invocation.adopt {
+        // The first monitor publishes itself with the agent, whose start it shall not delay.
+        let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
+    }
     faults::step("monitor.began");
-    let mut monitor = Monitor::new(ctx, signals, given.agent);
+    let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
     if invocation.adopt {
         drop(given.ready);
         monitor.adopt(given.starter);
@@ -94,10 +116,8 @@ fn run(
         let plan: Plan = serde_json::from_slice(&text).map_err(|_| ContextError::Plan)?;
         monitor.plan = Some(plan);
         monitor.ready = given.ready;
-        monitor.launch();
     }
-    monitor.watch();
-    Ok(())
+    Ok(Some(monitor))
 }
 
 struct Monitor {
@@ -137,6 +157,8 @@ struct Monitor {
     behind: bool,
     /// Bytes of the log that were parsed when memory was last given back.
     trimmed_at: u64,
+    /// What starting took was given back.
+    trimmed: bool,
 }
 
 impl Monitor {
@@ -211,29 +233,45 @@ impl Monitor {
             gone_at: None,
             behind: false,
             trimmed_at: 0,
+            trimmed: false,
         }
     }
 
     /// The loop, until the outcome is written or nothing more can be done.
     fn watch(&mut self) {
-        loop {
-            let _drained = self.signals.drain();
-            self.learn_launch();
-            if self.ctx.run.phase >= dx_core::Phase::ProcessEnded {
-                break;
-            }
-            self.mind_partner();
-            self.follow();
-            self.take_requests();
-            self.enforce();
-            self.press_end();
-            if self.exit_is_settled() {
-                break;
-            }
-            self.observe();
+        while self.look() {
+            self.trim_once();
             self.wait();
         }
         self.finish();
+    }
+
+    /// One look at everything; whether there is more to come. Its frame is gone while the monitor waits.
+    #[inline(never)]
+    fn look(&mut self) -> bool {
+        let _drained = self.signals.drain();
+        self.learn_launch();
+        if self.ctx.run.phase >= dx_core::Phase::ProcessEnded {
+            return false;
+        }
+        self.mind_partner();
+        self.follow();
+        self.take_requests();
+        self.enforce();
+        self.press_end();
+        if self.exit_is_settled() {
+            return false;
+        }
+        self.observe();
+        true
+    }
+
+    /// What starting took is given back with the first quiet tick of a running agent.
+    fn trim_once(&mut self) {
+        if !self.trimmed && self.agent_pid != 0 && self.plan.is_none() && !self.behind {
+            self.trimmed = true;
+            dx_proc::memory::trim();
+        }
     }
 
     fn wait(&mut self) {
@@ -264,6 +302,7 @@ impl Monitor {
     }
 
     /// Verdicts, outcome, views.
+    #[inline(never)]
     fn finish(&mut self) {
         faults::step("monitor.before_settler");
         if self.ctx.run.spawn_error.is_none() {

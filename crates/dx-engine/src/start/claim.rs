@@ -72,11 +72,12 @@ pub(super) fn refuse_running(
     }
 }
 
-/// Makes the run's directory and files and its synced first record. On failure nothing is left.
+/// Makes the run's directory and files and its synced first record, which takes in what git saw. On failure nothing is
+/// left.
 pub(super) fn begin(
     state: &StateDir,
     paths: &RunPaths,
-    prepared: &Prepared,
+    prepared: &mut Prepared,
 ) -> Result<(JournalWriter, Timestamp), EngineError> {
     disk::make_dir(paths.dir())?;
     let made = (|| {
@@ -87,13 +88,15 @@ pub(super) fn begin(
             DiskFile::create_new(&paths.err())?;
         }
         DiskFile::create_new(&paths.prompt())?.append(&prepared.prompt.bytes)?;
-        if let Some(snapshot) = &prepared.snapshot {
-            snapshot.save(&paths.tree())?;
-        }
         if let Some(fingerprint) = &prepared.fingerprint {
             fingerprint.save(&paths.repository())?;
         }
         disk::make_dir(&state.tmp(&prepared.created.ids.run_uuid))?;
+        if let Some(taking) = prepared.snapshot.take() {
+            let (snapshot, tree) = taking.finish()?;
+            snapshot.save(&paths.tree())?;
+            prepared.created.tree = Some(tree);
+        }
         let at = Timestamp(clock::now_ms());
         let event = Event::Created(Box::new(prepared.created.clone()));
         journal.append(&dx_protocol::Record {

@@ -10,7 +10,7 @@ use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved, Wish};
-use crate::work::Snapshot;
+use crate::work::Taking;
 use crate::{Engine, gates, permission, worktree};
 use dx_jobdir::StateDir;
 use dx_monitor::{MARKER, Plan, record_of};
@@ -27,7 +27,8 @@ use std::time::Duration;
 pub(super) struct Prepared {
     pub(super) created: Created,
     pub(super) prompt: Prompt,
-    pub(super) snapshot: Option<Snapshot>,
+    /// git's look at the worktree, which is under way; `None` outside git. The record lacks its result until then.
+    pub(super) snapshot: Option<Taking>,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) plan: Plan,
     pub(super) cap: Option<usize>,
@@ -83,6 +84,11 @@ impl Engine {
             refuse_over_cap(state, &request.provider, cap)?;
         }
         let worktree = choose_worktree(state, beads, request, lineage.dry, &cwd)?;
+        // By far the slowest part of a start: it goes on while everything else is made ready.
+        let repository = Repository::find(&worktree);
+        gates_at_start(&request.gates, repository.as_ref())?;
+        let snapshot = repository.clone().map(Taking::begin);
+        let fingerprint = repository.as_ref().map(Fingerprint::take);
 
         let paths = state.run(uuid);
         let mut env = environment::allowed(&provider.passes);
@@ -109,16 +115,6 @@ impl Engine {
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
 
-        let repository = Repository::find(&worktree);
-        gates_at_start(&request.gates, repository.as_ref())?;
-        // Files are read while git runs.
-        let (snapshot, fingerprint) = std::thread::scope(|scope| {
-            let reader = repository.as_ref().map(|r| scope.spawn(|| Fingerprint::take(r)));
-            let snapshot = repository.as_ref().map(Snapshot::take).transpose();
-            (snapshot, reader.and_then(|reader| reader.join().ok()))
-        });
-        let snapshot = snapshot?;
-        let tree = repository.as_ref().zip(snapshot.as_ref()).map(|(r, s)| s.record(r));
         let run_id = Timestamp(clock::now_ms()).compact();
         let ids = RunIds {
             beads: beads.clone(),
@@ -155,7 +151,7 @@ impl Engine {
             provider_switch_from: switched_from(state, beads, &request.provider),
             spec,
             contract,
-            tree,
+            tree: None,
         };
         Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap })
     }

@@ -62,7 +62,7 @@ impl Monitor {
         let changed = grew || parsed != self.sample.parsed_bytes;
         self.sample.log_bytes = bytes;
         self.sample.parsed_bytes = parsed;
-        if !self.behind && parsed.saturating_sub(self.trimmed_at) >= TRIM_BYTES {
+        if !self.behind && (parsed.saturating_sub(self.trimmed_at) >= TRIM_BYTES) {
             self.trimmed_at = parsed;
             dx_proc::memory::trim();
         }

@@ -18,6 +18,7 @@ const FORK_ROUNDS: usize = 250;
 
 impl Monitor {
     /// Forks the launcher, which starts the agent.
+    #[inline(never)]
     pub(super) fn launch(&mut self) {
         self.launches += 1;
         faults::step("monitor.before_launcher");
@@ -36,7 +37,7 @@ impl Monitor {
         dx_proc::memory::trim();
         match dx_proc::fork_here() {
             Ok(ForkResult::Child) => {
-                launcher::main(&mut self.ctx, &plan, own_fd, self.ready.take());
+                launcher::main(&mut self.ctx, plan, own_fd, self.ready.take());
                 partner::leave()
             }
             Ok(ForkResult::Parent(pid)) => {
