@@ -14,10 +14,10 @@ mod start;
 mod status;
 mod world;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::Failure;
-use crate::workspace::{cargo, output};
+use crate::{Failure, dist};
+
 use report::Report;
 use world::World;
 
@@ -104,7 +104,7 @@ pub(crate) fn run() -> Result<(), Failure> {
     let size = if options.quick { QUICK } else { FULL };
     let json = options.json.as_ref().map(|file| std::path::absolute(file).map_err(|e| e.to_string()));
     let json = json.transpose()?;
-    let world = World::new(&build()?)?;
+    let world = World::new(&dist::build()?)?;
     let mut report = Report::new(options.quick);
     let wanted = |name: &str| options.only.as_deref().is_none_or(|only| name.starts_with(only));
     let mut failed = Vec::new();
@@ -129,28 +129,9 @@ pub(crate) fn run() -> Result<(), Failure> {
     if failed.is_empty() { Ok(()) } else { Err(format!("not measured: {}", failed.join(", "))) }
 }
 
-/// Builds the release binaries; returns the path of `dx-runner`.
-fn build() -> Result<PathBuf, Failure> {
-    println!("building the release binaries");
-    let mut command = cargo();
-    command.args(["build", "--release", "--locked", "-p", "dx-runner"]);
-    let said = output(command.args(["--message-format", "json-render-diagnostics"]))?;
-    executables(&said)
-        .find(|path| path.file_name().is_some_and(|name| name == "dx-runner"))
-        .map(Path::to_owned)
-        .ok_or_else(|| "cargo build named no executable dx-runner".to_owned())
-}
-
-fn executables(messages: &str) -> impl Iterator<Item = &Path> {
-    messages
-        .lines()
-        .filter_map(|line| line.split_once("\"executable\":\"")?.1.split('"').next())
-        .map(Path::new)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Options, executables};
+    use super::Options;
 
     #[test]
     fn options_are_read() {
@@ -160,12 +141,5 @@ mod tests {
         assert_eq!(options.json.unwrap().to_str(), Some("out.json"));
         assert!(parse("--json").is_err());
         assert!(parse("--fast").is_err());
-    }
-
-    #[test]
-    fn the_binary_is_found_in_what_cargo_says() {
-        let said =
-            "{\"executable\":null}\n{\"x\":1,\"executable\":\"/t/release/dx-runner\",\"fresh\":true}\n";
-        assert_eq!(executables(said).next().and_then(|p| p.to_str()), Some("/t/release/dx-runner"));
     }
 }

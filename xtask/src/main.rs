@@ -13,6 +13,7 @@
 mod agents;
 mod bench;
 mod check;
+mod dist;
 mod generate;
 mod soak;
 mod steps;
@@ -32,6 +33,7 @@ cargo xtask install-agents [--list]  the pinned real agents, into a cache folder
 cargo xtask soak [NAME | --list]     long runs; all of them without a name
 cargo xtask bench [--quick] [--peers] [--json FILE] [--only NAME]
                                      the benchmarks; --peers compares with other programs
+cargo xtask dist                     the programs to install, linked statically where that is possible
 cargo xtask gen [--check]            the generated references; --check only compares
 ";
 
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         }
         ["soak", name] => soak::run(Some(name)),
         ["bench", ..] => bench::run(),
+        ["dist"] => dist::run(),
         ["gen"] => generate::run(false),
         ["gen", "--check"] => generate::run(true),
         ["--help" | "-h" | "help"] => {
