@@ -2,7 +2,8 @@
 //!
 //! Called by: the commands. Must never: print.
 
-use dx_protocol::{CheckDocument, ExitCode, Outcome, State};
+use dx_protocol::{CheckDocument, Confinement, ExitCode, Outcome, Sandbox, State};
+use std::fmt::Write as _;
 
 /// What `check` exits with.
 pub(crate) fn exit_of_state(state: State) -> ExitCode {
@@ -64,6 +65,10 @@ pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
         format!("mutations {}", doc.mutation_count),
         format!("cpu {}", seconds(doc.cpu_time_sec)),
     ];
+    // Strict is how it should be.
+    if doc.sandbox.mode != Confinement::Strict {
+        facts.push(format!("sandbox {}", doc.sandbox.word()));
+    }
     if !doc.ended {
         facts.push(format!("up {}", seconds(doc.pid_age_sec)));
         if doc.log_bytes > 0 {
@@ -94,6 +99,7 @@ pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
         lines.extend(gate_lines(outcome));
     }
     if let Some(explain) = &doc.explain {
+        lines.push(format!("  sandbox: {}", sandbox(&doc.sandbox)));
         lines.push(format!("  rule: {}", explain.rule));
         lines.extend(explain.observation.iter().map(|fact| format!("    {fact}")));
     }
@@ -112,6 +118,18 @@ fn gate_lines(outcome: &Outcome) -> Vec<String> {
         lines.push(format!("  note: {} ({})", finding.reason_code, names.join(", ")));
     }
     lines
+}
+
+/// A sandbox in one line.
+pub(crate) fn sandbox(sandbox: &Sandbox) -> String {
+    let mut line = sandbox.word();
+    if sandbox.abi > 0 {
+        let _fits = write!(line, ", Landlock ABI {}", sandbox.abi);
+    }
+    if !sandbox.limits.is_empty() {
+        let _fits = write!(line, ", but {}", sandbox.limits.join(", "));
+    }
+    line
 }
 
 /// A state in its colour.

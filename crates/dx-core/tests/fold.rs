@@ -6,7 +6,7 @@ use dx_core::{Phase, decide, fold};
 use dx_protocol::{
     AgentEvent, Contract, Created, Ending, ErrorClass, Event, Exit, ExitRecord, Gates, Grammar, Identity,
     JobSpec, Lane, Limits, OutcomeState, ProviderReport, ProviderVerdict, ReasonCode, Record, RunIds,
-    Settled, Timestamp, Usage, Witness, WorkReport, Writer,
+    Sandbox, SandboxSpec, Settled, Timestamp, Usage, Witness, WorkReport, Writer,
 };
 use proptest::prelude::*;
 
@@ -44,6 +44,7 @@ fn created() -> Created {
             limits: Limits::default(),
             idempotency_key: None,
             gates: Gates::default(),
+            sandbox: SandboxSpec::default(),
         },
         contract: Contract {
             argv: vec!["opencode".into()],
@@ -58,6 +59,7 @@ fn created() -> Created {
             prompt_sha256: String::new(),
             prompt_bytes: 0,
             prompt_channel: "stdin".into(),
+            sandbox: Sandbox::default(),
         },
         tree: None,
     }

@@ -23,6 +23,7 @@ pub(crate) fn document(state: &StateDir, action: &str, view: &View, changed: boo
         selected_model: created.contract.selected_model.clone(),
         changed,
         next_action: view.advice(),
+        warnings: Vec::new(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What front ends ask of the engine: plain requests. Answers are documents of `dx-protocol`.
 
-use dx_protocol::{BeadsId, Gates, Lane, ProviderName, RunIds};
+use dx_protocol::{BeadsId, Gates, Lane, ProviderName, RunIds, SandboxMode};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,10 @@ pub struct StartRequest {
     pub idempotency_key: Option<String>,
     /// What the run must pass, at its start and at its end.
     pub gates: Gates,
+    /// `None`: strict where the kernel can.
+    pub sandbox: Option<SandboxMode>,
+    /// What the agent may write, too; `None`: what the environment says.
+    pub sandbox_write: Option<Vec<PathBuf>>,
 }
 
 /// A run that was started, or that an idempotency key named.
@@ -58,6 +62,8 @@ pub struct Started {
     pub log: PathBuf,
     pub worktree: String,
     pub selected_model: String,
+    /// What the caller should know.
+    pub warnings: Vec<String>,
     /// `false` when an earlier start with the same key answered.
     pub fresh: bool,
 }

@@ -7,7 +7,7 @@ use crate::lookup::{self, Foreign, Record};
 use crate::view::{self, View};
 use dx_jobdir::views;
 use dx_proc::{Host, clock};
-use dx_protocol::{CheckDocument, Explanation, Timestamp, VerdictWords};
+use dx_protocol::{CheckDocument, Explanation, Sandbox, Timestamp, VerdictWords};
 use std::time::Duration;
 
 pub(crate) const CHECK_SCHEMA: &str = "dx-runner/check/1";
@@ -69,6 +69,7 @@ pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
             .filter(|s| s.log_mono_ms != 0 && !view.ended())
             .map_or(0, |s| now.saturating_sub(s.log_mono_ms) / 1000),
         verdicts: outcome.map_or_else(pending, views::verdict_words),
+        sandbox: created.contract.sandbox.clone(),
         ended: view.ended(),
         tokens_in: tokens(|u| u.input_tokens + u.cached_tokens),
         tokens_out: tokens(|u| u.output_tokens),
@@ -149,6 +150,7 @@ pub(crate) fn foreign_document(foreign: &Foreign) -> CheckDocument {
             gates: unknown(),
             check: unknown(),
         },
+        sandbox: Sandbox::default(),
         ended: foreign.outcome.is_some(),
         tokens_in: None,
         tokens_out: None,

@@ -3,7 +3,7 @@
 use crate::environment;
 use crate::providers;
 use crate::settle::Programs;
-use crate::{Engine, permission};
+use crate::{Engine, permission, sandbox};
 use dx_jobdir::StateDir;
 use dx_protocol::{DoctorDocument, DoctorRow, Level, ProvidersDocument};
 use std::path::Path;
@@ -24,6 +24,7 @@ impl Engine {
         checks.push(programs_row());
         checks.push(git_row());
         checks.push(kernel_row());
+        checks.push(sandbox_row());
         checks.push(worktrees_row());
         checks.extend(provider_rows());
         DoctorDocument { schema: "dx-runner/doctor/1".to_owned(), checks }
@@ -141,6 +142,26 @@ fn kernel_row() -> DoctorRow {
             ),
             "Linux 6.15 or newer",
         )
+    }
+}
+
+fn sandbox_row() -> DoctorRow {
+    match sandbox::of_kernel() {
+        Ok((abi, missing)) if missing.is_empty() => {
+            row("sandbox", Level::Ok, &format!("Landlock ABI {abi}"), "-")
+        }
+        Ok((abi, missing)) => row(
+            "sandbox",
+            Level::Warn,
+            &format!("Landlock ABI {abi}, which leaves some things: {}", missing.join(", ")),
+            "Linux 6.12 or newer",
+        ),
+        Err(why) => row(
+            "sandbox",
+            Level::Warn,
+            &format!("none: {why}; agents have all rights of their user"),
+            "a kernel with Landlock (CONFIG_SECURITY_LANDLOCK, `landlock` in the list lsm=)",
+        ),
     }
 }
 

@@ -37,6 +37,8 @@ pub enum EngineError {
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
     PathDenied { path: PathBuf, allowed: Vec<PathBuf> },
+    #[error("a sandbox was asked for, and there is none: {0}")]
+    SandboxUnavailable(&'static str),
     #[error("this is a job itself (run {0}): a job may not start jobs")]
     Nested(String),
     #[error("failed to read the prompt {}", path.display())]
@@ -90,6 +92,7 @@ impl EngineError {
             Self::WorktreeMissing(_) | Self::NoWorktree => ReasonCode::WorktreeMissing,
             Self::WorktreeTaken(_) => ReasonCode::WorktreeTaken,
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
+            Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,

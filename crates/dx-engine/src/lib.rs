@@ -20,6 +20,7 @@ mod permission;
 mod prompt;
 mod providers;
 mod prune;
+mod sandbox;
 mod settle;
 mod start;
 mod status;

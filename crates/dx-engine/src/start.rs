@@ -11,6 +11,7 @@ use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::error::EngineError;
 use crate::lookup;
+use crate::sandbox;
 use crate::work::Taking;
 use claim::{begin, claim_run, publish, refuse_running, same_key};
 use dx_jobdir::{StateDir, disk, faults};
@@ -77,6 +78,8 @@ impl Engine {
             command: spec.command.clone(),
             idempotency_key: spec.idempotency_key.clone(),
             gates: spec.gates.clone(),
+            sandbox: spec.sandbox.mode,
+            sandbox_write: Some(spec.sandbox.write.iter().map(Into::into).collect()),
         };
         let lineage = Lineage {
             dry: false,
@@ -117,6 +120,7 @@ impl Engine {
             fallback_reason: contract.fallback_reason,
             worktree: prepared.created.spec.worktree,
             files: files.to_vec(),
+            sandbox: contract.sandbox,
         })
     }
 
@@ -170,6 +174,7 @@ impl Engine {
                 log: state.view(&request.provider, beads, "log"),
                 worktree: prepared.created.spec.worktree.clone(),
                 selected_model: prepared.created.contract.selected_model.clone(),
+                warnings: sandbox::warnings(&prepared.created.contract.sandbox),
                 fresh: true,
             }),
             Err(error) => {

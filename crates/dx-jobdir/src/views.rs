@@ -127,6 +127,12 @@ pub fn contract(created: &Created) -> Lines {
         .pair("prompt_sha256", &contract.prompt_sha256)
         .pair("prompt_bytes", contract.prompt_bytes)
         .pair("prompt_channel", &contract.prompt_channel)
+        .pair("sandbox", contract.sandbox.mode.as_str())
+        .pair("sandbox_reason", &contract.sandbox.reason)
+        .pair("sandbox_abi", contract.sandbox.abi)
+        .pair("sandbox_limits", contract.sandbox.limits.join(","))
+        .pair("sandbox_writable", serde_json::to_string(&contract.sandbox.writable).unwrap_or_default())
+        .pair("sandbox_hidden", serde_json::to_string(&contract.sandbox.hidden).unwrap_or_default())
         .pair("limits", serde_json::to_string(&created.spec.limits).unwrap_or_default())
 }
 

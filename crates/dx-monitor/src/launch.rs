@@ -4,6 +4,7 @@ use crate::context::Context;
 use crate::identity::record_of;
 use crate::plan::Plan;
 use dx_jobdir::faults;
+use dx_proc::sandbox::Domain;
 use dx_proc::{AgentCommand, PidFd};
 use dx_protocol::{ExecRecord, Slot, Timestamp};
 use rustix::fs::{Mode, OFlags};
@@ -50,6 +51,16 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         let err = if both_in_log { ctx.paths.log() } else { ctx.paths.err() };
         (open(&ctx.paths.log(), appended)?, open(&err, appended)?)
     };
+    let errno = |e: &dx_proc::Error| e.errno().unwrap_or(UNKNOWN_ERRNO);
+    let sandbox = match plan.sandbox() {
+        None => None,
+        Some(mut rules) => {
+            // It may open by name what it has open.
+            let logs = [ctx.paths.log(), ctx.paths.err()];
+            rules.appended.extend(logs.iter().filter_map(|path| path.canonicalize().ok()));
+            Some(Domain::new(&rules).map_err(|e| errno(&e))?)
+        }
+    };
     let command = AgentCommand {
         argv: plan.argv(),
         env: plan.env(),
@@ -58,8 +69,8 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         stdout,
         stderr,
         terminal: terminal.is_some(),
+        sandbox,
     };
-    let errno = |e: &dx_proc::Error| e.errno().unwrap_or(UNKNOWN_ERRNO);
     let held = dx_proc::fork_held(command).map_err(|e| errno(&e))?;
     faults::step("launcher.agent_held");
     let pidfd = PidFd::open(held.pid()).map_err(|e| errno(&e))?;

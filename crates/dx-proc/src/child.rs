@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use crate::error::{Error, Result};
 use crate::program::CStrings;
+use crate::sandbox;
 use crate::signals;
 
 /// Exit code of a child that never ran its program.
@@ -44,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) hold: bool,
     /// Make descriptor 1, a terminal, the controlling one of the new session.
     pub(crate) terminal: bool,
+    /// The domain to enter before exec.
+    pub(crate) sandbox: Option<RawFd>,
     /// The child's end of the channel; filled in by [`start`].
     channel: RawFd,
     /// Room for the numbers that stay open.
@@ -52,7 +55,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn new(program: CString, argv: CStrings, env: CStrings, placements: Vec<Placement>) -> Self {
-        let keep = vec![-1; placements.len() + 2];
+        let keep = vec![-1; placements.len() + 3];
         Self {
             program,
             exe: None,
@@ -62,6 +65,7 @@ impl Plan {
             placements,
             hold: false,
             terminal: false,
+            sandbox: None,
             channel: -1,
             keep,
         }
@@ -148,10 +152,10 @@ fn prepare(plan: &mut Plan) -> std::result::Result<(), i32> {
     if plan.hold && !wait_for_byte(plan.channel) {
         leave();
     }
-    Ok(())
+    plan.sandbox.map_or(Ok(()), sandbox::enter)
 }
 
-/// Puts every descriptor to its number and closes all others but channel and program file.
+/// Puts every descriptor to its number and closes all others but channel, program file and sandbox.
 fn place(plan: &mut Plan) -> std::result::Result<(), i32> {
     let highest = plan.placements.iter().map(|placement| placement.target).fold(2, RawFd::max);
     let base = highest.checked_add(1).ok_or(libc::EMFILE)?;
@@ -160,6 +164,9 @@ fn place(plan: &mut Plan) -> std::result::Result<(), i32> {
     if let Some(exe) = plan.exe {
         plan.exe = Some(stage(exe, base)?);
     }
+    if let Some(sandbox) = plan.sandbox {
+        plan.sandbox = Some(stage(sandbox, base)?);
+    }
     for placement in &mut plan.placements {
         placement.staged = stage(placement.source, base)?;
     }
@@ -167,8 +174,8 @@ fn place(plan: &mut Plan) -> std::result::Result<(), i32> {
         // SAFETY: plain integers. The copy is not close-on-exec.
         check(unsafe { libc::dup2(placement.staged, placement.target) })?;
     }
-    let wanted =
-        plan.placements.iter().map(|placement| placement.target).chain([plan.channel]).chain(plan.exe);
+    let wanted = plan.placements.iter().map(|placement| placement.target).chain([plan.channel]);
+    let wanted = wanted.chain(plan.exe).chain(plan.sandbox);
     for (slot, fd) in plan.keep.iter_mut().zip(wanted) {
         *slot = fd;
     }

@@ -93,6 +93,12 @@ pub enum Error {
     /// A pseudo-terminal could not be made.
     #[error("cannot open a pseudo-terminal")]
     OpenPty { source: io::Error },
+    /// The kernel has no Landlock (`ENOSYS`), or it is off (`EOPNOTSUPP`).
+    #[error("cannot use Landlock")]
+    AskLandlock { source: io::Error },
+    /// A sandbox, or its rule for this path, could not be made.
+    #[error("cannot make the sandbox: {path}", path = path.display())]
+    MakeDomain { path: PathBuf, source: io::Error },
     /// A held child could not be told to go on.
     #[error("cannot release the held child {pid}")]
     Release { pid: i32, source: io::Error },

@@ -1,4 +1,5 @@
-//! Process primitives of dx-runner: identity, pidfd, wait, spawn, tree, subreaper, signals, poll, inotify, clocks.
+//! Process primitives of dx-runner: identity, pidfd, wait, spawn, tree, subreaper, signals, poll, inotify,
+//! clocks, sandbox.
 //!
 //! Used by the monitor, the launcher, the engine and tests. It is the only crate with unsafe code, and it is linked
 //! into the tiny monitor process: no threads, no big dependencies, no policy. It must never decide about a job; it
@@ -16,6 +17,7 @@ pub mod pidfd;
 pub mod poll;
 mod program;
 pub mod pty;
+pub mod sandbox;
 pub mod signals;
 pub mod spawn;
 mod stat;

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use crate::child::{self, Channel, Placement, Plan};
@@ -14,6 +14,7 @@ pub use crate::detached::spawn_detached;
 use crate::error::{Error, Result};
 use crate::identity::ProcessIdentity;
 use crate::program;
+use crate::sandbox::Domain;
 use crate::stat;
 use crate::wait;
 
@@ -65,6 +66,8 @@ pub struct AgentCommand {
     pub stderr: OwnedFd,
     /// Standard output is a terminal and becomes the controlling one.
     pub terminal: bool,
+    /// What the agent is confined to.
+    pub sandbox: Option<Domain>,
 }
 
 /// A forked child that waits before its exec. Dropped (or its holder killed), the child exits with code 127 without
@@ -77,7 +80,7 @@ pub struct Held {
 }
 
 /// Forks the agent's child: own session, default signals, its three descriptors and no others, its working directory;
-/// then it waits for [`Held::release`]. The umask is inherited.
+/// then it waits for [`Held::release`], and enters its sandbox just before exec. The umask is inherited.
 ///
 /// Fails before the fork with [`Error::EmptyArgv`], [`Error::NulByte`] or [`Error::ProgramNotFound`]; else with
 /// [`Error::OpenChannel`] or [`Error::Fork`], or as [`ProcessIdentity::of_pid`] (the child has been reaped then).
@@ -96,6 +99,7 @@ pub fn fork_held(cmd: AgentCommand) -> Result<Held> {
     plan.cwd = Some(program::c_string(cmd.cwd.as_os_str(), "the working directory")?);
     plan.hold = true;
     plan.terminal = cmd.terminal;
+    plan.sandbox = cmd.sandbox.as_ref().map(|domain| domain.as_fd().as_raw_fd());
     let (pid, channel) = child::start(plan)?;
     // Our copies of its descriptors: a pipe's reader must see the end when the child ends.
     drop(cmd);

@@ -28,6 +28,7 @@ fn command(argv: &[&str], cwd: &Path) -> (AgentCommand, File) {
         stdout: copy,
         stderr: null(),
         terminal: false,
+        sandbox: None,
     };
     (cmd, out)
 }

@@ -1,6 +1,6 @@
 //! The JSON documents that commands print. Types are a promise: fields are added, never changed.
 
-use crate::{ExitCode, Outcome, ReasonCode, Record, State, VerdictWords};
+use crate::{ExitCode, Outcome, ReasonCode, Record, Sandbox, State, VerdictWords};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +64,9 @@ pub struct CheckDocument {
     pub pid_age_sec: u64,
     pub log_age_sec: u64,
     pub verdicts: VerdictWords,
+    /// What the agent is confined to.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     pub ended: bool,
     pub tokens_in: Option<u64>,
     pub tokens_out: Option<u64>,
@@ -105,6 +108,9 @@ pub struct ActionDocument {
     /// `false` when there was nothing to do.
     pub changed: bool,
     pub next_action: String,
+    /// What the caller should know, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `stop --all --json` and the like: one entry per job.
@@ -129,6 +135,8 @@ pub struct DryRunDocument {
     pub fallback_reason: String,
     pub worktree: String,
     pub files: Vec<String>,
+    #[serde(default)]
+    pub sandbox: Sandbox,
 }
 
 /// `prune --json`.

@@ -122,6 +122,7 @@ reason_codes! {
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";
     NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES";
+    SandboxUnavailable, "sandbox_unavailable", PreflightFailed, "A sandbox was asked for, and this kernel cannot make one.", "dx-runner doctor, or --sandbox off";
     NestedStartDenied, "nested_start_denied", PermissionDenied, "A job may not start jobs.", "start it from outside";
     PromptMissing, "prompt_missing", Usage, "The prompt file does not exist or cannot be read.", "--prompt-file FILE, or - for standard input";
     PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, not UTF-8, or holds a NUL byte.", "mend the prompt";

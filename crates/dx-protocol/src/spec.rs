@@ -1,5 +1,6 @@
 //! What a job was asked to be, and what it was resolved to. Both are in the first journal record; neither holds a secret.
 
+use crate::{Sandbox, SandboxSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -118,6 +119,8 @@ pub struct JobSpec {
     /// Gates and checks of this run.
     #[serde(default, skip_serializing_if = "Gates::is_empty")]
     pub gates: Gates,
+    #[serde(default)]
+    pub sandbox: SandboxSpec,
 }
 
 /// What a run must pass, at its start and at its end.
@@ -166,6 +169,9 @@ pub struct Contract {
     pub prompt_bytes: u64,
     /// How the prompt reaches the agent: `stdin`, `file` or `none`.
     pub prompt_channel: String,
+    /// What the agent is confined to.
+    #[serde(default)]
+    pub sandbox: Sandbox,
 }
 
 /// The git worktree as it was at start. Later git calls take these paths from here and discover nothing.

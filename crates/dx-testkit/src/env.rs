@@ -164,6 +164,8 @@ impl TestEnv {
             .env("XDG_CACHE_HOME", self.path("xdg/cache"))
             .env("DX_RUNNER_STATE_DIR", self.state_dir())
             .env("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", self.allowed_root())
+            // Test agents leave their marks beside the worktree; tests of the sandbox take this away.
+            .env("DX_RUNNER_SANDBOX_WRITE", self.root())
             .env("LANG", "C.UTF-8")
             .env("TZ", "UTC")
             .env("TERM", "dumb")

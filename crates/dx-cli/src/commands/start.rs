@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::start_options::{self, StartOptions};
 use crate::context::Context;
 use crate::error::CliError;
-use crate::{commands, waiting};
+use crate::{commands, text, waiting};
 use dx_engine::{WaitRequest, WorktreeChoice};
 
 /// Start a job and return when it runs
@@ -71,6 +71,10 @@ fn plan_text(plan: &DryRunDocument) -> String {
         format!("  model: {} (fallback: {})", plan.selected_model, plan.fallback_reason),
         format!("  variables: {}", list(&plan.env_names)),
     ];
+    let sandbox = &plan.sandbox;
+    lines.push(format!("  sandbox: {}", text::sandbox(sandbox)));
+    lines.extend(sandbox.writable.iter().map(|path| format!("    writable: {path}")));
+    lines.extend(sandbox.hidden.iter().map(|path| format!("    hidden: {path}")));
     lines.extend(plan.files.iter().map(|file| format!("  file: {file}")));
     lines.join("\n")
 }

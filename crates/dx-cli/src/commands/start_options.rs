@@ -3,7 +3,7 @@
 //! Called by: `start`, `run`, `restart`. Must never: check what the engine checks; it refuses with better words.
 
 use clap::{Args, ValueEnum};
-use dx_protocol::{ActionDocument, BeadsId, Gates, Lane, ProviderName, ReasonCode, State};
+use dx_protocol::{ActionDocument, BeadsId, Gates, Lane, ProviderName, ReasonCode, SandboxMode, State};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -57,6 +57,10 @@ pub(crate) struct StartOptions {
     /// A variable for the agent: NAME passes the caller's value on, K=V is recorded as it is (repeatable)
     #[arg(long, value_name = "NAME|K=V")]
     pub(crate) env: Vec<String>,
+    /// `strict` confines what the agent can write, and is refused where the kernel cannot; `off` gives it all rights of
+    /// its user. Left out: strict where the kernel can
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub(crate) sandbox: Option<SandboxArg>,
     /// A start with the key of an earlier one starts nothing and answers with that run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -82,6 +86,24 @@ pub(crate) struct StartOptions {
 pub(crate) enum LaneArg {
     /// One headless process per job.
     Run,
+}
+
+/// What `--sandbox` takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SandboxArg {
+    /// Confined.
+    Strict,
+    /// Not confined.
+    Off,
+}
+
+impl SandboxArg {
+    fn mode(self) -> SandboxMode {
+        match self {
+            Self::Strict => SandboxMode::Strict,
+            Self::Off => SandboxMode::Off,
+        }
+    }
 }
 
 impl StartOptions {
@@ -121,6 +143,8 @@ impl StartOptions {
                 scope: self.scope.clone(),
                 check: self.check.clone(),
             },
+            sandbox: self.sandbox.map(SandboxArg::mode),
+            sandbox_write: None,
         })
     }
 
@@ -175,8 +199,11 @@ pub(crate) fn report(ctx: &Context, action: &str, word: &str, started: &Started)
     ctx.out.json(&document(ctx, action, started)?)
 }
 
-/// A remark when nothing new was started.
+/// Remarks: that nothing new was started, and what the caller should know.
 pub(crate) fn remark(ctx: &Context, started: &Started) {
+    for warning in &started.warnings {
+        ctx.out.note(format!("warning: {warning}"));
+    }
     if !started.fresh {
         ctx.out.note("an earlier start with this --idempotency-key answers; nothing was started");
     }
@@ -204,6 +231,7 @@ fn document(ctx: &Context, action: &str, started: &Started) -> Result<ActionDocu
         selected_model: started.selected_model.clone(),
         changed: started.fresh,
         next_action,
+        warnings: started.warnings.clone(),
     })
 }
 

@@ -113,6 +113,8 @@ impl Agent {
             command,
             idempotency_key: None,
             gates: dx_protocol::Gates::default(),
+            sandbox: None,
+            sandbox_write: None,
         })
     }
 }

@@ -7,7 +7,7 @@ fn wrong_command_lines_are_64_and_explain_themselves() {
     let env = environment();
     for (args, next) in [
         (&["bogus"][..], "dx-runner --help"),
-        (&["start", "--provider", "exec", "--sandbox", "strict"], "dx-runner start --help"),
+        (&["start", "--provider", "exec", "--sandbox", "tight"], "dx-runner start --help"),
         (&["start", "--provider", "Exec", "--", "true"], "dx-runner start --help"),
         (&["start", "--provider", "exec", "--max-runtime", "5x", "--", "true"], "dx-runner start --help"),
         (&["check"], "dx-runner check --help"),

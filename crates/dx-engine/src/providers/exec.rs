@@ -44,5 +44,6 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
         fallback_reason: "none".to_owned(),
         auth_source: "-".to_owned(),
         base_url: "-".to_owned(),
+        state: Vec::new(),
     })
 }

@@ -40,6 +40,15 @@ pub(crate) struct Resolved {
     pub(crate) fallback_reason: String,
     pub(crate) auth_source: String,
     pub(crate) base_url: String,
+    /// What of its own the agent must be able to change.
+    pub(crate) state: Vec<StatePath>,
+}
+
+/// A place of an agent's own state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StatePath {
+    /// A folder; made when it is missing, as the agent could not.
+    Folder(PathBuf),
 }
 
 /// One provider.

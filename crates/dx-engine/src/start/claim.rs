@@ -36,6 +36,7 @@ pub(super) fn same_key(
         log: state.view(&request.provider, beads, "log"),
         worktree: found.run.created.spec.worktree.clone(),
         selected_model: found.run.created.contract.selected_model.clone(),
+        warnings: Vec::new(),
         fresh: false,
     }))
 }

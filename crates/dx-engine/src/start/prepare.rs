@@ -10,6 +10,7 @@ use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved, Wish};
+use crate::sandbox::{self, Asked, Wanted};
 use crate::work::Taking;
 use crate::{Engine, gates, permission, worktree};
 use dx_jobdir::StateDir;
@@ -17,7 +18,7 @@ use dx_monitor::{MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
     BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
-    ProviderName, ReasonCode, RunIds, RunUuid, Timestamp,
+    ProviderName, ReasonCode, RunIds, RunUuid, Sandbox, Timestamp,
 };
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -115,6 +116,17 @@ impl Engine {
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
 
+        let asked = Asked::of(request)?;
+        let confined = sandbox::resolve(&Wanted {
+            asked: &asked,
+            provider: provider.name,
+            worktree: &worktree,
+            repository: repository.as_ref(),
+            tmp: &state.tmp(uuid),
+            state: &resolved.state,
+            env: &env,
+            dry: lineage.dry,
+        })?;
         let run_id = Timestamp(clock::now_ms()).compact();
         let ids = RunIds {
             beads: beads.clone(),
@@ -137,9 +149,10 @@ impl Engine {
             limits,
             idempotency_key: request.idempotency_key.clone(),
             gates: request.gates.clone(),
+            sandbox: asked.spec(),
         };
-        let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt);
-        let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin);
+        let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
+        let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin, confined.rules.as_ref());
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
             version: JOURNAL_VERSION,
@@ -186,6 +199,7 @@ pub(super) fn contract_of(
     env: &[(OsString, OsString)],
     worktree: &Path,
     prompt: &Prompt,
+    sandbox: Sandbox,
 ) -> Contract {
     let mut env_names: Vec<String> = env.iter().map(|(n, _)| n.to_string_lossy().into_owned()).collect();
     env_names.sort();
@@ -202,6 +216,7 @@ pub(super) fn contract_of(
         prompt_sha256: prompt.sha256(),
         prompt_bytes: prompt.bytes.len() as u64,
         prompt_channel: resolved.prompt_channel.to_owned(),
+        sandbox,
     }
 }
 

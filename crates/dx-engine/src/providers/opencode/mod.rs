@@ -3,7 +3,7 @@
 mod model;
 mod models;
 
-use super::{Provider, Resolved, Wish};
+use super::{Provider, Resolved, StatePath, Wish};
 use crate::environment;
 use crate::error::EngineError;
 use dx_protocol::{Grammar, ReasonCode};
@@ -62,7 +62,20 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
         auth_source: key
             .map_or_else(|| "OpenCode's own store or configuration".to_owned(), |k| format!("variable {k}")),
         base_url: "-".to_owned(),
+        state: state(wish),
     })
+}
+
+/// Its sessions, credentials, logs, caches and plugins. All there for one reason: it does not start without.
+fn state(wish: &Wish<'_>) -> Vec<StatePath> {
+    const PLACES: [(&str, &str); 4] = [
+        ("XDG_DATA_HOME", ".local/share"),
+        ("XDG_STATE_HOME", ".local/state"),
+        ("XDG_CACHE_HOME", ".cache"),
+        ("XDG_CONFIG_HOME", ".config"),
+    ];
+    let places = PLACES.iter().filter_map(|(name, below)| environment::dir_in(wish.env, name, below));
+    places.map(|place| StatePath::Folder(place.join("opencode"))).collect()
 }
 
 /// Settings for a run without a person: nothing is updated or downloaded behind our back.

@@ -1,0 +1,254 @@
+//! What a run's agent is confined to: from what was asked, what the kernel can, and where things are on this machine.
+//!
+//! Called by `start`; the result goes into the record and, as rules, into the launch plan. Every path is resolved here, and
+//! the launcher takes no link on its way to it: nothing that an earlier agent left can lead a rule elsewhere. Must never
+//! make anything for a dry run.
+
+mod places;
+mod repository;
+
+use crate::api::StartRequest;
+use crate::environment;
+use crate::error::EngineError;
+use crate::git::Repository;
+use crate::providers::StatePath;
+use dx_proc::sandbox::{Abi, Rules};
+use dx_protocol::{Confinement, Sandbox, SandboxMode, SandboxSpec};
+use rustix::fs::{CWD, Mode, OFlags};
+use std::ffi::{OsStr, OsString};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// More that the agent may write, set by the caller.
+const WRITE: &str = "DX_RUNNER_SANDBOX_WRITE";
+
+/// Devices that every program may want. `/dev/shm` is a folder like any other.
+const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asked {
+    mode: Option<SandboxMode>,
+    write: Vec<PathBuf>,
+}
+
+impl Asked {
+    /// From the request, and from the environment what it leaves open.
+    pub(crate) fn of(request: &StartRequest) -> Result<Self, EngineError> {
+        let write = match &request.sandbox_write {
+            Some(write) => write.clone(),
+            None => environment::paths(WRITE)?.unwrap_or_default(),
+        };
+        Ok(Self { mode: request.sandbox, write })
+    }
+
+    /// For the record.
+    pub(crate) fn spec(&self) -> SandboxSpec {
+        SandboxSpec { mode: self.mode, write: texts(&self.write) }
+    }
+}
+
+/// What decides about a sandbox.
+pub(crate) struct Wanted<'a> {
+    pub(crate) asked: &'a Asked,
+    /// The provider's name: its own credentials are not hidden from it.
+    pub(crate) provider: &'a str,
+    /// Resolved.
+    pub(crate) worktree: &'a Path,
+    pub(crate) repository: Option<&'a Repository>,
+    /// The run's own folder for temporary files; need not exist yet.
+    pub(crate) tmp: &'a Path,
+    /// What the provider says that it must be able to change.
+    pub(crate) state: &'a [StatePath],
+    /// The agent's environment, which tells where its caches are.
+    pub(crate) env: &'a [(OsString, OsString)],
+    pub(crate) dry: bool,
+}
+
+/// What was decided.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    pub(crate) record: Sandbox,
+    /// `None`: the agent is not confined.
+    pub(crate) rules: Option<Rules>,
+}
+
+impl Confined {
+    fn not(mode: Confinement, reason: &str) -> Self {
+        Self { record: Sandbox::none(mode, reason), rules: None }
+    }
+}
+
+/// Decides. Fails with [`EngineError::SandboxUnavailable`] when strict was asked for and cannot be had, and when a list
+/// in the environment is wrong.
+pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
+    if wanted.asked.mode == Some(SandboxMode::Off) {
+        return Ok(Confined::not(Confinement::Off, "asked"));
+    }
+    let abi = match Abi::of_kernel() {
+        Ok(abi) => abi,
+        Err(error) => {
+            let reason = why_not(&error);
+            return if wanted.asked.mode == Some(SandboxMode::Strict) {
+                Err(EngineError::SandboxUnavailable(sentence(reason)))
+            } else {
+                Ok(Confined::not(Confinement::None, reason))
+            };
+        }
+    };
+    let mut trees = Trees::default();
+    trees.add(wanted.worktree);
+    let git = repository::trees(wanted.repository, wanted.worktree, wanted.dry);
+    for path in &git.trees {
+        // Already resolved, all but the last name, which must be no link.
+        trees.add_resolved(path.clone());
+    }
+    trees.add(wanted.tmp);
+    for StatePath::Folder(folder) in wanted.state {
+        if !wanted.dry {
+            make(folder);
+        }
+        trees.add(folder);
+    }
+    for place in places::caches(wanted.env, wanted.dry)? {
+        trees.add(&place);
+    }
+    for place in &wanted.asked.write {
+        trees.add(place);
+    }
+    trees.add(Path::new(SHARED_MEMORY));
+    let trees = trees.0;
+    // What may be written may be read.
+    let hidden: Vec<PathBuf> = places::hidden(wanted.env, wanted.provider)?
+        .iter()
+        .filter_map(|path| real(path))
+        .filter(|path| !trees.iter().any(|tree| path.starts_with(tree) || tree.starts_with(path)))
+        .collect();
+    let record = Sandbox {
+        mode: Confinement::Strict,
+        abi: abi.0,
+        reason: "-".to_owned(),
+        limits: git.limit.into_iter().chain(missing(abi)).map(str::to_owned).collect(),
+        writable: texts(&trees),
+        hidden: texts(&hidden),
+    };
+    let devices = DEVICES.iter().filter_map(|device| real(Path::new(device))).collect();
+    Ok(Confined { record, rules: Some(Rules { trees, devices, appended: Vec::new(), hidden }) })
+}
+
+/// What a caller should hear of a sandbox.
+pub(crate) fn warnings(sandbox: &Sandbox) -> Vec<String> {
+    match sandbox.mode {
+        Confinement::None => {
+            vec![format!("no sandbox: {}; the agent has all rights of its user", sentence(&sandbox.reason))]
+        }
+        Confinement::Strict | Confinement::Off => Vec::new(),
+    }
+}
+
+/// What this kernel offers, for `doctor`: the version, or why there is none.
+pub(crate) fn of_kernel() -> Result<(u32, Vec<&'static str>), &'static str> {
+    match Abi::of_kernel() {
+        Ok(abi) => Ok((abi.0, missing(abi))),
+        Err(error) => Err(sentence(why_not(&error))),
+    }
+}
+
+fn why_not(error: &dx_proc::Error) -> &'static str {
+    let errno = error.errno().map(rustix::io::Errno::from_raw_os_error);
+    match errno {
+        Some(rustix::io::Errno::NOSYS) => "no_landlock",
+        Some(rustix::io::Errno::OPNOTSUPP) => "landlock_off",
+        _ => "landlock_refused",
+    }
+}
+
+fn sentence(reason: &str) -> &'static str {
+    match reason {
+        "no_landlock" => "the kernel has no Landlock, or a filter hides it",
+        "landlock_off" => "Landlock is not among the security modules that this kernel was started with",
+        _ => "the kernel refuses to use Landlock",
+    }
+}
+
+/// What an older kernel cannot refuse, or refuses too much.
+fn missing(abi: Abi) -> Vec<&'static str> {
+    let all = [
+        (abi.has_refer(), "rename_refused"),
+        (abi.has_truncate(), "truncate_open"),
+        (abi.has_ioctl(), "ioctl_open"),
+        (abi.has_scopes(), "signals_open"),
+    ];
+    all.into_iter().filter(|(has, _)| !has).map(|(_, word)| word).collect()
+}
+
+/// Resolved places, none below another.
+#[derive(Debug, Default)]
+struct Trees(Vec<PathBuf>);
+
+impl Trees {
+    /// Takes a place that need not exist yet, if the folder that it shall be in does.
+    fn add(&mut self, path: &Path) {
+        if let Some(path) = real_or_to_be(path) {
+            self.add_resolved(path);
+        }
+    }
+
+    fn add_resolved(&mut self, path: PathBuf) {
+        // All of the file system is what `--sandbox off` is for.
+        if path == Path::new("/") || self.0.iter().any(|tree| path.starts_with(tree)) {
+            return;
+        }
+        self.0.retain(|tree| !tree.starts_with(&path));
+        self.0.push(path);
+    }
+}
+
+/// A folder that its user cannot make later, as the folder around it is not writable. That it cannot be made shows when
+/// the agent misses it.
+fn make(folder: &Path) {
+    let _made = std::fs::create_dir_all(folder);
+}
+
+/// The path without links; `None` when there is nothing.
+fn real(path: &Path) -> Option<PathBuf> {
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let target = rustix::fs::readlinkat(CWD, link, Vec::new()).ok()?;
+    let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+    target.is_absolute().then_some(target)
+}
+
+fn real_or_to_be(path: &Path) -> Option<PathBuf> {
+    real(path).or_else(|| Some(real(path.parent()?)?.join(path.file_name()?)))
+}
+
+fn texts(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().map(|path| path.to_string_lossy().into_owned()).collect()
+}
+
+/// The value of a variable of the agent's.
+fn variable<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    env.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_os_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_resolved_and_none_lies_below_another() {
+        let tmp = tempfile::tempdir().unwrap();
+        let root = tmp.path().canonicalize().unwrap();
+        std::fs::create_dir_all(root.join("a/b")).unwrap();
+        std::os::unix::fs::symlink(root.join("a"), root.join("link")).unwrap();
+        let mut trees = Trees::default();
+        for path in ["a/b", "link/to-be", "link", "none/at/all", "a/../a/b"] {
+            trees.add(&root.join(path));
+        }
+        trees.add(Path::new("/"));
+        assert_eq!(trees.0, [root.join("a")]);
+    }
+}
