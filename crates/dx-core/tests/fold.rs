@@ -36,6 +36,7 @@ fn created() -> Created {
             prompt_file: "-".into(),
             model: None,
             allow_model_override: false,
+            agent: None,
             command: vec![],
             env_names: vec![],
             env_values: vec![],

@@ -34,6 +34,8 @@ pub struct StartRequest {
     pub repo: Option<String>,
     pub model: Option<String>,
     pub allow_model_override: bool,
+    /// The agent definition to run; `None` for the provider's default.
+    pub agent: Option<String>,
     pub lane: Lane,
     /// Run the agent on a pseudo-terminal.
     pub pty: bool,

@@ -1,6 +1,5 @@
 //! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
 
-use crate::environment;
 use crate::providers;
 use crate::settle::Programs;
 use crate::{Engine, permission, sandbox};
@@ -178,11 +177,10 @@ fn provider_rows() -> Vec<DoctorRow> {
     let mut rows = Vec::new();
     for provider in providers::rows() {
         let name = format!("provider {}", provider.name);
-        let program = environment::find_program(&provider.name);
-        rows.push(match (provider.name.as_str(), program) {
+        rows.push(match (provider.name.as_str(), provider.binary.as_str()) {
             ("exec", _) => row(&name, Level::Ok, "any command", "-"),
-            (_, Some(path)) => row(&name, Level::Ok, &path.display().to_string(), "-"),
-            (_, None) => row(&name, Level::Warn, "not found on PATH", "install it, or put it on PATH"),
+            (_, path) if path != "-" => row(&name, Level::Ok, path, "-"),
+            _ => row(&name, Level::Warn, "not found on PATH", "install it, or put it on PATH"),
         });
     }
     rows

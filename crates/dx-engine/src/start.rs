@@ -64,6 +64,7 @@ impl Engine {
             repo: (spec.repo != "-").then(|| spec.repo.clone()),
             model: spec.model.clone(),
             allow_model_override: spec.allow_model_override,
+            agent: spec.agent.clone(),
             lane: spec.lane,
             pty: spec.pty,
             max_runtime: Some(Duration::from_secs(spec.limits.max_runtime_sec)),

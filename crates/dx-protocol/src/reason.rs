@@ -112,8 +112,15 @@ reason_codes! {
     OpencodeAuthBlocked, "opencode_auth_blocked", JobError, "OpenCode's model refused the credentials.", "opencode auth login, or check the key";
     OpencodeRateLimited, "opencode_rate_limited", JobError, "OpenCode's model refused for its rate or quota.", "wait, or another provider";
     OpencodeServerError, "opencode_server_error", JobError, "OpenCode's model answered with a server error.", "try again later, or another provider";
-    OpencodeAgentMissing, "opencode_agent_missing", JobError, "The OpenCode agent asked for does not exist.", "opencode agent list";
+    OpencodeAgentMissing, "opencode_agent_missing", PreflightFailed, "The OpenCode agent asked for does not exist, or cannot lead a run.", "--agent with a primary one that `opencode agent list` lists";
+    OpencodeAgentsFailed, "opencode_agents_failed", PreflightFailed, "`opencode agent list` failed or did not answer.", "run `opencode agent list` by hand";
     OpencodeModelsFailed, "opencode_models_failed", PreflightFailed, "`opencode models` failed or did not answer.", "run `opencode models` by hand";
+    // Claude Code.
+    ClaudeCodeBinaryMissing, "claude_code_binary_missing", PreflightFailed, "No `claude` was found.", "install Claude Code, or put `claude` on PATH";
+    ClaudeCodeAuthBlocked, "claude_code_auth_blocked", JobError, "Claude Code is not logged in, or its credentials were refused.", "log in with `claude`, or check ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN";
+    ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider";
+    ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has";
+    ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
     // Refusals of commands.
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
@@ -167,6 +174,12 @@ impl ReasonCode {
             ("opencode", ErrorClass::Server) => Self::OpencodeServerError,
             ("opencode", ErrorClass::ModelUnavailable) => Self::OpencodeModelUnavailable,
             ("opencode", ErrorClass::AgentMissing) => Self::OpencodeAgentMissing,
+            ("claude-code", ErrorClass::Auth) => Self::ClaudeCodeAuthBlocked,
+            ("claude-code", ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
+                Self::ClaudeCodeRateLimited
+            }
+            ("claude-code", ErrorClass::ModelUnavailable) => Self::ClaudeCodeModelUnavailable,
+            ("claude-code", ErrorClass::AgentMissing) => Self::ClaudeCodeAgentMissing,
             (_, ErrorClass::Network) => Self::ProviderUnreachable,
             _ => Self::ProviderReportedError,
         }

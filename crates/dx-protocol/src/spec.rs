@@ -103,6 +103,9 @@ pub struct JobSpec {
     /// The model that was asked for by flag.
     pub model: Option<String>,
     pub allow_model_override: bool,
+    /// The agent definition that was asked for.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// The command of provider `exec`.
     pub command: Vec<String>,
     /// Names of caller's variables to pass on; resolved again at each start.

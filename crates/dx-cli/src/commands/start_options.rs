@@ -38,6 +38,9 @@ pub(crate) struct StartOptions {
     /// Accept a --model that is not on the provider's allow list
     #[arg(long)]
     pub(crate) allow_model_override: bool,
+    /// The agent definition to run, in the provider's words; checked before the start
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
     /// How the provider is executed
     #[arg(long, value_enum, default_value_t = LaneArg::Run, value_name = "LANE")]
     pub(crate) lane: LaneArg,
@@ -129,6 +132,7 @@ impl StartOptions {
             repo: self.repo.clone(),
             model: self.model.clone(),
             allow_model_override: self.allow_model_override,
+            agent: self.agent.clone(),
             lane: Lane::Run,
             pty: self.pty,
             max_runtime: self.max_runtime,

@@ -104,6 +104,7 @@ impl Agent {
             repo: Some(repo.display().to_string()),
             model: Some(model.to_owned()),
             allow_model_override: true,
+            agent: None,
             lane: Lane::Run,
             pty: false,
             max_runtime: Some(MAX_RUNTIME),

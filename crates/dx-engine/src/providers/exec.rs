@@ -3,7 +3,7 @@
 
 use super::{Provider, Resolved, Wish};
 use crate::error::EngineError;
-use dx_protocol::Grammar;
+use dx_protocol::{Grammar, ReasonCode};
 
 pub(super) static PROVIDER: Provider = Provider {
     name: "exec",
@@ -22,6 +22,13 @@ const PLACEHOLDER: &str = "{prompt_file}";
 fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     if wish.command.is_empty() {
         return Err(EngineError::Argument("provider exec takes its command after --".to_owned()));
+    }
+    if wish.agent.is_some() {
+        return Err(EngineError::Provider {
+            reason: ReasonCode::NotSupported,
+            message: "provider exec has no agents to choose from".to_owned(),
+            next_action: Some("give the command what it needs after --".to_owned()),
+        });
     }
     let by_file = wish.command.iter().any(|a| a.contains(PLACEHOLDER));
     if by_file && !wish.has_prompt {

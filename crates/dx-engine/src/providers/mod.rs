@@ -1,6 +1,8 @@
 //! Providers: how a job becomes a command line. One folder or file per provider; this table is the only place that knows
 //! them all.
 
+mod ask;
+mod claude_code;
 mod exec;
 mod opencode;
 
@@ -17,6 +19,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) worktree: &'a Path,
     pub(crate) model: Option<&'a str>,
     pub(crate) allow_model_override: bool,
+    /// The agent definition to run, in the provider's words.
+    pub(crate) agent: Option<&'a str>,
     /// The command of `exec`.
     pub(crate) command: &'a [String],
     pub(crate) has_prompt: bool,
@@ -67,7 +71,7 @@ pub(crate) struct Provider {
     pub(crate) resolve: fn(&Wish<'_>) -> Result<Resolved, EngineError>,
 }
 
-const ALL: [&Provider; 2] = [&exec::PROVIDER, &opencode::PROVIDER];
+const ALL: [&Provider; 3] = [&claude_code::PROVIDER, &exec::PROVIDER, &opencode::PROVIDER];
 
 pub(crate) fn find(name: &ProviderName) -> Result<&'static Provider, EngineError> {
     ALL.into_iter().find(|p| p.name == name.as_str()).ok_or_else(|| EngineError::NoProvider {

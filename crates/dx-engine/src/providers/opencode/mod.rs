@@ -1,7 +1,8 @@
 //! Provider `opencode`, lane `run`: `opencode run --format json --dir W --model M`, the prompt on standard input.
 
+mod agent;
+mod lists;
 mod model;
-mod models;
 
 use super::{Provider, Resolved, StatePath, Wish};
 use crate::environment;
@@ -44,12 +45,17 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     })?;
     let policy = model::Policy::of_environment(wish.model, wish.allow_model_override);
     let wanted = policy.wanted()?;
-    let listed = models::listed(wish, &binary)?;
+    let listed = lists::models(wish, &binary)?;
     let choice = policy.choose(&wanted, &listed)?;
+    // A worktree that a dry run would make holds no definitions yet.
+    if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
+        agent::check(name, &lists::agents(wish, &binary)?)?;
+    }
     let mut argv: Vec<OsString> = vec![binary.into()];
     argv.extend(["run", "--format", "json", "--dir"].map(OsString::from));
     argv.push(wish.worktree.as_os_str().to_owned());
     argv.extend(["--model".into(), OsString::from(&choice.model)]);
+    argv.extend(wish.agent.iter().flat_map(|name| ["--agent".into(), OsString::from(name)]));
     let key = wish.env.iter().filter_map(|(n, _)| n.to_str()).find(|n| KEYS.contains(n));
     Ok(Resolved {
         argv,

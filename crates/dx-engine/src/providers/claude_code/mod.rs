@@ -1,0 +1,151 @@
+//! Provider `claude-code`, lane `run`: `claude -p --output-format stream-json --verbose`, the prompt on standard input.
+//!
+//! Claude Code's own file tools stay in the worktree (`acceptEdits`); shell and web are allowed as OpenCode allows them.
+//! Rules of its settings that deny something still do, and whatever is refused is told in the outcome.
+
+mod agent;
+
+use super::{Provider, Resolved, Wish};
+use crate::environment;
+use crate::error::EngineError;
+use dx_protocol::{Grammar, ReasonCode};
+use std::ffi::OsString;
+
+/// What Claude Code reads, beyond `ANTHROPIC_*`. Not all of `CLAUDE_*`: a session in which dx-runner was called leaves its
+/// marks there, and an agent that finds them takes itself for a part of it.
+const PASSED: [&str; 18] = [
+    "CLAUDE_CONFIG_DIR",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_MAX_RETRIES",
+    "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
+    "CLAUDE_CODE_EFFORT_LEVEL",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_CLIENT_CERT",
+    "CLAUDE_CODE_CLIENT_KEY",
+    "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE",
+    "API_TIMEOUT_MS",
+    "MAX_THINKING_TOKENS",
+    "BASH_DEFAULT_TIMEOUT_MS",
+    "BASH_MAX_TIMEOUT_MS",
+    "MCP_TIMEOUT",
+    "MCP_TOOL_TIMEOUT",
+];
+/// Where credentials can come from, in the order in which Claude Code looks.
+const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
+/// Models that may be asked for, separated by commas; all when it is not set.
+const ALLOWED: &str = "CLAUDE_CODE_ALLOWED_MODELS";
+
+pub(super) static PROVIDER: Provider = Provider {
+    name: "claude-code",
+    description: "Claude Code, headless",
+    program: Some("claude"),
+    prompt_channel: "stdin",
+    needs_prompt: true,
+    cap: Some(6),
+    passes: |name| name.starts_with("ANTHROPIC_") || PASSED.contains(&name),
+    passes_text: &[
+        "ANTHROPIC_*",
+        "CLAUDE_CONFIG_DIR",
+        "CLAUDE_CODE_OAUTH_TOKEN and other settings of Claude Code",
+    ],
+    resolve,
+};
+
+fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    let binary = environment::find_program("claude").ok_or_else(|| EngineError::Provider {
+        reason: ReasonCode::ClaudeCodeBinaryMissing,
+        message: "no `claude` was found on PATH".to_owned(),
+        next_action: None,
+    })?;
+    let model = model(wish)?;
+    // A worktree that a dry run would make holds no definitions yet.
+    if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
+        agent::check(wish, &binary, name)?;
+    }
+    let mut argv: Vec<OsString> = vec![binary.into()];
+    argv.extend(["-p", "--output-format", "stream-json", "--verbose"].map(OsString::from));
+    argv.extend(
+        ["--permission-mode", "acceptEdits", "--allowedTools", "Bash,WebFetch,WebSearch"].map(Into::into),
+    );
+    argv.extend(model.iter().flat_map(|model| ["--model".into(), OsString::from(model)]));
+    argv.extend(wish.agent.iter().flat_map(|name| ["--agent".into(), OsString::from(name)]));
+    let value = |name: &str| wish.env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v);
+    let credentials = CREDENTIALS.into_iter().find(|name| value(name).is_some());
+    Ok(Resolved {
+        argv,
+        env: headless(),
+        grammar: Grammar::Claude,
+        prompt_on_stdin: true,
+        prompt_channel: "stdin",
+        selected_model: model.unwrap_or_else(|| "default".to_owned()),
+        fallback_reason: "none".to_owned(),
+        auth_source: credentials.map_or_else(
+            || "Claude Code's own login or settings".to_owned(),
+            |name| format!("variable {name}"),
+        ),
+        base_url: value("ANTHROPIC_BASE_URL")
+            .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
+    })
+}
+
+/// The model that is asked for; `None` leaves the choice to Claude Code.
+fn model(wish: &Wish<'_>) -> Result<Option<String>, EngineError> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let wanted = wish.model.map(str::to_owned).or_else(|| set("ANTHROPIC_MODEL"));
+    match (wanted, set(ALLOWED)) {
+        (Some(wanted), Some(list))
+            if !wish.allow_model_override && !list.split(',').any(|model| model.trim() == wanted) =>
+        {
+            Err(EngineError::Provider {
+                reason: ReasonCode::ClaudeCodeModelUnavailable,
+                message: format!("model `{wanted}` is not on the allow list ({list})"),
+                next_action: Some(format!("add it to {ALLOWED}, or pass --allow-model-override")),
+            })
+        }
+        (wanted, _) => Ok(wanted),
+    }
+}
+
+/// Settings for a run without a person: nothing is updated, told to the maker or shown.
+fn headless() -> Vec<(&'static str, String)> {
+    let names = [
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC",
+        "DISABLE_AUTOUPDATER",
+        "DISABLE_TELEMETRY",
+        "DISABLE_ERROR_REPORTING",
+    ];
+    names.into_iter().map(|name| (name, "1".to_owned())).collect()
+}
+
+/// The address without what a person may have put before its host, or behind its path.
+fn without_credentials(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return "-".to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_without_secrets() {
+        assert_eq!(without_credentials("https://me:key@host:1/a/b?token=x"), "https://host:1/a/b");
+        assert_eq!(without_credentials("http://host"), "http://host");
+        assert_eq!(without_credentials("sk-not-an-address"), "-");
+    }
+
+    #[test]
+    fn marks_of_a_surrounding_session_are_not_passed_on() {
+        for name in ["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID"]
+        {
+            assert!(!(PROVIDER.passes)(name), "{name}");
+        }
+        assert!((PROVIDER.passes)("ANTHROPIC_BASE_URL") && (PROVIDER.passes)("CLAUDE_CONFIG_DIR"));
+    }
+}
