@@ -106,11 +106,17 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         trees.add_resolved(path.clone());
     }
     trees.add(wanted.tmp);
-    for StatePath::Folder(folder) in wanted.state {
+    for place in wanted.state {
+        let path = match place {
+            StatePath::Folder(path) | StatePath::JsonFile(path) => path,
+        };
         if !wanted.dry {
-            make(folder);
+            match place {
+                StatePath::Folder(path) => make(path),
+                StatePath::JsonFile(path) => make_json(path),
+            }
         }
-        trees.add(folder);
+        trees.add(path);
     }
     for place in places::caches(wanted.env, wanted.dry)? {
         trees.add(&place);
@@ -210,6 +216,14 @@ impl Trees {
 /// the agent misses it.
 fn make(folder: &Path) {
     let _made = std::fs::create_dir_all(folder);
+}
+
+/// Makes a file with nothing in it, for what may only be written when it is there; private, as its owner would.
+fn make_json(path: &Path) {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let _made = file.and_then(|mut file| file.write_all(b"{}\n"));
 }
 
 /// The path without links; `None` when there is nothing.

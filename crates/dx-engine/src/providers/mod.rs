@@ -53,6 +53,8 @@ pub(crate) struct Resolved {
 pub(crate) enum StatePath {
     /// A folder; made when it is missing, as the agent could not.
     Folder(PathBuf),
+    /// A file with JSON; made as an empty object when it is missing.
+    JsonFile(PathBuf),
 }
 
 /// One provider.

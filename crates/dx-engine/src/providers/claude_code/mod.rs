@@ -5,7 +5,7 @@
 
 mod agent;
 
-use super::{Provider, Resolved, Wish};
+use super::{Provider, Resolved, StatePath, Wish};
 use crate::environment;
 use crate::error::EngineError;
 use dx_protocol::{Grammar, ReasonCode};
@@ -88,7 +88,19 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
         ),
         base_url: value("ANTHROPIC_BASE_URL")
             .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
+        state: state(wish),
     })
+}
+
+/// Its settings, login, sessions and what it remembers of projects.
+fn state(wish: &Wish<'_>) -> Vec<StatePath> {
+    let Some(folder) = environment::dir_in(wish.env, "CLAUDE_CONFIG_DIR", ".claude") else {
+        return Vec::new();
+    };
+    let moved = wish.env.iter().any(|(name, _)| name == "CLAUDE_CONFIG_DIR");
+    let beside =
+        folder.parent().filter(|_| !moved).map(|home| StatePath::JsonFile(home.join(".claude.json")));
+    std::iter::once(StatePath::Folder(folder)).chain(beside).collect()
 }
 
 /// The model that is asked for; `None` leaves the choice to Claude Code.
