@@ -18,6 +18,7 @@ mod pty;
 mod records;
 mod reference;
 mod restart;
+mod sandbox;
 mod seeds;
 mod states;
 mod stop;
