@@ -1,6 +1,7 @@
 //! Makes strings out of an agent's output safe to keep and to print: bounded, and without control characters.
 //!
-//! Called for every string that enters an event. Never masks secrets: that is the monitor's work.
+//! Called for every string that enters an event. Never masks secrets: what is parsed has
+//! been through [`crate::mask`].
 
 /// Longest message in an event, in bytes.
 pub const MESSAGE_MAX: usize = 500;

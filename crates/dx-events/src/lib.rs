@@ -12,6 +12,7 @@ mod claude_record;
 mod clean;
 mod lines;
 mod loose;
+pub mod mask;
 mod opencode;
 mod opencode_error;
 mod parser;
