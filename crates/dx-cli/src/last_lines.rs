@@ -2,12 +2,14 @@
 //!
 //! Called by: `log_view`. Must never: look back further than [`MAX_BACK`] or keep more than the lines asked for.
 
+use dx_events::mask::Secrets;
 use dx_protocol::Grammar;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use crate::transcript::Transcript;
 
@@ -30,7 +32,7 @@ pub(crate) struct LastLines {
 /// a line too; otherwise it waits in the transcript.
 pub(crate) fn transcript(
     file: &File,
-    grammar: Grammar,
+    (grammar, secrets): (Grammar, &Arc<Secrets>),
     count: usize,
     complete: bool,
 ) -> io::Result<LastLines> {
@@ -38,7 +40,7 @@ pub(crate) fn transcript(
     let mut back = PIECE;
     loop {
         let start = len.saturating_sub(back);
-        let found = window(file, grammar, count, complete, start..len)?;
+        let found = window(file, (grammar, secrets), count, complete, start..len)?;
         if found.lines.len() >= count || start == 0 || back >= MAX_BACK {
             return Ok(found);
         }
@@ -48,12 +50,12 @@ pub(crate) fn transcript(
 
 fn window(
     file: &File,
-    grammar: Grammar,
+    (grammar, secrets): (Grammar, &Arc<Secrets>),
     count: usize,
     complete: bool,
     range: Range<u64>,
 ) -> io::Result<LastLines> {
-    let mut transcript = Transcript::new(grammar);
+    let mut transcript = Transcript::new(grammar, secrets);
     let mut lines = VecDeque::new();
     let mut keep = |line: &[u8]| {
         if lines.len() == count {
@@ -130,7 +132,7 @@ mod tests {
     }
 
     fn texts(content: &[u8], count: usize) -> Vec<String> {
-        let found = transcript(&file(content), Grammar::Text, count, true).unwrap();
+        let found = transcript(&file(content), (Grammar::Text, &Arc::default()), count, true).unwrap();
         found.lines.into_iter().map(|line| String::from_utf8(line).unwrap()).collect()
     }
 

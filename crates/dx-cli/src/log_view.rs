@@ -2,7 +2,9 @@
 //!
 //! Called by: `logs` and `run`. Must never: write to the log, or read a huge one whole when only its end is wanted.
 
+use dx_events::mask::{MaskStream, Secrets};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::context::Context;
 use crate::error::CliError;
@@ -104,13 +106,15 @@ fn streams(ctx: &Context, files: &LogFiles, view: View) -> Result<Vec<Stream>, C
             }
             _ => 0,
         };
-        streams.push(Stream { tail: Tail::new(&files.log, offset), transcript: None, prefix: "" });
+        let shape = Shape::Bytes(files.secrets.stream());
+        streams.push(Stream { tail: Tail::new(&files.log, offset), shape, prefix: "" });
         return Ok(streams);
     }
     let complete = files.ended || !view.follow;
-    streams.push(Stream::begin(ctx, &files.log, files.grammar, "", view.lines, complete)?);
+    streams.push(Stream::begin(ctx, &files.log, (files.grammar, &files.secrets), "", view.lines, complete)?);
     if let Some(err) = &files.err {
-        streams.push(Stream::begin(ctx, err, dx_protocol::Grammar::Text, ERR_PREFIX, view.lines, complete)?);
+        let kind = (dx_protocol::Grammar::Text, &files.secrets);
+        streams.push(Stream::begin(ctx, err, kind, ERR_PREFIX, view.lines, complete)?);
     }
     Ok(streams)
 }
@@ -118,9 +122,15 @@ fn streams(ctx: &Context, files: &LogFiles, view: View) -> Result<Vec<Stream>, C
 /// One file on its way to the screen.
 struct Stream {
     tail: Tail,
-    /// `None`: bytes as they are.
-    transcript: Option<Transcript>,
+    shape: Shape,
     prefix: &'static str,
+}
+
+/// What becomes of the bytes on the way.
+enum Shape {
+    /// Nothing but the mask.
+    Bytes(MaskStream<Arc<Secrets>>),
+    Lines(Transcript),
 }
 
 impl Stream {
@@ -128,15 +138,16 @@ impl Stream {
     fn begin(
         ctx: &Context,
         path: &Path,
-        grammar: dx_protocol::Grammar,
+        kind: (dx_protocol::Grammar, &Arc<Secrets>),
         prefix: &'static str,
         lines: Option<usize>,
         complete: bool,
     ) -> Result<Self, CliError> {
         let (Some(count), Some(file)) = (lines, open_existing(path)?) else {
-            return Ok(Self { tail: Tail::new(path, 0), transcript: Some(Transcript::new(grammar)), prefix });
+            let shape = Shape::Lines(Transcript::new(kind.0, kind.1));
+            return Ok(Self { tail: Tail::new(path, 0), shape, prefix });
         };
-        let last = last_lines::transcript(&file, grammar, count, complete);
+        let last = last_lines::transcript(&file, kind, count, complete);
         let last = last.map_err(|error| CliError::reading(path, error))?;
         if last.lines.is_empty() && count > 0 && last.offset > last_lines::MAX_BACK {
             let back = text::bytes(last_lines::MAX_BACK);
@@ -146,28 +157,43 @@ impl Stream {
         for line in &last.lines {
             ctx.out.line_bytes(prefix, line)?;
         }
-        Ok(Self { tail: Tail::new(path, last.offset), transcript: Some(last.transcript), prefix })
+        Ok(Self { tail: Tail::new(path, last.offset), shape: Shape::Lines(last.transcript), prefix })
     }
 
     fn show_new(&mut self, ctx: &Context) -> Result<(), CliError> {
-        let Self { tail, transcript, prefix } = self;
+        let Self { tail, shape, prefix } = self;
         tail.read(&mut |piece| {
-            match (piece, transcript.as_mut()) {
-                (Piece::Bytes(bytes), None) => ctx.out.bytes(bytes)?,
-                (Piece::Bytes(bytes), Some(transcript)) => {
+            match (piece, &mut *shape) {
+                (Piece::Bytes(bytes), Shape::Bytes(mask)) => {
+                    show_bytes(ctx, |sink| mask.feed(bytes, &mut |_, _| {}, sink))?;
+                }
+                (Piece::Bytes(bytes), Shape::Lines(transcript)) => {
                     show_lines(ctx, prefix, |sink| transcript.feed(bytes, sink))?;
                 }
-                (Piece::Cut, Some(transcript)) => transcript.resync(0),
-                (Piece::Cut, None) => {}
+                (Piece::Cut, Shape::Bytes(mask)) => mask.resync(0),
+                (Piece::Cut, Shape::Lines(transcript)) => transcript.resync(0),
             }
             Ok(!ctx.out.is_closed())
         })
     }
 
     fn finish(&mut self, ctx: &Context) -> Result<(), CliError> {
-        let Some(transcript) = &mut self.transcript else { return Ok(()) };
-        show_lines(ctx, self.prefix, |sink| transcript.finish(sink))
+        match &mut self.shape {
+            Shape::Bytes(mask) => show_bytes(ctx, |sink| mask.finish(&mut |_, _| {}, sink)),
+            Shape::Lines(transcript) => show_lines(ctx, self.prefix, |sink| transcript.finish(sink)),
+        }
     }
+}
+
+/// Prints the bytes that `produce` hands to its sink; the first failure is the result.
+fn show_bytes(ctx: &Context, produce: impl FnOnce(&mut dyn FnMut(&[u8]))) -> Result<(), CliError> {
+    let mut result = Ok(());
+    produce(&mut |bytes| {
+        if result.is_ok() {
+            result = ctx.out.bytes(bytes);
+        }
+    });
+    result
 }
 
 /// Prints what `produce` hands to its sink; the first failure is the result.

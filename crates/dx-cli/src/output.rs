@@ -2,7 +2,8 @@
 //!
 //! For: data on stdout, everything else on stderr; colour and width only where a terminal is.
 //! Called by: every command, through [`Output`].
-//! Must never: panic because a reader went away (`| head`), or write notes when JSON was asked for.
+//! Must never: panic because a reader went away (`| head`), write notes when JSON was asked for, or show a secret: all text
+//! goes through the mask here, all bytes of logs have been through it (`transcript`).
 
 use dx_protocol::ReasonCode;
 use serde::Serialize;
@@ -11,6 +12,7 @@ use std::io::{self, IsTerminal, Write};
 
 use crate::args::{ColorChoice, Global};
 use crate::error::CliError;
+use dx_engine::mask_text;
 
 /// What one command prints through.
 #[derive(Debug)]
@@ -55,15 +57,15 @@ impl Output {
 
     /// One line, or several, of data for people.
     pub(crate) fn line(&self, text: impl AsRef<str>) -> Result<(), CliError> {
-        self.write(&[text.as_ref().as_bytes(), b"\n"])
+        self.write(&[mask_text(text.as_ref()).as_bytes(), b"\n"])
     }
 
-    /// One line of data that may not be UTF-8.
+    /// One line of data that may not be UTF-8, masked already.
     pub(crate) fn line_bytes(&self, prefix: &str, line: &[u8]) -> Result<(), CliError> {
         self.write(&[prefix.as_bytes(), line, b"\n"])
     }
 
-    /// Data as it is.
+    /// Data as it is, masked already.
     pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<(), CliError> {
         self.write(&[bytes])
     }
@@ -75,7 +77,7 @@ impl Output {
 
     /// A document for reading (schemas).
     pub(crate) fn json_pretty<T: Serialize>(&self, document: &T) -> Result<(), CliError> {
-        self.line(serde_json::to_string_pretty(document)?)
+        self.write(&[serde_json::to_string_pretty(document)?.as_bytes(), b"\n"])
     }
 
     /// The document with `--json`, the text without.
@@ -143,7 +145,7 @@ pub(crate) fn show_help(text: &str, asked: bool) {
 /// A line on stderr. Also the engine's `progress`.
 pub(crate) fn say(text: &str) {
     // Nobody is left to tell when this cannot be written.
-    let _ignored = writeln!(io::stderr().lock(), "{text}");
+    let _ignored = writeln!(io::stderr().lock(), "{}", mask_text(text));
 }
 
 /// Whether stdout is a terminal.

@@ -2,15 +2,22 @@
 //!
 //! Called by: `log_view`. Must never: do I/O or keep more than one line.
 
+use dx_events::mask::{MaskStream, Secrets};
 use dx_events::{Line, LineSplitter, Parser, render};
 use dx_protocol::{AgentEvent, Grammar};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How much of one text people see.
 const TEXT_MAX: usize = 64 * 1024;
 
-/// Bytes in, lines for people out (without their line feeds).
-pub(crate) enum Transcript {
+/// Bytes in, lines for people out (without their line feeds), and without secrets.
+pub(crate) struct Transcript {
+    mask: MaskStream<Arc<Secrets>>,
+    kind: Kind,
+}
+
+enum Kind {
     /// Lines as they are.
     Plain(LineSplitter),
     /// Events, rendered.
@@ -19,41 +26,47 @@ pub(crate) enum Transcript {
 
 impl Transcript {
     /// The transcript of a log in this grammar.
-    pub(crate) fn new(grammar: Grammar) -> Self {
-        match grammar {
-            Grammar::Text => Self::plain(),
+    pub(crate) fn new(grammar: Grammar, secrets: &Arc<Secrets>) -> Self {
+        let kind = match grammar {
+            Grammar::Text => Kind::Plain(LineSplitter::new()),
             Grammar::Opencode | Grammar::Claude => {
-                Self::Events(Box::new(Parser::with_text_max(grammar, TEXT_MAX)))
+                Kind::Events(Box::new(Parser::with_text_max(grammar, TEXT_MAX)))
             }
-        }
-    }
-
-    /// Lines as they are.
-    pub(crate) fn plain() -> Self {
-        Self::Plain(LineSplitter::new())
+        };
+        Self { mask: secrets.stream(), kind }
     }
 
     /// Takes the next bytes.
     pub(crate) fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[u8])) {
-        match self {
-            Self::Plain(lines) => lines.feed(bytes, &mut |line| plain_line(line, sink)),
-            Self::Events(parser) => parser.feed(bytes, &mut |_, event| event_lines(&event, sink)),
-        }
+        let Self { mask, kind } = self;
+        mask.feed(bytes, &mut |_, _| {}, &mut |bytes| kind.feed(bytes, sink));
     }
 
     /// Takes what waits for its line feed, when nothing more will come.
     pub(crate) fn finish(&mut self, sink: &mut dyn FnMut(&[u8])) {
-        match self {
-            Self::Plain(lines) => lines.finish(&mut |line| plain_line(line, sink)),
-            Self::Events(parser) => parser.finish(&mut |_, event| event_lines(&event, sink)),
+        let Self { mask, kind } = self;
+        mask.finish(&mut |_, _| {}, &mut |bytes| kind.feed(bytes, sink));
+        match kind {
+            Kind::Plain(lines) => lines.finish(&mut |line| plain_line(line, sink)),
+            Kind::Events(parser) => parser.finish(&mut |_, event| event_lines(&event, sink)),
         }
     }
 
     /// Forgets the unfinished line: the log was cut and goes on at `offset`.
     pub(crate) fn resync(&mut self, offset: u64) {
+        self.mask.resync(offset);
+        match &mut self.kind {
+            Kind::Plain(lines) => lines.resync(offset),
+            Kind::Events(parser) => parser.resync(offset),
+        }
+    }
+}
+
+impl Kind {
+    fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[u8])) {
         match self {
-            Self::Plain(lines) => lines.resync(offset),
-            Self::Events(parser) => parser.resync(offset),
+            Self::Plain(lines) => lines.feed(bytes, &mut |line| plain_line(line, sink)),
+            Self::Events(parser) => parser.feed(bytes, &mut |_, event| event_lines(&event, sink)),
         }
     }
 }
@@ -115,7 +128,7 @@ mod tests {
             r#"{"type":"text","sessionID":"s","part":{"type":"text","text":"ALL\nDONE","time":{"end":1}}}"#,
             "\n",
         );
-        let mut transcript = Transcript::new(Grammar::Opencode);
+        let mut transcript = Transcript::new(Grammar::Opencode, &Arc::default());
         let mut lines = Vec::new();
         for piece in log.as_bytes().chunks(7) {
             transcript.feed(piece, &mut |line| lines.push(String::from_utf8_lossy(line).into_owned()));

@@ -68,6 +68,8 @@ pub struct Run {
     /// Gates and checks that have answered, each once.
     pub gates: Vec<GateVerdict>,
     pub settle_error: Option<String>,
+    /// Variables whose values the settler did not know.
+    pub unmasked: Vec<String>,
     pub outcome: Option<Outcome>,
     pub blocked: Option<ReasonCode>,
     pub lost_log_bytes: u64,
@@ -96,6 +98,7 @@ impl Run {
             work: None,
             gates: Vec::new(),
             settle_error: None,
+            unmasked: Vec::new(),
             outcome: None,
             blocked: None,
             lost_log_bytes: 0,
@@ -186,6 +189,7 @@ impl Run {
                         self.gates.retain(|gate| gate.name != *name);
                         self.gates.push(GateVerdict { name: name.clone(), report: report.clone() });
                     }
+                    Settled::Masking { unresolved, .. } => self.unmasked.clone_from(unresolved),
                     Settled::Failed { message } => self.settle_error = Some(message.clone()),
                 }
             }

@@ -61,6 +61,7 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         log_bytes: end.log_bytes,
         cpu_time_sec: end.cpu_ms / 1000,
         strays: end.strays,
+        unmasked: run.unmasked.clone(),
         blocked: run.blocked,
     })
 }

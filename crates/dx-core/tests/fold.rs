@@ -37,6 +37,7 @@ fn created() -> Created {
             model: None,
             allow_model_override: false,
             agent: None,
+            command_masked: false,
             command: vec![],
             env_names: vec![],
             env_values: vec![],

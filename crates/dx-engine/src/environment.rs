@@ -1,6 +1,7 @@
 //! The caller's environment: places, limits, and what of it an agent gets to see.
 
 use crate::error::EngineError;
+use dx_events::mask::Secrets;
 use dx_protocol::Limits;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +16,7 @@ const PASSED_PREFIXES: [&str; 3] = ["LC_", "XDG_", "SSL_CERT_"];
 const SECRET_WORDS: [&str; 4] = ["PASS", "PWD", "AUTH", "OAUTH"];
 /// The same, also as the end of a longer word and with an S behind: `PGPASSWORD`, `MyKey`, `CREDENTIALS`.
 const SECRET_ENDS: [&str; 7] = ["TOKEN", "KEY", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL", "COOKIE"];
-/// Beginnings and parts of values that are secrets.
+/// Beginnings and parts of values that are secrets, beside the shapes of tokens.
 const SECRET_PREFIXES: [&str; 9] =
     ["sk-", "ghp_", "gho_", "github_pat_", "xox", "AKIA", "AIza", "eyJ", "glpat-"];
 const SECRET_PARTS: [&str; 5] = ["apiKey", "api_key", "BEGIN PRIVATE KEY", "BEGIN RSA PRIVATE", "Bearer "];
@@ -75,6 +76,13 @@ pub(crate) fn is_secret(name: &str, value: &str) -> bool {
     name.split('_').any(secret_word)
         || SECRET_PREFIXES.iter().any(|prefix| value.starts_with(prefix))
         || SECRET_PARTS.iter().any(|part| value.contains(part))
+        || Secrets::default().mask_bytes(value.as_bytes()).is_some()
+}
+
+/// Whether every agent gets this variable: its value is no secret.
+pub(crate) fn is_ordinary(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| PASSED.contains(&name) || PASSED_PREFIXES.iter().any(|p| name.starts_with(p)))
 }
 
 /// `--env` options taken apart.

@@ -49,6 +49,8 @@ pub enum EngineError {
     PromptNeeded,
     #[error("variable {0}, named with --env, is not set")]
     EnvUnresolved(String),
+    #[error("the command of job `{beads}` held a secret, which is in no record")]
+    CommandMasked { beads: String },
     #[error("{0}")]
     Argument(String),
     #[error("`{command}` failed: {message}")]
@@ -96,7 +98,7 @@ impl EngineError {
             Self::Nested(_) => ReasonCode::NestedStartDenied,
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
-            Self::EnvUnresolved(_) => ReasonCode::EnvUnresolved,
+            Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
             Self::Argument(_) => ReasonCode::InvalidArgument,
             Self::Git { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
@@ -126,6 +128,11 @@ impl EngineError {
                 format!("wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_{name}")
             }
             Self::Provider { next_action: Some(action), .. } => action.clone(),
+            Self::CommandMasked { beads } => {
+                format!(
+                    "dx-runner start --beads {beads} with the whole command; --env NAME keeps a secret out of it"
+                )
+            }
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),

@@ -2,8 +2,10 @@
 //! known. They write no record; the settler removes the run's temporary folder.
 
 use crate::fingerprint::Fingerprint;
+use crate::secrets::Masking;
 use crate::{lookup, steps, work};
 use dx_jobdir::StateDir;
+use dx_monitor::{SECRETS_FD, SecretValues};
 use dx_protocol::{RunUuid, Settled};
 use std::io::Write;
 use std::path::Path;
@@ -26,13 +28,16 @@ fn found(run: &str, state_dir: &Path) -> Option<lookup::Found> {
     lookup::read_run(&state, &state.run(&uuid).journal(), false).ok()
 }
 
-/// `dx-runner __settle <uuid> <state dir>`: the steps that the journal does not have yet. The provider's verdict is out
-/// before git is asked, which may hang. Removes the run's temporary folder, which nothing uses any more.
+/// `dx-runner __settle <uuid> <state dir>`: the steps that the journal does not have yet. The log is masked once more while
+/// it is parsed, with the values that the monitor gave. The provider's verdict is out before git is asked, which may hang.
+/// Removes the run's temporary folder, which nothing uses any more.
 pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let Some(found) = found(run, state_dir) else { return 1 };
     let state = StateDir::trusted(state_dir.to_owned());
     let _removed = std::fs::remove_dir_all(state.tmp(&found.run.created.ids.run_uuid));
-    i32::from(!steps::run(&state, &found.run, &found, &mut |fact| print(&fact)))
+    let values = dx_proc::inherit::take(SECRETS_FD).map(SecretValues::from_fd).unwrap_or_default();
+    let masking = Masking::given(&values);
+    i32::from(!steps::run(&state, &found.run, &found, &masking, &mut |fact| print(&fact)))
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.

@@ -4,11 +4,17 @@ use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Record};
-use dx_events::{Parser, Summary, stderr_event};
-use dx_jobdir::{RunPaths, open_regular};
+use crate::secrets::{Masking, own_secrets};
+use dx_events::mask::Secrets;
+use dx_events::{Line, LineSplitter, Parser, Summary, stderr_event};
+use dx_jobdir::RunPaths;
+use dx_monitor::{Access, MaskedFile};
 use dx_protocol::{Grammar, RunIds};
-use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A line of standard error is read up to this length.
+const ERR_LINE: usize = 64 << 10;
 
 /// Where a run's output is.
 #[derive(Debug, Clone)]
@@ -20,6 +26,8 @@ pub struct LogFiles {
     pub ended: bool,
     /// Empty for records of other programs.
     pub uuid: String,
+    /// What must not be shown of it.
+    pub secrets: Arc<Secrets>,
 }
 
 impl Engine {
@@ -28,16 +36,20 @@ impl Engine {
         let none = || EngineError::NoJob { beads: job.beads.to_string(), near: Vec::new() };
         let state = self.state_for_reading()?.ok_or_else(none)?;
         let record = lookup::newest(&state, job)?;
-        let (provider, grammar) = match &record {
-            Record::Ours(found) => (&found.run.created.ids.provider, found.run.created.contract.grammar),
-            Record::Foreign(foreign) => (&foreign.provider, Grammar::Text),
+        let (provider, grammar, secrets) = match &record {
+            Record::Ours(found) => {
+                let created = &found.run.created;
+                let masking = Masking::again(created, Access::Read);
+                (&created.ids.provider, created.contract.grammar, masking.secrets)
+            }
+            Record::Foreign(foreign) => (&foreign.provider, Grammar::Text, own_secrets()),
         };
         if let Some(n) = run {
             let log = state.view(provider, &job.beads, &format!("log.{n}"));
             if !log.exists() {
                 return Err(EngineError::Argument(format!("job `{}` has no log of run {n}", job.beads)));
             }
-            return Ok(LogFiles { log, err: None, grammar, ended: true, uuid: String::new() });
+            return Ok(LogFiles { log, err: None, grammar, ended: true, uuid: String::new(), secrets });
         }
         Ok(match &record {
             Record::Ours(found) => LogFiles {
@@ -46,6 +58,7 @@ impl Engine {
                 grammar,
                 ended: found.run.outcome.is_some(),
                 uuid: found.run.created.ids.run_uuid.to_string(),
+                secrets,
             },
             Record::Foreign(_) => LogFiles {
                 log: state.view(provider, &job.beads, "log"),
@@ -53,6 +66,7 @@ impl Engine {
                 grammar,
                 ended: true,
                 uuid: String::new(),
+                secrets,
             },
         })
     }
@@ -67,32 +81,39 @@ impl Engine {
     }
 }
 
-/// Parses a run's output from the beginning, in pieces.
-pub(crate) fn summarise(paths: &RunPaths, grammar: Grammar) -> Summary {
+/// Parses a run's output from the beginning, in pieces, masked; and takes the secrets out of the files where that is wanted.
+/// `false` when one could not be taken out.
+pub(crate) fn summarise(paths: &RunPaths, grammar: Grammar, masking: &Masking) -> (Summary, bool) {
     let mut summary = Summary::new(grammar);
-    if grammar == Grammar::Text {
-        return summary;
-    }
-    if let Ok(mut log) = open_regular(&paths.log()) {
+    let open = |path: &Path| MaskedFile::open(path, &masking.secrets, masking.access);
+    // A reader has nothing to learn from a text.
+    let idle = grammar == Grammar::Text && masking.access == Access::Read;
+    let mut buffer = vec![0; 64 << 10];
+    let mut mended = true;
+    if let Some(mut log) = open(&paths.log()).filter(|_| !idle) {
         let mut parser = Parser::new(grammar);
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(n) = log.read(&mut buffer) {
-            if n == 0 {
-                break;
+        let mut take = |bytes: &[u8]| {
+            if grammar != Grammar::Text {
+                parser.feed(bytes, &mut |_, event| summary.apply(&event));
             }
-            parser.feed(&buffer[..n], &mut |_, event| summary.apply(&event));
-        }
+        };
+        while log.read(&mut buffer, &mut take) > 0 {}
+        log.finish(&mut take);
         parser.finish(&mut |_, event| summary.apply(&event));
+        mended &= !log.failed();
     }
-    if let Ok(err) = open_regular(&paths.err()) {
-        let mut reader = BufReader::new(err);
-        let mut line = Vec::new();
-        while reader.by_ref().take(64 << 10).read_until(b'\n', &mut line).is_ok_and(|n| n > 0) {
-            if let Some(event) = stderr_event(grammar, String::from_utf8_lossy(&line).trim_end()) {
+    if let Some(mut err) = open(&paths.err()).filter(|_| !idle) {
+        let mut lines = LineSplitter::with_limit(ERR_LINE);
+        let mut take_line = |line: Line<'_>| {
+            let (Line::Whole { bytes, .. } | Line::Truncated { head: bytes, .. }) = line;
+            if let Some(event) = stderr_event(grammar, String::from_utf8_lossy(bytes).trim_end()) {
                 summary.apply(&event);
             }
-            line.clear();
-        }
+        };
+        while err.read(&mut buffer, &mut |bytes| lines.feed(bytes, &mut take_line)) > 0 {}
+        err.finish(&mut |bytes| lines.feed(bytes, &mut take_line));
+        lines.finish(&mut take_line);
+        mended &= !err.failed();
     }
-    summary
+    (summary, mended)
 }

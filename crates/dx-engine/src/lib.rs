@@ -21,6 +21,7 @@ mod prompt;
 mod providers;
 mod prune;
 mod sandbox;
+mod secrets;
 mod settle;
 mod start;
 mod status;
@@ -34,6 +35,7 @@ mod worktree;
 pub use api::*;
 pub use error::EngineError;
 pub use job_files::LogFiles;
+pub use secrets::{mask_text, own_secrets};
 
 use dx_jobdir::StateDir;
 use std::path::PathBuf;

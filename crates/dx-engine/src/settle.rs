@@ -3,9 +3,12 @@
 
 use crate::error::EngineError;
 use crate::lookup::{self, Found};
+use crate::secrets::{self, Masking};
 use crate::view;
 use dx_jobdir::{JournalWriter, StateDir, disk};
-use dx_monitor::{Invocation, JOURNAL_FD, SETTLER_FD, finish, sweep_marked};
+use dx_monitor::{
+    Access, Invocation, JOURNAL_FD, SECRETS_FD, SETTLER_FD, SecretValues, finish, sweep_marked,
+};
 use dx_proc::{Host, clock};
 use dx_protocol::{Event, Outcome, Record, Timestamp, Writer};
 use std::os::fd::AsFd;
@@ -38,7 +41,7 @@ pub(crate) fn attend(state: &StateDir, host: &Host, found: &Found) -> Result<Att
         return Ok(Attended::Busy);
     }
     if found.run.outcome.is_none() && alive.agent {
-        adopt(state, &journal, &found)?;
+        adopt(state, &journal, host, &found)?;
         return Ok(Attended::Adopted);
     }
     settle(state, &journal, &mut found, alive.rebooted).map(|o| Attended::Settled(Box::new(o)))
@@ -56,7 +59,8 @@ pub(crate) fn settle(
         if !rebooted {
             sweep_marked(&found.run.created.ids.run_uuid, found.run.created.spec.limits.grace_ms);
         }
-        for event in view::closing_events(&found.run, found, rebooted, Some(state)) {
+        let masking = Masking::again(&found.run.created, Access::Mend);
+        for event in view::closing_events(&found.run, found, rebooted, &masking, Some(state)) {
             append(journal, found, event)?;
         }
     }
@@ -87,7 +91,7 @@ fn keep_reachable(found: &Found) -> Result<(), EngineError> {
 }
 
 /// Starts a monitor that takes the run over. It is nobody's child for long: this process ends, the monitor goes on.
-fn adopt(state: &StateDir, journal: &JournalWriter, found: &Found) -> Result<(), EngineError> {
+fn adopt(state: &StateDir, journal: &JournalWriter, host: &Host, found: &Found) -> Result<(), EngineError> {
     let programs = Programs::find()?;
     let invocation = Invocation {
         adopt: true,
@@ -95,7 +99,9 @@ fn adopt(state: &StateDir, journal: &JournalWriter, found: &Found) -> Result<(),
         state_dir: state.root().to_owned(),
     };
     let runner = programs.open_runner()?;
-    let fds = [(journal.as_fd(), JOURNAL_FD), (runner.as_fd(), SETTLER_FD)];
+    let values = SecretValues::new(secrets::of_agent(host, found)).to_fd();
+    let mut fds = vec![(journal.as_fd(), JOURNAL_FD), (runner.as_fd(), SETTLER_FD)];
+    fds.extend(values.as_ref().map(|values| (values.as_fd(), SECRETS_FD)));
     dx_proc::spawn_detached(&programs.monitor, None, &invocation.to_argv(), &monitor_environment(), &fds)?;
     Ok(())
 }

@@ -11,14 +11,16 @@ use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::error::EngineError;
 use crate::lookup;
+use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
 use claim::{begin, claim_run, publish, refuse_running, same_key};
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
-use dx_protocol::{BeadsId, DryRunDocument};
+use dx_protocol::{BeadsId, Created, DryRunDocument};
 use launch::{Ready, confirm, give_up, launch};
 use prepare::{Lineage, id_of, new_uuid};
+use std::path::Path;
 use std::time::Duration;
 
 /// How often an id is made for a start that has none, when others always take it first.
@@ -48,18 +50,16 @@ impl Engine {
         let state = self.state()?;
         let found = lookup::newest_ours(&state, job)?;
         let spec = &found.run.created.spec;
-        let saved = found.paths.prompt();
-        let has_prompt = found.run.created.contract.prompt_bytes > 0;
-        let whole =
-            std::fs::metadata(&saved).is_ok_and(|m| m.len() == found.run.created.contract.prompt_bytes);
-        if has_prompt && !whole {
-            let source = std::io::Error::other("the copy of the prompt is gone or not whole");
-            return Err(EngineError::PromptUnreadable { path: saved, source });
+        if spec.command_masked {
+            return Err(EngineError::CommandMasked { beads: job.beads.to_string() });
         }
+        let saved = found.paths.prompt();
+        // Read before anything ends: with the end of a run secrets are taken out of its copy.
+        let prompt = saved_prompt(&found.run.created, &saved)?;
         let request = StartRequest {
             beads: Some(job.beads.clone()),
             provider: found.run.created.ids.provider.clone(),
-            prompt: has_prompt.then_some(PromptSource::File(saved)),
+            prompt: prompt.map(PromptSource::Text),
             worktree: WorktreeChoice::Path(spec.worktree.clone().into()),
             repo: (spec.repo != "-").then(|| spec.repo.clone()),
             model: spec.model.clone(),
@@ -184,6 +184,30 @@ impl Engine {
             }
         }
     }
+}
+
+/// The prompt of a run, as it was: from our copy, or from the file that was named, when our copy had a secret and is
+/// masked.
+fn saved_prompt(created: &Created, saved: &Path) -> Result<Option<Vec<u8>>, EngineError> {
+    let contract = &created.contract;
+    if contract.prompt_bytes == 0 {
+        return Ok(None);
+    }
+    let same = |path: &Path| {
+        let bytes = dx_jobdir::read_bounded(path, contract.prompt_bytes + 1).ok()?;
+        (sha256_hex(&bytes) == contract.prompt_sha256).then_some(bytes)
+    };
+    let named = Path::new(&created.spec.prompt_file);
+    let whole = std::fs::metadata(saved).is_ok_and(|m| m.len() == contract.prompt_bytes);
+    let found = same(saved).or_else(|| if whole && named.is_absolute() { same(named) } else { None });
+    found.map(Some).ok_or_else(|| {
+        let why = if whole {
+            "the copy of the prompt held a secret and is masked, and the file that was named is not what it was"
+        } else {
+            "the copy of the prompt is gone or not whole"
+        };
+        EngineError::PromptUnreadable { path: saved.to_owned(), source: std::io::Error::other(why) }
+    })
 }
 
 fn refuse_nested() -> Result<(), EngineError> {

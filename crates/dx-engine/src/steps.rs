@@ -8,9 +8,11 @@ use crate::fingerprint::Fingerprint;
 use crate::gates::scope::Scope;
 use crate::git::Repository;
 use crate::lookup::{self, Found};
+use crate::secrets::Masking;
 use crate::work::{self, Work};
 use dx_core::Run;
 use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
+use dx_monitor::Access;
 use dx_protocol::{
     Created, Event, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode, Record,
     RefChange, RunUuid, Settled, TreeStart,
@@ -24,8 +26,18 @@ const MAX_RUNS: usize = 500;
 const MAX_CREATED_BYTES: u64 = 1 << 20;
 
 /// Goes through the steps that are missing. `tell` says whether it could be told.
-pub(crate) fn run(state: &StateDir, run: &Run, found: &Found, tell: &mut dyn FnMut(Settled) -> bool) -> bool {
-    let mut told = run.provider.is_some() || tell(provider(run, found));
+pub(crate) fn run(
+    state: &StateDir,
+    run: &Run,
+    found: &Found,
+    masking: &Masking,
+    tell: &mut dyn FnMut(Settled) -> bool,
+) -> bool {
+    let mut told = true;
+    if run.provider.is_none() {
+        let (report, mended) = provider(run, found, masking);
+        told = masking.fact(!mended).is_none_or(&mut *tell) && tell(report);
+    }
     faults::step("settler.provider_told");
     let Some(tree) = &run.created.tree else { return told };
     let due = dx_core::gates_due(run);
@@ -47,6 +59,10 @@ pub(crate) fn run(state: &StateDir, run: &Run, found: &Found, tell: &mut dyn FnM
     if let Some((before, now)) = looks {
         look_around(state, &run.created, tree, (before, now), &mut work);
     }
+    // A file's name may be a secret.
+    for path in &mut work.report.files_changed {
+        *path = masking.secrets.mask_text(path).into_owned();
+    }
     if run.work.is_none() {
         told &= tell(Settled::Work(work.report.clone()));
     }
@@ -61,10 +77,14 @@ pub(crate) fn run(state: &StateDir, run: &Run, found: &Found, tell: &mut dyn FnM
     told
 }
 
-/// The provider's verdict: the whole log parsed once more.
-pub(crate) fn provider(run: &Run, found: &Found) -> Settled {
-    let summary = crate::job_files::summarise(&found.paths, run.created.contract.grammar);
-    Settled::Provider(ProviderReport {
+/// The provider's verdict: the whole log parsed and, where that is wanted, masked once more. `false` when a secret could not
+/// be taken out of a file.
+pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled, bool) {
+    let grammar = run.created.contract.grammar;
+    let (summary, mended) = crate::job_files::summarise(&found.paths, grammar, masking);
+    // Nobody but the agent reads the prompt, and it has ended.
+    let prompt = masking.access == Access::Read || masking.mend(&found.paths.prompt());
+    let report = Settled::Provider(ProviderReport {
         verdict: summary.verdict(),
         usage: summary.usage,
         tools: summary
@@ -73,7 +93,8 @@ pub(crate) fn provider(run: &Run, found: &Found) -> Settled {
             .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
             .collect(),
         session: summary.session.clone(),
-    })
+    });
+    (report, mended && prompt)
 }
 
 fn scope(created: &Created, work: &Work) -> GateReport {

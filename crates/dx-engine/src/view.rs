@@ -2,10 +2,11 @@
 //! only: nothing is written, signalled or waited for.
 
 use crate::lookup::Found;
+use crate::secrets::Masking;
 use crate::steps;
 use dx_core::{Judgement, Observation, Run, WaitKind, classify};
 use dx_jobdir::{StateDir, views};
-use dx_monitor::process_of;
+use dx_monitor::{Access, process_of};
 use dx_proc::{Host, Liveness, clock};
 use dx_protocol::{Event, Identity, Limits, Outcome, ReasonCode, Sample, State, Timestamp, Wait};
 use std::collections::BTreeMap;
@@ -134,7 +135,8 @@ impl View {
 fn preview(run: &Run, found: &Found, sample: Option<&Sample>, rebooted: bool) -> Option<Outcome> {
     let mut run = run.clone();
     let now = Timestamp(clock::now_ms());
-    for event in closing_events(&run, found, rebooted, None) {
+    let masking = Masking::again(&run.created, Access::Read);
+    for event in closing_events(&run, found, rebooted, &masking, None) {
         let record = dx_protocol::Record {
             at: now,
             mono_ms: clock::monotonic_ms(),
@@ -156,6 +158,7 @@ pub(crate) fn closing_events(
     run: &Run,
     found: &Found,
     rebooted: bool,
+    masking: &Masking,
     writing: Option<&StateDir>,
 ) -> Vec<Event> {
     let mut events = Vec::new();
@@ -166,10 +169,10 @@ pub(crate) fn closing_events(
     let ran = !matches!(events.first(), Some(Event::SpawnFailed { .. })) && run.spawn_error.is_none();
     match writing {
         None if ran && seen && run.provider.is_none() => {
-            events.push(Event::Settled(steps::provider(run, found)));
+            events.push(Event::Settled(steps::provider(run, found, masking).0));
         }
         Some(state) if ran => {
-            steps::run(state, run, found, &mut |fact| {
+            steps::run(state, run, found, masking, &mut |fact| {
                 events.push(Event::Settled(fact));
                 true
             });

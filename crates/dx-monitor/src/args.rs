@@ -21,6 +21,9 @@ pub(crate) const PTY_FD: i32 = 8;
 /// A pidfd of the process that started an adopter and watches it from then on; not given by commands that pass a run on.
 pub(crate) const PARTNER_FD: i32 = 9;
 
+/// A file in memory with the job's secret values; adopters and the settler only, and only when there are any.
+pub const SECRETS_FD: i32 = 10;
+
 /// The environment variable whose value, the run's uuid, marks every process of a job.
 pub const MARKER: &str = "DX_RUNNER_MARK";
 

@@ -3,6 +3,7 @@
 use crate::args::Invocation;
 use crate::finish::holds_claim;
 use crate::pty::Pty;
+use crate::secrets::SecretValues;
 use dx_core::Run;
 use dx_jobdir::{ExitFile, JournalWriter, RunPaths, StateDir};
 use dx_proc::Host;
@@ -39,6 +40,8 @@ pub(crate) struct Context {
     pub(crate) own_exe: OwnedFd,
     /// `dx-runner`, held open: what runs the settler. `None` when the starter could not give it.
     pub(crate) settler_exe: Option<OwnedFd>,
+    /// What no output may show. Monitor, launcher and guard have it in memory, and hand it on.
+    pub(crate) secrets: SecretValues,
     /// The agent's pseudo-terminal, with `--pty`.
     pub(crate) pty: Option<Pty>,
     pending: Vec<Record>,
@@ -65,6 +68,7 @@ impl Context {
             host: Host::current()?,
             own_exe: dx_proc::inherit::own_executable()?,
             settler_exe,
+            secrets: SecretValues::default(),
             pty: None,
             pending: Vec::new(),
         })

@@ -3,7 +3,7 @@
 //! A guard is not the agent's parent. It holds a pidfd of the agent that was opened while the agent lived, so that the
 //! next monitor can still learn the exit from the kernel.
 
-use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PTY_FD, SETTLER_FD};
+use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PTY_FD, SECRETS_FD, SETTLER_FD};
 use crate::context::Context;
 use dx_proc::{PidFd, SignalFd, clock};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -103,6 +103,10 @@ fn spawn_adopter(ctx: &Context, agent: Option<&PidFd>) -> Option<(i32, PidFd)> {
     }
     if let Some(pty) = &ctx.pty {
         fds.push((pty.master(), PTY_FD));
+    }
+    let secrets = ctx.secrets.to_fd();
+    if let Some(secrets) = &secrets {
+        fds.push((secrets.as_fd(), SECRETS_FD));
     }
     let own = PidFd::open(rustix::process::getpid().as_raw_nonzero().get()).ok();
     if let Some(own) = &own {

@@ -1,6 +1,7 @@
 //! Short-lived helpers: `dx-runner` itself, started for work that is too heavy for a monitor (git, gates, a full parse).
 //! A helper prints one JSON line per fact; the monitor journals. It never writes the run's records itself.
 
+use crate::args::SECRETS_FD;
 use crate::context::Context;
 use dx_proc::{PidFd, clock};
 use dx_protocol::{Event, ProviderReport, Settled};
@@ -39,7 +40,9 @@ impl Helper {
             ctx.state.root().as_os_str().to_owned(),
         ];
         let env: Vec<_> = std::env::vars_os().collect();
-        let fds = [(write.as_fd(), 1)];
+        let secrets = ctx.secrets.to_fd();
+        let mut fds = vec![(write.as_fd(), 1)];
+        fds.extend(secrets.as_ref().map(|secrets| (secrets.as_fd(), SECRETS_FD)));
         let pid =
             dx_proc::spawn_detached(Path::new("dx-runner"), Some(exe.as_fd()), &argv, &env, &fds).ok()?;
         drop::<OwnedFd>(write);

@@ -1,17 +1,21 @@
-//! Following the agent's log: new bytes to events, an eye on its size. Reads in small pieces, keeps nothing but the
-//! parser's own bounded state.
+//! Following the agent's log: masking what is new, and making events of it; an eye on its size. Reads in small pieces,
+//! keeps nothing but the parser's and the mask's own bounded state.
 
+use crate::masked_file::{Access, MaskedFile};
+use dx_events::mask::Secrets;
 use dx_events::{Parser, Summary, stderr_event};
-use dx_jobdir::open_regular;
+use dx_jobdir::RunPaths;
 use dx_protocol::{AgentEvent, Grammar, ProviderReport};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::sync::Arc;
 
 /// Read this much at once.
 const PIECE: usize = 16 << 10;
-/// Parse at most this much in one round, so that requests and limits are never starved by a flood.
+/// Parse at most this much in one round, so that requests and limits are never starved by a flood …
 const ROUND: u64 = 256 << 10;
+/// … and this much where there is nothing to parse.
+const PLAIN_ROUND: u64 = 2 << 20;
+/// A line of standard error is read up to this length.
+const ERR_LINE: usize = 4096;
 
 /// What a round found.
 #[derive(Debug, Default)]
@@ -25,33 +29,33 @@ pub(crate) struct Round {
 }
 
 pub(crate) struct Follower {
-    log: Option<File>,
-    err: Option<File>,
+    log: Option<MaskedFile>,
+    err: Option<MaskedFile>,
     grammar: Grammar,
     parser: Parser,
-    err_offset: u64,
     err_line: Vec<u8>,
     size: u64,
+    err_size: u64,
     pub(crate) summary: Summary,
 }
 
 impl Follower {
-    pub(crate) fn new(log: &Path, err: &Path, grammar: Grammar) -> Self {
+    pub(crate) fn new(paths: &RunPaths, grammar: Grammar, secrets: &Arc<Secrets>) -> Self {
         Self {
-            log: open_regular(log).ok(),
-            err: open_regular(err).ok(),
+            log: MaskedFile::open(&paths.log(), secrets, Access::Mend),
+            err: MaskedFile::open(&paths.err(), secrets, Access::Mend),
             grammar,
             parser: Parser::new(grammar),
-            err_offset: 0,
             err_line: Vec::new(),
             size: 0,
+            err_size: 0,
             summary: Summary::new(grammar),
         }
     }
 
     /// Bytes of output, standard error included.
     pub(crate) fn bytes(&self) -> u64 {
-        self.size + self.err_offset
+        self.size + self.err_size
     }
 
     pub(crate) fn parsed(&self) -> u64 {
@@ -73,72 +77,90 @@ impl Follower {
     /// Takes in what is new.
     pub(crate) fn round(&mut self) -> Round {
         let mut round = Round::default();
-        self.read_err(&mut round);
-        let Some(log) = &self.log else { return round };
-        let size = log.metadata().map_or(0, |m| m.len());
-        if size < self.parser.offset() {
-            round.lost_bytes += self.parser.offset() - size;
-            self.parser.resync(size);
-        }
-        round.grew |= size != self.size;
-        self.size = size;
-        if self.grammar == Grammar::Text {
-            // Nothing to parse: the size is all there is to know.
-            self.parser.resync(size);
-            return round;
-        }
         let mut buffer = vec![0; PIECE];
-        let mut budget = ROUND;
-        let (parser, summary) = (&mut self.parser, &mut self.summary);
-        while budget > 0 {
-            let n = log.read_at(&mut buffer, parser.offset()).unwrap_or(0);
-            if n == 0 {
-                break;
-            }
-            budget = budget.saturating_sub(n as u64);
-            parser.feed(&buffer[..n], &mut |offset, event| {
-                summary.apply(&event);
-                if event.is_journalled() || matches!(event, AgentEvent::StepStarted) {
-                    round.events.push((offset, event));
-                } else if round.events.is_empty() {
-                    round.events.push((offset, AgentEvent::StepStarted));
-                }
-            });
-        }
-        round.more = budget == 0;
+        self.read_err(&mut buffer, &mut round);
+        self.read_log(&mut buffer, &mut round);
         round
     }
 
-    fn read_err(&mut self, round: &mut Round) {
-        let Some(err) = &self.err else { return };
-        let size = err.metadata().map_or(0, |m| m.len());
-        if size < self.err_offset {
-            round.lost_bytes += self.err_offset - size;
-            self.err_offset = size;
-            self.err_line.clear();
+    /// Masks what is left, when nothing more will come.
+    pub(crate) fn finish(&mut self) {
+        while self.round().more {}
+        for file in [&mut self.log, &mut self.err].into_iter().flatten() {
+            file.finish(&mut |_| {});
         }
-        let mut buffer = [0; 4096];
-        let mut budget = 256;
+    }
+
+    fn read_log(&mut self, buffer: &mut [u8], round: &mut Round) {
+        let Self { log: Some(log), parser, summary, .. } = self else { return };
+        let size = log.len();
+        if size < log.offset() {
+            round.lost_bytes += log.offset() - size;
+            log.resync(size);
+            parser.resync(size);
+        }
+        round.grew |= size != self.size;
+        self.size = size;
+        let plain = self.grammar == Grammar::Text;
+        let mut budget = if plain { PLAIN_ROUND } else { ROUND };
         while budget > 0 {
-            let n = err.read_at(&mut buffer, self.err_offset).unwrap_or(0);
-            if n == 0 {
+            let read = log.read(buffer, &mut |bytes| {
+                if plain {
+                    // Nothing to parse: the size is all there is to know.
+                    parser.resync(parser.offset() + bytes.len() as u64);
+                    return;
+                }
+                parser.feed(bytes, &mut |offset, event| {
+                    summary.apply(&event);
+                    if event.is_journalled() || matches!(event, AgentEvent::StepStarted) {
+                        round.events.push((offset, event));
+                    } else if round.events.is_empty() {
+                        round.events.push((offset, AgentEvent::StepStarted));
+                    }
+                });
+            });
+            if read == 0 {
+                log.mend_end();
                 return;
             }
-            budget -= 1;
-            round.grew = true;
-            self.err_offset += n as u64;
-            for byte in &buffer[..n] {
-                if *byte == b'\n' {
-                    if let Some(event) = stderr_event(self.grammar, &String::from_utf8_lossy(&self.err_line))
-                    {
-                        self.summary.apply(&event);
-                        round.events.push((self.parser.offset(), event));
-                    }
-                    self.err_line.clear();
-                } else if self.err_line.len() < 4096 {
-                    self.err_line.push(*byte);
-                }
-            }
+            budget = budget.saturating_sub(read as u64);
         }
+        round.more = true;
+    }
+
+    fn read_err(&mut self, buffer: &mut [u8], round: &mut Round) {
+        let Self { err: Some(err), err_line, summary, .. } = self else { return };
+        let size = err.len();
+        if size < err.offset() {
+            round.lost_bytes += err.offset() - size;
+            err.resync(size);
+            err_line.clear();
+        }
+        round.grew |= size != self.err_size;
+        self.err_size = size;
+        let (grammar, offset) = (self.grammar, self.parser.offset());
+        let mut budget = ROUND;
+        while budget > 0 {
+            let read = err.read(buffer, &mut |bytes| {
+                for part in bytes.split_inclusive(|b| *b == b'\n') {
+                    let room = ERR_LINE.saturating_sub(err_line.len());
+                    let text = part.strip_suffix(b"\n").unwrap_or(part);
+                    err_line.extend_from_slice(&text[..text.len().min(room)]);
+                    if part.len() > text.len() {
+                        if let Some(event) = stderr_event(grammar, &String::from_utf8_lossy(err_line)) {
+                            summary.apply(&event);
+                            round.events.push((offset, event));
+                        }
+                        err_line.clear();
+                    }
+                }
+            });
+            if read == 0 {
+                err.mend_end();
+                return;
+            }
+            budget = budget.saturating_sub(read as u64);
+        }
+        round.more = true;
     }
 }

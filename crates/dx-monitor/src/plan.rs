@@ -12,6 +12,8 @@ use std::path::PathBuf;
 pub struct Plan {
     argv: Vec<Vec<u8>>,
     env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// What no output may show.
+    secrets: Vec<Vec<u8>>,
     /// What the agent is confined to; `None` for nothing.
     sandbox: Option<SandboxPlan>,
     /// Whether the prompt file is the agent's standard input (otherwise `/dev/null`).
@@ -22,6 +24,7 @@ impl Plan {
     pub fn new(
         argv: &[OsString],
         env: &[(OsString, OsString)],
+        secrets: Vec<Vec<u8>>,
         prompt_on_stdin: bool,
         sandbox: Option<&Rules>,
     ) -> Self {
@@ -29,9 +32,15 @@ impl Plan {
         Self {
             argv: argv.iter().map(bytes).collect(),
             env: env.iter().map(|(k, v)| (bytes(k), bytes(v))).collect(),
+            secrets,
             sandbox: sandbox.map(SandboxPlan::of),
             prompt_on_stdin,
         }
+    }
+
+    /// The values to be masked, taken out.
+    pub fn take_secrets(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.secrets)
     }
 
     /// What the agent is confined to.

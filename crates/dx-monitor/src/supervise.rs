@@ -8,7 +8,9 @@ mod ending;
 mod following;
 mod launching;
 
-use crate::args::{AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SETTLER_FD};
+use crate::args::{
+    AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SECRETS_FD, SETTLER_FD,
+};
 use crate::context::{Context, ContextError};
 use crate::cpu::Cpu;
 use crate::finish::finish;
@@ -20,6 +22,7 @@ use crate::members::Strays;
 use crate::partner::Partner;
 use crate::plan::Plan;
 use crate::pty::Pty;
+use crate::secrets::SecretValues;
 use dx_jobdir::{faults, views};
 use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock, inherit};
 use dx_protocol::{Event, Sample, Writer};
@@ -48,6 +51,7 @@ pub fn main(invocation: &Invocation) -> i32 {
         agent: inherit::take(AGENT_FD).map(PidFd::from),
         terminal: inherit::take(PTY_FD),
         starter: inherit::take(PARTNER_FD).map(PidFd::from),
+        secrets: inherit::take(SECRETS_FD),
     };
     let settler = inherit::take(SETTLER_FD);
     match run(invocation, journal, settler, given) {
@@ -63,6 +67,7 @@ struct Given {
     agent: Option<PidFd>,
     terminal: Option<OwnedFd>,
     starter: Option<PidFd>,
+    secrets: Option<OwnedFd>,
 }
 
 /// What stays on the stack while the monitor waits is paid for by every job: the frames of beginning end with `begin`,
@@ -92,6 +97,7 @@ fn begin(
 ) -> Result<Option<Box<Monitor>>, ContextError> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw()])?;
     let mut ctx = Context::open(invocation, journal, settler)?;
+    ctx.secrets = given.secrets.map(SecretValues::from_fd).unwrap_or_default();
     if ctx.run.outcome.is_some() {
         // The monitor before this one died between the outcome and the last of its views.
         finish_patiently(&mut ctx);
@@ -105,19 +111,25 @@ fn begin(
         let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
     }
     faults::step("monitor.began");
-    let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
     if invocation.adopt {
         drop(given.ready);
+        let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
         monitor.adopt(given.starter);
-    } else {
-        let mut text = Vec::new();
-        let fd = given.plan.ok_or(ContextError::Plan)?;
-        std::fs::File::from(fd).read_to_end(&mut text).map_err(|_| ContextError::Plan)?;
-        let plan: Plan = serde_json::from_slice(&text).map_err(|_| ContextError::Plan)?;
-        monitor.plan = Some(plan);
-        monitor.ready = given.ready;
+        return Ok(Some(monitor));
     }
+    let mut plan = read_plan(given.plan)?;
+    ctx.secrets = SecretValues::new(plan.take_secrets());
+    let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
+    monitor.plan = Some(plan);
+    monitor.ready = given.ready;
     Ok(Some(monitor))
+}
+
+fn read_plan(fd: Option<OwnedFd>) -> Result<Plan, ContextError> {
+    let mut text = Vec::new();
+    let fd = fd.ok_or(ContextError::Plan)?;
+    std::fs::File::from(fd).read_to_end(&mut text).map_err(|_| ContextError::Plan)?;
+    serde_json::from_slice(&text).map_err(|_| ContextError::Plan)
 }
 
 struct Monitor {
@@ -166,7 +178,7 @@ impl Monitor {
         let created = &ctx.run.created;
         let limits = created.spec.limits.clone();
         let now = clock::monotonic_ms();
-        let follower = Follower::new(&ctx.paths.log(), &ctx.paths.err(), created.contract.grammar);
+        let follower = Follower::new(&ctx.paths, created.contract.grammar, &ctx.secrets.ready());
         let sample = Sample {
             schema: dx_protocol::OBSERVATION_SCHEMA.to_owned(),
             ids: created.ids.clone(),
@@ -306,6 +318,7 @@ impl Monitor {
     fn finish(&mut self) {
         faults::step("monitor.before_settler");
         if self.ctx.run.spawn_error.is_none() {
+            self.follower.finish();
             let seen = self.follower.report();
             helper::settle(&mut self.ctx, seen);
         }

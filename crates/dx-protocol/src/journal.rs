@@ -79,6 +79,9 @@ pub enum Settled {
     Work(WorkReport),
     /// A gate or check, by name.
     Gate { name: String, report: GateReport },
+    /// The output may still hold secrets: values of these variables were not known to the one who settled, or a file could
+    /// not be written.
+    Masking { unresolved: Vec<String>, failed: bool },
     /// The settler itself failed; the outcome is made without what it would have told.
     Failed { message: String },
 }

@@ -44,6 +44,9 @@ pub struct Outcome {
     pub cpu_time_sec: u64,
     /// Processes that outlived the agent and were ended.
     pub strays: u32,
+    /// Variables whose values were not masked in the output once more, because only processes that had died knew them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unmasked: Vec<String>,
     /// Set by [`crate::Event::Blocked`] after the end.
     #[serde(default)]
     pub blocked: Option<ReasonCode>,

@@ -108,6 +108,9 @@ pub struct JobSpec {
     pub agent: Option<String>,
     /// The command of provider `exec`.
     pub command: Vec<String>,
+    /// The command held a secret, which is masked here: it cannot be started again from this record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub command_masked: bool,
     /// Names of caller's variables to pass on; resolved again at each start.
     pub env_names: Vec<String>,
     /// Values given literally, none of them shaped like a secret.

@@ -13,6 +13,7 @@ mod jobs;
 mod json;
 mod kills;
 mod launch;
+mod masking;
 mod opencode;
 mod pty;
 mod records;

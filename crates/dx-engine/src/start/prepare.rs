@@ -11,8 +11,9 @@ use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved, Wish};
 use crate::sandbox::{self, Asked, Wanted};
+use crate::secrets::{is_masked, mask_text};
 use crate::work::Taking;
-use crate::{Engine, gates, permission, worktree};
+use crate::{Engine, gates, permission, secrets, worktree};
 use dx_jobdir::StateDir;
 use dx_monitor::{MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
@@ -75,6 +76,8 @@ impl Engine {
         environment::check_limits(&limits)?;
         let extra = ExtraEnv::parse(&request.env)?;
         let extra_env = extra.resolve()?;
+        // Whatever fails from here on must not show them.
+        secrets::also(&secrets::of_environment(&extra_env, &extra.names));
         let prompt = Prompt::read(request.prompt.as_ref())?;
         if provider.needs_prompt && prompt.bytes.is_empty() {
             return Err(EngineError::PromptNeeded);
@@ -143,7 +146,8 @@ impl Engine {
             model: request.model.clone(),
             allow_model_override: request.allow_model_override,
             agent: request.agent.clone(),
-            command: request.command.clone(),
+            command_masked: request.command.iter().any(|word| is_masked(word)),
+            command: request.command.iter().map(|word| mask_text(word).into_owned()).collect(),
             env_names: extra.names,
             env_values: extra.values,
             lane: request.lane,
@@ -154,7 +158,10 @@ impl Engine {
             sandbox: asked.spec(),
         };
         let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
-        let plan = Plan::new(&resolved.argv, &env, resolved.prompt_on_stdin, confined.rules.as_ref());
+        let secret_values = secrets::of_environment(&env, &spec.env_names);
+        secrets::also(&secret_values);
+        let plan =
+            Plan::new(&resolved.argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
             version: JOURNAL_VERSION,
@@ -206,7 +213,7 @@ pub(super) fn contract_of(
     let mut env_names: Vec<String> = env.iter().map(|(n, _)| n.to_string_lossy().into_owned()).collect();
     env_names.sort();
     Contract {
-        argv: resolved.argv.iter().map(|a| a.to_string_lossy().into_owned()).collect(),
+        argv: resolved.argv.iter().map(|a| mask_text(&a.to_string_lossy()).into_owned()).collect(),
         cwd: worktree.to_string_lossy().into_owned(),
         env_names,
         grammar: resolved.grammar,

@@ -216,10 +216,10 @@ pub fn values_in(value: &[u8]) -> Vec<Vec<u8>> {
             text.lines().map(str::trim).filter(|l| l.len() >= LEAST_PART * 2 && !l.starts_with("-----"));
         values.extend(lines.map(|l| l.as_bytes().to_vec()));
     }
-    if value.starts_with(b"{") || value.starts_with(b"[") {
-        if let Ok(json) = serde_json::from_slice::<serde_json::Value>(value) {
-            fields_in(&json, false, &mut values);
-        }
+    if (value.starts_with(b"{") || value.starts_with(b"["))
+        && let Ok(json) = serde_json::from_slice::<serde_json::Value>(value)
+    {
+        fields_in(&json, false, &mut values);
     }
     if let Some((_, rest)) = text.split_once("://")
         && let Some((user, _)) = rest.split_once('@')
@@ -253,10 +253,12 @@ fn is_secret_name(name: &str) -> bool {
 /// Whether masking a value does more good than harm.
 fn is_worth_it(value: &[u8]) -> bool {
     let all = |test: fn(&u8) -> bool| value.iter().all(test);
-    let word = all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-'));
-    let number = all(|b| b.is_ascii_digit() || *b == b'.');
-    value.len() >= LEAST
-        && !(word && value.len() < LEAST_WORD)
-        && !(number && value.len() < LEAST_NUMBER)
-        && !all(|b| *b == MASK || b.is_ascii_whitespace())
+    let least = if all(|b| b.is_ascii_lowercase() || matches!(b, b'_' | b'-')) {
+        LEAST_WORD
+    } else if all(|b| b.is_ascii_digit() || *b == b'.') {
+        LEAST_NUMBER
+    } else {
+        LEAST
+    };
+    value.len() >= least && !all(|b| *b == MASK || b.is_ascii_whitespace())
 }

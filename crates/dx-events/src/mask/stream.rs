@@ -59,32 +59,40 @@ impl<S: Borrow<Secrets>> MaskStream<S> {
         *self = Self { offset, ..Self::over(self.secrets.clone()) };
     }
 
-    /// Takes the next bytes. `found` gets what must be overwritten, as offsets in the stream; `out` gets the masked bytes
-    /// that are decided, in order.
-    pub fn feed(&mut self, bytes: &[u8], found: &mut dyn FnMut(Range<u64>), out: &mut dyn FnMut(&[u8])) {
+    /// Takes the next bytes. `found` gets what must be overwritten, as offsets in the stream, and what was fed there; `out`
+    /// gets the masked bytes that are decided, in order.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        found: &mut dyn FnMut(Range<u64>, &[u8]),
+        out: &mut dyn FnMut(&[u8]),
+    ) {
         self.go_on(bytes, false, found, out);
     }
 
     /// Decides what is pending, when nothing more will come.
-    pub fn finish(&mut self, found: &mut dyn FnMut(Range<u64>), out: &mut dyn FnMut(&[u8])) {
+    pub fn finish(&mut self, found: &mut dyn FnMut(Range<u64>, &[u8]), out: &mut dyn FnMut(&[u8])) {
         self.go_on(&[], true, found, out);
     }
 
     /// What of the pending bytes would have to be overwritten if nothing more came. Decides nothing.
-    pub fn standing(&self, found: &mut dyn FnMut(Range<u64>)) {
+    pub fn standing(&self, found: &mut dyn FnMut(Range<u64>, &[u8])) {
         let Self { secrets, inside, before, .. } = self;
         let (inside, before, offset) = (*inside, *before, self.offset);
         let mut copy = MaskStream::over(secrets.borrow());
         (copy.inside, copy.before, copy.condemned, copy.masked) =
             (inside, before, self.condemned, self.masked);
-        copy.look(&self.tail, true, &mut |range| found(absolute(offset, &range)));
+        copy.look(&self.tail, true, &mut |range| {
+            let was = &self.tail[range.clone()];
+            found(absolute(offset, &range), was);
+        });
     }
 
     fn go_on(
         &mut self,
         bytes: &[u8],
         last: bool,
-        found: &mut dyn FnMut(Range<u64>),
+        found: &mut dyn FnMut(Range<u64>, &[u8]),
         out: &mut dyn FnMut(&[u8]),
     ) {
         let mut text = std::mem::take(&mut self.tail);
@@ -92,7 +100,7 @@ impl<S: Borrow<Secrets>> MaskStream<S> {
         let offset = self.offset;
         let mut ranges: Vec<Range<usize>> = Vec::new();
         let decided = self.look(&text, last, &mut |range| {
-            found(absolute(offset, &range));
+            found(absolute(offset, &range), &text[range.clone()]);
             ranges.push(range);
         });
         self.remember(&text[..decided]);

@@ -45,6 +45,9 @@ const ACTIONS: &[Action] = &[
     Action { name: "print", shape: "TEXT", help: "print TEXT and a newline on stdout", run: |text| say(&mut io::stdout(), text, "\n") },
     Action { name: "partial-json", shape: "TEXT", help: "print TEXT without a newline on stdout", run: |text| say(&mut io::stdout(), text, "") },
     Action { name: "print-file", shape: "PATH", help: "print the content of PATH on stdout", run: print_file },
+    Action { name: "print-env", shape: "NAME[:FROM:TO]", help: "print the value of variable NAME and a newline; with bytes FROM to TO only those", run: print_env },
+    Action { name: "stderr-env", shape: "NAME", help: "print the value of variable NAME and a newline on stderr", run: |name| say(&mut io::stderr(), &variable(name)?, "\n") },
+    Action { name: "restart-stdout", shape: "", help: "cut what stdout was written to so far, when it is a file", run: |_| OpenOptions::new().write(true).truncate(true).open("/proc/self/fd/1").map(drop) },
     Action { name: "stderr", shape: "TEXT", help: "print TEXT and a newline on stderr", run: |text| say(&mut io::stderr(), text, "\n") },
     Action { name: "close-stdout", shape: "", help: "let go of stdout; a reader of the pipe sees its end", run: |_| close_stdout() },
     Action { name: "flood", shape: "BYTES", help: "print BYTES bytes of 80-column lines on stdout", run: |bytes| flood(number(bytes)?) },
@@ -118,6 +121,22 @@ fn say(to: &mut impl Write, text: &str, end: &str) -> io::Result<()> {
     // One write call: what a reader of an O_APPEND log sees is whole.
     to.write_all(format!("{text}{end}").as_bytes())?;
     to.flush()
+}
+
+fn variable(name: &str) -> io::Result<String> {
+    std::env::var(name).map_err(|error| invalid(format!("'{name}': {error}")))
+}
+
+fn print_env(argument: &str) -> io::Result<()> {
+    let Some((name, range)) = argument.split_once(':') else {
+        return say(&mut io::stdout(), &variable(argument)?, "\n");
+    };
+    let (from, to) = range.split_once(':').ok_or_else(|| invalid("needs NAME:FROM:TO".into()))?;
+    let (from, to) = (number(from)? as usize, number(to)? as usize);
+    let value = variable(name)?;
+    let part =
+        value.get(from..to.min(value.len())).ok_or_else(|| invalid(format!("'{range}' is no part")))?;
+    say(&mut io::stdout(), part, "")
 }
 
 fn print_file(path: &str) -> io::Result<()> {

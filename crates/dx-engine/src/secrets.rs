@@ -1,0 +1,180 @@
+//! Which values of a job are secret, and where they are known from when nobody told them.
+//!
+//! Called by `start`, by what settles or passes on a run, and by everything that shows text: [`mask_text`]. Never writes a
+//! value anywhere.
+
+use crate::environment::{is_ordinary, is_secret};
+use crate::lookup::Found;
+use dx_events::mask::Secrets;
+use dx_monitor::{Access, MaskedFile, SecretValues, process_of};
+use dx_proc::{Host, Liveness};
+use dx_protocol::{Created, Settled};
+use std::borrow::Cow;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+
+/// An environment is not read beyond this.
+const MAX_ENVIRONMENT: u64 = 4 << 20;
+
+/// What this process itself must not show: secrets in its own environment, and those that it was given since.
+static OWN: LazyLock<RwLock<Own>> = LazyLock::new(|| {
+    let env: Vec<_> = std::env::vars_os().collect();
+    RwLock::new(Own::new(of_environment(&env, &[])))
+});
+
+struct Own {
+    values: Vec<Vec<u8>>,
+    ready: Arc<Secrets>,
+}
+
+impl Own {
+    fn new(values: Vec<Vec<u8>>) -> Self {
+        let ready = Arc::new(Secrets::new(&values));
+        Self { values, ready }
+    }
+}
+
+/// The text without secrets, each byte of them a `*`: values that this process knows, and the shapes of tokens. For
+/// everything that is shown and was not made by us alone.
+pub fn mask_text(text: &str) -> Cow<'_, str> {
+    match own_secrets().mask_text(text) {
+        Cow::Borrowed(_) => Cow::Borrowed(text),
+        Cow::Owned(masked) => Cow::Owned(masked),
+    }
+}
+
+/// Whether [`mask_text`] would change the text.
+pub(crate) fn is_masked(text: &str) -> bool {
+    matches!(mask_text(text), Cow::Owned(_))
+}
+
+/// What [`mask_text`] masks with, for streams.
+pub fn own_secrets() -> Arc<Secrets> {
+    Arc::clone(&OWN.read().unwrap_or_else(PoisonError::into_inner).ready)
+}
+
+/// From now on this process does not show these either.
+pub(crate) fn also(values: &[Vec<u8>]) {
+    let mut own = OWN.write().unwrap_or_else(PoisonError::into_inner);
+    let new: Vec<Vec<u8>> = values.iter().filter(|v| !own.values.contains(v)).cloned().collect();
+    if !new.is_empty() {
+        *own = Own::new([std::mem::take(&mut own.values), new].concat());
+    }
+}
+
+/// The secret values of an environment: of variables that were passed by name (`named`), and of those that look like
+/// secrets. A path that exists is none, whatever its variable is called.
+pub(crate) fn of_environment(env: &[(OsString, OsString)], named: &[String]) -> Vec<Vec<u8>> {
+    let mut values = Vec::new();
+    for (name, value) in env {
+        let bytes = value.as_bytes();
+        let by_name = named.iter().any(|n| OsStr::new(n) == name);
+        let looks = is_secret(&name.to_string_lossy(), &value.to_string_lossy());
+        let path = bytes.starts_with(b"/") && !bytes.contains(&b'\n') && Path::new(value).exists();
+        let ordinary = |other: &(OsString, OsString)| is_ordinary(&other.0) && other.1 == *value;
+        if (by_name || looks) && !path && !env.iter().any(ordinary) {
+            values.push(bytes.to_vec());
+        }
+    }
+    values
+}
+
+/// The secret values of a run whose agent lives, read from the agent's own environment.
+pub(crate) fn of_agent(host: &Host, found: &Found) -> Vec<Vec<u8>> {
+    let Some(agent) = found.run.agent.as_ref().or(found.exit.agent.as_ref()) else { return Vec::new() };
+    let path = format!("/proc/{}/environ", agent.pid);
+    let text = dx_jobdir::read_bounded(Path::new(&path), MAX_ENVIRONMENT).unwrap_or_default();
+    // Asked last: as it lives now, the environment was its own.
+    if host.liveness(&process_of(agent)) != Liveness::Alive {
+        return Vec::new();
+    }
+    let pair = |entry: &[u8]| {
+        let at = entry.iter().position(|b| *b == b'=')?;
+        let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+        Some((text(&entry[..at]), text(&entry[at + 1..])))
+    };
+    let env: Vec<_> = text.split(|b| *b == 0).filter_map(pair).collect();
+    of_environment(&env, &found.run.created.spec.env_names)
+}
+
+/// How a run's output is masked.
+#[derive(Debug, Clone)]
+pub(crate) struct Masking {
+    pub(crate) secrets: Arc<Secrets>,
+    pub(crate) access: Access,
+    /// Variables of the run whose values are not known here.
+    unresolved: Vec<String>,
+}
+
+impl Masking {
+    /// For a settler, which was given the values.
+    pub(crate) fn given(values: &SecretValues) -> Self {
+        Self { secrets: values.ready(), access: Access::Mend, unresolved: Vec::new() }
+    }
+
+    /// For a command that has to know them itself: the caller's environment may have them still.
+    pub(crate) fn again(created: &Created, access: Access) -> Self {
+        let named = &created.spec.env_names;
+        let wanted = |name: &String| named.contains(name) || is_secret(name, "");
+        let names: Vec<&String> = created.contract.env_names.iter().filter(|name| wanted(name)).collect();
+        let env: Vec<(OsString, OsString)> =
+            names.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
+        let unresolved = names.iter().filter(|name| std::env::var_os(name).is_none());
+        let values =
+            [OWN.read().unwrap_or_else(PoisonError::into_inner).values.clone(), of_environment(&env, named)];
+        Self {
+            secrets: Arc::new(Secrets::new(values.concat())),
+            access,
+            unresolved: unresolved.map(|name| (*name).clone()).collect(),
+        }
+    }
+
+    /// Takes the secrets out of a file that nobody reads here.
+    pub(crate) fn mend(&self, path: &Path) -> bool {
+        let Some(mut file) = MaskedFile::open(path, &self.secrets, self.access) else { return true };
+        let mut buffer = vec![0; 64 << 10];
+        while file.read(&mut buffer, &mut |_| {}) > 0 {}
+        file.finish(&mut |_| {});
+        !file.failed()
+    }
+
+    /// What has to be said: values that were not known, or a file that could not be written.
+    pub(crate) fn fact(&self, failed: bool) -> Option<Settled> {
+        let said = failed || !self.unresolved.is_empty();
+        said.then(|| Settled::Masking { unresolved: self.unresolved.clone(), failed })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_secret_in_an_environment() {
+        let env = [
+            ("HOME", "/home/somebody-else"),
+            ("DEBUG_LEVEL", "very-verbose-1"),
+            ("NAMED", "value-by-name-1"),
+            ("SOME_TOKEN", "token-value-1"),
+            ("SSH_AUTH_SOCK", "/"),
+            ("USER_KEY", "/home/somebody-else"),
+            ("HTTPS_PROXY", "http://me:pr0xy-pass@proxy.invalid:3128"),
+            ("BASE_URL", "http://host.invalid:80/x"),
+            ("PLAIN", "sk-abcdefghijklmnop1"),
+        ]
+        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let values = of_environment(&env, &["NAMED".to_owned()]);
+        let expected = [
+            "value-by-name-1",
+            "token-value-1",
+            "http://me:pr0xy-pass@proxy.invalid:3128",
+            "sk-abcdefghijklmnop1",
+        ];
+        assert_eq!(values, expected.map(|v| v.as_bytes().to_vec()));
+        also(&values);
+        assert_eq!(mask_text("say token-value-1!"), "say *************!");
+        assert!(matches!(mask_text("nothing"), Cow::Borrowed("nothing")));
+    }
+}
