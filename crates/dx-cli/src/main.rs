@@ -15,6 +15,7 @@ mod follow;
 mod last_lines;
 mod log_view;
 mod output;
+mod page;
 mod reference;
 mod schemas;
 mod status_table;

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 pub(crate) type Entry = (&'static str, fn() -> Schema);
 
 /// All documents, in the order of the names.
-pub(crate) const ALL: [Entry; 16] = [
+pub(crate) const ALL: [Entry; 20] = [
     ("action", of::<dx_protocol::ActionDocument>),
     ("actions", of::<dx_protocol::ActionsDocument>),
     ("check", of::<dx_protocol::CheckDocument>),
@@ -18,11 +18,15 @@ pub(crate) const ALL: [Entry; 16] = [
     ("error", of::<dx_protocol::ErrorDocument>),
     ("event", of::<dx_protocol::EventLine>),
     ("exit-codes", of::<dx_protocol::ExitCodesDocument>),
+    ("history", of::<dx_protocol::HistoryLine>),
+    ("history-query", of::<dx_protocol::HistoryQueryDocument>),
     ("journal", of::<dx_protocol::Record>),
     ("obs", of::<dx_protocol::Sample>),
     ("outcome", of::<dx_protocol::Outcome>),
     ("providers", of::<dx_protocol::ProvidersDocument>),
     ("prune", of::<dx_protocol::PruneDocument>),
+    ("report", of::<dx_protocol::ReportDocument>),
+    ("report-all", of::<dx_protocol::ReportAllDocument>),
     ("schemas", of::<crate::commands::schema::SchemasDocument>),
     ("status", of::<dx_protocol::StatusDocument>),
 ];

@@ -57,7 +57,12 @@ impl Engine {
     }
 }
 
-fn text(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Result<String, EngineError> {
+/// See [`Engine::diff`]; by the records of a start.
+pub(crate) fn text(
+    tree: &TreeStart,
+    dirty_file: &Path,
+    before: Option<&Fingerprint>,
+) -> Result<String, EngineError> {
     let files = work::report(tree, dirty_file, before).report.files_changed;
     if files.is_empty() {
         return Ok(String::new());

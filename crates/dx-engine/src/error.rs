@@ -71,6 +71,14 @@ pub enum EngineError {
     StopDeadline,
     #[error("the record of job `{beads}` was written by another program and cannot be acted on")]
     Foreign { beads: String },
+    #[error("the query was refused: {message}")]
+    QueryRefused { message: String },
+    #[error("failed to use the history: {0}")]
+    History(String),
+    #[error("job `{beads}` has no run {run}; it has {count}")]
+    NoRun { beads: String, run: u32, count: usize },
+    #[error("failed to write {}", path.display())]
+    Output { path: PathBuf, source: io::Error },
     #[error("the job `{beads}` belongs to host {host}")]
     Elsewhere { beads: String, host: String },
 }
@@ -82,7 +90,7 @@ impl EngineError {
             Self::NoHome | Self::Disk(_) | Self::StateDir(StateDirError::Disk(_)) => {
                 ReasonCode::StateDirUnusable
             }
-            Self::Io { .. } | Self::Process(_) => ReasonCode::Internal,
+            Self::Io { .. } | Self::Process(_) | Self::History(_) => ReasonCode::Internal,
             Self::StateDir(_) => ReasonCode::StateDirUnsafe,
             Self::Journal(JournalError::Newer { .. }) => ReasonCode::RecordNewer,
             Self::Journal(_) => ReasonCode::RecordUnreadable,
@@ -99,7 +107,7 @@ impl EngineError {
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
             Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
-            Self::Argument(_) => ReasonCode::InvalidArgument,
+            Self::Argument(_) | Self::NoRun { .. } => ReasonCode::InvalidArgument,
             Self::Git { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
@@ -108,6 +116,8 @@ impl EngineError {
             Self::Deadline(_) | Self::StopDeadline | Self::StartSlow { .. } => ReasonCode::DeadlineExceeded,
             Self::Foreign { .. } => ReasonCode::NotSupported,
             Self::Elsewhere { .. } => ReasonCode::Elsewhere,
+            Self::QueryRefused { .. } => ReasonCode::QueryRefused,
+            Self::Output { .. } => ReasonCode::OutputUnwritable,
         }
     }
 
@@ -133,6 +143,7 @@ impl EngineError {
                     "dx-runner start --beads {beads} with the whole command; --env NAME keeps a secret out of it"
                 )
             }
+            Self::NoRun { beads, .. } => format!("dx-runner report --beads {beads} lists the runs"),
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
@@ -151,5 +162,12 @@ impl EngineError {
                 code => code,
             },
         }
+    }
+}
+
+/// What the cache of the history says of itself; the file behind it is never the reason.
+impl From<rusqlite::Error> for EngineError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::History(error.to_string())
     }
 }

@@ -80,6 +80,12 @@ impl Engine {
                 document.details.push(text);
             }
         }
+        // What the history lacks is no reason to fail.
+        match crate::history::catch_up(&state) {
+            Ok(0) => {}
+            Ok(added) => document.details.push(format!("history: added {added} runs that it lacked")),
+            Err(error) => document.details.push(format!("history: {error}")),
+        }
         Ok(document)
     }
 }

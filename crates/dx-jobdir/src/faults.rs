@@ -35,6 +35,7 @@ pub const STEPS: &[&str] = &[
     "monitor.outcome_view",
     "monitor.ended_index",
     "monitor.released",
+    "monitor.history",
 ];
 
 #[cfg(feature = "faults")]

@@ -7,6 +7,7 @@
 //!   runs/<uuid>/                one run: journal exit log err prompt tree repository check.log request.*
 //!   <provider>/<id>.<suffix>    published views of the newest run
 //!   tmp/<short>/                one run's TMPDIR
+//!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
 //!   claims.lock
 //! ```
 
@@ -106,6 +107,31 @@ impl StateDir {
     /// Place for caches that may be deleted at any time.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")
+    }
+
+    /// The history. The default place has it beside the jobs, where jobs may be cleared away without it; any other state
+    /// directory keeps its own inside, so that two never mix. Told by the name alone: every process must get the same.
+    pub fn history_dir(&self) -> PathBuf {
+        match self.root.parent() {
+            Some(base) if self.root.ends_with("dx-runner/jobs") => base.join("history"),
+            _ => self.root.join("history"),
+        }
+    }
+
+    /// Makes the folder of the history and tells whether it is new; refuses one that is a link or somebody else's.
+    pub fn make_history_dir(&self) -> Result<bool, StateDirError> {
+        let dir = self.history_dir();
+        let made = disk::make_dir(&dir)?;
+        check_directory(&dir)?;
+        Ok(made)
+    }
+
+    /// Makes the folder of caches; refuses one that is a link or somebody else's.
+    pub fn make_cache_dir(&self) -> Result<PathBuf, StateDirError> {
+        let dir = self.cache_dir();
+        disk::make_dir(&dir)?;
+        check_directory(&dir)?;
+        Ok(dir)
     }
 
     /// The claim of a job.

@@ -7,6 +7,7 @@ pub mod disk;
 pub mod ended;
 pub mod exit_file;
 pub mod faults;
+pub mod history;
 pub mod journal;
 pub mod layout;
 pub mod views;

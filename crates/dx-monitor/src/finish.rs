@@ -1,8 +1,8 @@
 //! The last steps of a run, in the one order that loses nothing: outcome into the journal, the run's name durable, the
-//! published views, the ended index, the claim. Done again from any point it changes nothing.
+//! published views, the ended index, the claim, the history. Done again from any point it changes nothing.
 
 use dx_core::{Run, decide};
-use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, views};
+use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, history, views};
 use dx_protocol::{Event, Outcome, Record, RunIds, Timestamp, Writer};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -54,6 +54,9 @@ pub fn finish(
         claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
     }
     faults::step("monitor.released");
+    // Last and least: a full or broken history holds no job up, and `prune` adds from the ended index what is missing.
+    let _recorded = history::append(state, &history::line_of(&outcome));
+    faults::step("monitor.history");
     Ok(outcome)
 }
 

@@ -142,6 +142,8 @@ reason_codes! {
     InvalidArgument, "invalid_argument", Usage, "The command line is wrong.", "dx-runner --help";
     GitFailed, "git_failed", Error, "A git command failed.", "run it by hand in the repository";
     MonitorLost, "monitor_lost", Error, "The monitor could not be started.", "dx-runner doctor";
+    QueryRefused, "query_refused", Usage, "The query is no single SELECT that the history can answer.", "one SELECT on the table `runs`; dx-runner history query --help";
+    OutputUnwritable, "output_unwritable", Error, "The file to be written cannot be written.", "name another place";
     DeadlineExceeded, "deadline_exceeded", Timeout, "The deadline passed; nothing was stopped.", "wait longer, or check";
     Interrupted, "interrupted", Interrupted, "Interrupted; jobs go on.", "dx-runner status";
     NotSupported, "not_supported", Usage, "This provider or platform does not offer it.", "dx-runner providers show";

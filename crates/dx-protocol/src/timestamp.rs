@@ -70,6 +70,12 @@ impl Timestamp {
         format!("{y:04}-{mo:02}-{d:02}")
     }
 
+    /// `YYYY-mm` in UTC: the name of a month's history.
+    pub fn month(self) -> String {
+        let (y, mo, ..) = self.parts();
+        format!("{y:04}-{mo:02}")
+    }
+
     /// The same instant this many milliseconds earlier.
     pub fn minus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_sub(ms))

@@ -9,10 +9,12 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exit_codes;
 pub(crate) mod finalize;
+pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod providers;
 pub(crate) mod prune;
 pub(crate) mod reference;
+pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod schema;
@@ -45,6 +47,8 @@ pub(crate) enum Command {
     Restart(restart::RestartArgs),
     Finalize(finalize::FinalizeArgs),
     Prune(prune::PruneArgs),
+    Report(report::ReportArgs),
+    History(history::HistoryArgs),
     Providers(providers::ProvidersArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
@@ -84,6 +88,8 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Restart(args) => restart::run(ctx, args),
         Command::Finalize(args) => finalize::run(ctx, args),
         Command::Prune(args) => prune::run(ctx, args),
+        Command::Report(args) => report::run(ctx, args),
+        Command::History(args) => history::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
         Command::Demo(args) => demo::run(ctx, args),

@@ -43,8 +43,13 @@ fn monitor_is_killed_at_every_step() {
         let events = survive(step);
         let monitors = count(&events, "monitor_started");
         // Once the end is recorded nothing may follow it, not even the one who publishes it.
-        let recorded =
-            ["monitor.outcome_record", "monitor.outcome_view", "monitor.ended_index", "monitor.released"];
+        let recorded = [
+            "monitor.outcome_record",
+            "monitor.outcome_view",
+            "monitor.ended_index",
+            "monitor.released",
+            "monitor.history",
+        ];
         assert_eq!(monitors, if recorded.contains(&step) { 1 } else { 2 }, "{step}: {events:#?}");
         assert_eq!(count(&events, "agent_started"), 1, "{step}: {events:#?}");
         assert_eq!(count(&events, "process_ended"), 1, "{step}: {events:#?}");

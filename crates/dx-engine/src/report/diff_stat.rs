@@ -1,0 +1,72 @@
+//! Lines added and removed per file, counted in the text that `diff` gives: one place decides what is the agent's work.
+
+use crate::fingerprint::Fingerprint;
+use dx_jobdir::RunPaths;
+use dx_protocol::{ReportFile, TreeStart};
+
+/// The worktree against its start; `None` when git cannot tell.
+pub(super) fn of(tree: &TreeStart, paths: &RunPaths) -> Option<Vec<ReportFile>> {
+    let before = Fingerprint::load(&paths.repository());
+    crate::diff::text(tree, &paths.tree(), before.as_ref()).ok().map(|text| count(&text))
+}
+
+fn count(diff: &str) -> Vec<ReportFile> {
+    let mut files: Vec<ReportFile> = Vec::new();
+    // Lines of the hunk that are still to come, old and new: only there `+` and `-` are content.
+    let (mut old, mut new) = (0u64, 0u64);
+    for line in diff.lines() {
+        if let Some(names) = line.strip_prefix("diff --git ").filter(|_| old == 0 && new == 0) {
+            files.push(ReportFile { path: name(names), added: 0, removed: 0, binary: false });
+            continue;
+        }
+        let Some(file) = files.last_mut() else { continue };
+        match line.as_bytes().first() {
+            Some(b'+') if new > 0 => (new, file.added) = (new - 1, file.added + 1),
+            Some(b'-') if old > 0 => (old, file.removed) = (old - 1, file.removed + 1),
+            Some(b'\\') => {}
+            _ if old > 0 || new > 0 => (old, new) = (old.saturating_sub(1), new.saturating_sub(1)),
+            _ if line.starts_with("@@ ") => (old, new) = hunk(line),
+            _ => file.binary |= line.starts_with("Binary files "),
+        }
+    }
+    files
+}
+
+/// The counts of `@@ -1,2 +3,4 @@`; a missing count is 1.
+fn hunk(line: &str) -> (u64, u64) {
+    let count = |sign: char| {
+        let range = line.split(' ').find_map(|word| word.strip_prefix(sign))?;
+        range.split_once(',').map_or(Some(1), |(_, count)| count.parse().ok())
+    };
+    (count('-').unwrap_or(0), count('+').unwrap_or(0))
+}
+
+/// The new name out of `a/x b/x`, quotes and all: both names are the same, so the half tells it.
+fn name(names: &str) -> String {
+    let half = names.get(names.len().div_ceil(2)..).unwrap_or(names);
+    let half = half.trim_start();
+    match half.strip_prefix("\"b/") {
+        Some(quoted) => format!("\"{quoted}"),
+        None => half.strip_prefix("b/").unwrap_or(half).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_that_looks_like_a_header_is_content() {
+        let diff = "diff --git a/x y b/x y\nindex 1..2 100644\n--- a/x y\n+++ b/x y\n@@ -1,3 +1,3 @@\n keep\n--- old\n\
+                    -diff --git a/q b/q\n+++ new\n+diff --git a/q b/q\n@@ -9 +9,0 @@ fn\n-gone\n\
+                    diff --git \"a/\\303\\244\" \"b/\\303\\244\"\nnew file mode 100644\n--- /dev/null\n\
+                    +++ \"b/\\303\\244\"\n@@ -0,0 +1,2 @@\n+one\n+two\n\\ No newline at end of file\n\
+                    diff --git a/z b/z\nBinary files /dev/null and b/z differ\n";
+        let file =
+            |path: &str, added, removed, binary| ReportFile { path: path.to_owned(), added, removed, binary };
+        assert_eq!(
+            count(diff),
+            [file("x y", 2, 3, false), file("\"\\303\\244\"", 2, 0, false), file("z", 0, 0, true)]
+        );
+    }
+}
