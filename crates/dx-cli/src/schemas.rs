@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 pub(crate) type Entry = (&'static str, fn() -> Schema);
 
 /// All documents, in the order of the names.
-pub(crate) const ALL: [Entry; 20] = [
+pub(crate) const ALL: [Entry; 24] = [
     ("action", of::<dx_protocol::ActionDocument>),
     ("actions", of::<dx_protocol::ActionsDocument>),
     ("check", of::<dx_protocol::CheckDocument>),
@@ -27,8 +27,12 @@ pub(crate) const ALL: [Entry; 20] = [
     ("prune", of::<dx_protocol::PruneDocument>),
     ("report", of::<dx_protocol::ReportDocument>),
     ("report-all", of::<dx_protocol::ReportAllDocument>),
+    ("salvage", of::<dx_protocol::SalvageDocument>),
     ("schemas", of::<crate::commands::schema::SchemasDocument>),
     ("status", of::<dx_protocol::StatusDocument>),
+    ("worktree", of::<dx_protocol::WorktreeDocument>),
+    ("worktree-removed", of::<dx_protocol::WorktreeRemovedDocument>),
+    ("worktrees", of::<dx_protocol::WorktreesDocument>),
 ];
 
 fn of<T: JsonSchema>() -> Schema {

@@ -91,6 +91,18 @@ pub struct JobName {
     pub provider: Option<ProviderName>,
 }
 
+/// `worktree create`.
+#[derive(Debug, Clone)]
+pub struct WorktreeRequest {
+    pub beads: BeadsId,
+    /// In the repository.
+    pub repo: PathBuf,
+    /// The repository's HEAD when `None`.
+    pub base: Option<String>,
+    /// The id when `None`.
+    pub branch: Option<String>,
+}
+
 /// `finalize`.
 #[derive(Debug, Clone)]
 pub struct FinalizeRequest {

@@ -33,6 +33,36 @@ pub enum EngineError {
     WorktreeMissing(PathBuf),
     #[error("{} is a worktree of another repository", .0.display())]
     WorktreeTaken(PathBuf),
+    #[error("the path {} is not UTF-8 and cannot be recorded", .0.display())]
+    PathNotUtf8(PathBuf),
+    #[error("{} is in no git repository", .0.display())]
+    NoRepository(PathBuf),
+    #[error("there is no commit `{name}` in the repository")]
+    NoBase { name: String },
+    #[error("`{0}` cannot be the name of a branch")]
+    BranchName(String),
+    #[error("the branch {branch} is checked out in {}", path.display())]
+    BranchInUse { branch: String, path: PathBuf },
+    #[error("the branch {branch} is there already, at another commit ({at})")]
+    BranchExists { branch: String, at: String },
+    #[error("{beads} has a worktree already, on branch {branch} from {base}")]
+    WorktreeExists { beads: String, branch: String, base: String },
+    #[error("there is no worktree of `{0}`")]
+    NoWorktreeOf(String),
+    #[error("{} is a worktree without a record of ours", .0.display())]
+    WorktreeUnrecorded(PathBuf),
+    #[error("job `{job}` works in {}", path.display())]
+    WorktreeInUse { path: PathBuf, job: String },
+    #[error("{} holds work that is nowhere else: {}", path.display(), work.join("; "))]
+    WorktreeUnsaved { beads: String, path: PathBuf, work: Vec<String> },
+    #[error("worktrees use {used} bytes, and their budget is {budget}")]
+    WorktreeBudget { used: u64, budget: u64 },
+    #[error("the set-up command `{command}` failed: {how}; its output is in {}", log.display())]
+    SetupFailed { command: String, how: String, log: PathBuf },
+    #[error("failed to copy {} into the worktree", path.display())]
+    CopyFailed { path: PathBuf, source: io::Error },
+    #[error("{}: {why}", path.display())]
+    ProjectFile { path: PathBuf, why: String },
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
@@ -99,15 +129,30 @@ impl EngineError {
             Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
             Self::CapExceeded { .. } => ReasonCode::ProviderConcurrencyCapExceeded,
             Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
-            Self::WorktreeMissing(_) | Self::NoWorktree => ReasonCode::WorktreeMissing,
+            Self::WorktreeMissing(_) | Self::NoWorktree | Self::NoRepository(_) => {
+                ReasonCode::WorktreeMissing
+            }
             Self::WorktreeTaken(_) => ReasonCode::WorktreeTaken,
+            Self::BranchInUse { .. } | Self::BranchExists { .. } => ReasonCode::BranchTaken,
+            Self::WorktreeExists { .. } => ReasonCode::WorktreeExists,
+            Self::NoWorktreeOf(_) => ReasonCode::WorktreeNotFound,
+            Self::WorktreeUnrecorded(_) => ReasonCode::WorktreeUnrecorded,
+            Self::WorktreeInUse { .. } => ReasonCode::WorktreeInUse,
+            Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
+            Self::WorktreeBudget { .. } => ReasonCode::WorktreeBudgetExceeded,
+            Self::SetupFailed { .. } | Self::CopyFailed { .. } => ReasonCode::WorktreeSetupFailed,
+            Self::ProjectFile { .. } => ReasonCode::ProjectFileInvalid,
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
             Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
             Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
-            Self::Argument(_) | Self::NoRun { .. } => ReasonCode::InvalidArgument,
+            Self::Argument(_)
+            | Self::NoRun { .. }
+            | Self::PathNotUtf8(_)
+            | Self::NoBase { .. }
+            | Self::BranchName(_) => ReasonCode::InvalidArgument,
             Self::Git { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
@@ -144,11 +189,18 @@ impl EngineError {
                 )
             }
             Self::NoRun { beads, .. } => format!("dx-runner report --beads {beads} lists the runs"),
+            Self::NoRepository(_) => "--repo PATH with a folder of a git repository".to_owned(),
+            Self::NoBase { .. } => "make a first commit, or name another one with --base".to_owned(),
+            Self::PathNotUtf8(_) => "rename it, or use another place".to_owned(),
+            Self::BranchName(_) => "another id, or worktree create with --branch NAME".to_owned(),
+            Self::CopyFailed { .. } => "mend the path, or take it from `copy` in .dx-runner.toml".to_owned(),
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
-            Self::AlreadyRunning { beads, .. } => self.reason().next_action().replace("<id>", beads),
+            Self::AlreadyRunning { beads, .. } | Self::WorktreeUnsaved { beads, .. } => {
+                self.reason().next_action().replace("<id>", beads)
+            }
             _ => self.reason().next_action().to_owned(),
         }
     }

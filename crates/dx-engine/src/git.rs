@@ -6,6 +6,10 @@
 //! Between that list and the call an agent that still runs can define another one. It gains nothing: it runs already, with
 //! the same rights.
 
+mod call;
+
+pub(crate) use call::Call;
+
 use crate::error::EngineError;
 use dx_protocol::TreeStart;
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,7 +104,7 @@ impl Repository {
 
     /// Whether the repository's configuration can name a program that no option of [`base`] takes away. Cheaper than
     /// to ask git, which is not needed for the configuration of most repositories.
-    fn may_name_programs(&self) -> io::Result<bool> {
+    pub(crate) fn may_name_programs(&self) -> io::Result<bool> {
         const MAX_BYTES: u64 = 1 << 20;
         for path in [self.common_dir.join("config"), self.git_dir.join("config.worktree")] {
             match path.canonicalize().and_then(|path| dx_jobdir::read_bounded(&path, MAX_BYTES)) {
@@ -109,7 +113,7 @@ impl Repository {
                     let has = |word: &str| {
                         text.windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
                     };
-                    if ["filter", "include", "hook", "lfs", "credential"].into_iter().any(has) {
+                    if ["filter", "include", "hook", "lfs", "credential", "driver"].into_iter().any(has) {
                         return Ok(true);
                     }
                 }
@@ -134,7 +138,7 @@ fn linked(dir: &Path, file: &Path) -> Option<PathBuf> {
 }
 
 /// Git without a repository, and without what a configuration could make it run; see also [`overrides`].
-fn base() -> Command {
+pub(crate) fn base() -> Command {
     let mut command = Command::new("git");
     command.env_clear();
     for name in ["HOME", "XDG_CONFIG_HOME"] {
@@ -198,8 +202,8 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> Result<Vec<u8>, EngineError> 
 
 /// Options that put the user's own filters, or none, in the place of those that a repository's configuration defines,
 /// and turn off all hooks that a configuration defines.
-fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> {
-    let args = ["config", "--null", "--show-scope", "--get-regexp", r"^(filter|hook|lfs|credential)\."];
+pub(crate) fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> {
+    let args = ["config", "--null", "--show-scope", "--get-regexp", r"^(filter|hook|lfs|credential|merge)\."];
     let output = git.args(args).output().map_err(|e| failed(&args, e.to_string()))?;
     // 1: there is none.
     if output.status.code() != Some(1) && !output.status.success() {
@@ -209,12 +213,16 @@ fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> {
     Ok(settings.into_iter().flat_map(|setting| ["-c".into(), OsString::from_vec(setting)]).collect())
 }
 
+/// What git runs for a merge driver that a repository defines: it merges as if there were none.
+const MERGE_AS_TEXT: &str = "git merge-file --quiet %A %O %B";
+
 /// `key=value` of each override, from a list of `scope NUL key [LF value] NUL`.
 fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     // All that git knows of a filter, and what turns it off.
     const PARTS: [(&str, &str); 4] = [("clean", ""), ("smudge", ""), ("process", ""), ("required", "false")];
     let (mut users, mut theirs) = (BTreeMap::new(), BTreeSet::new());
     let (mut filters, mut hooks, mut lfs_is_theirs) = (BTreeSet::new(), BTreeSet::new(), false);
+    let mut drivers = BTreeSet::new();
     let mut fields = list.split(|byte| *byte == 0);
     while let (Some(scope), Some(entry)) = (fields.next(), fields.next()) {
         let mut parts = entry.splitn(2, |byte| *byte == b'\n');
@@ -233,6 +241,10 @@ fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
             }
         } else if let Some(name) = named("hook.") {
             hooks.insert(name);
+        } else if let Some(name) = named("merge.") {
+            if !trusted && key.ends_with(b".driver") {
+                drivers.insert(name);
+            }
         } else if !trusted {
             // git-lfs, which is most users' own filter, runs what these name.
             lfs_is_theirs |= [&b"lfs.extension."[..], b"lfs.customtransfer.", b"credential."]
@@ -245,7 +257,7 @@ fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         filters.insert(b"lfs");
     }
     // An option ends its key at the first `=`.
-    if let Some(name) = filters.iter().chain(&hooks).find(|name| name.contains(&b'=')) {
+    if let Some(name) = filters.iter().chain(&hooks).chain(&drivers).find(|name| name.contains(&b'=')) {
         return Err(format!("cannot override what is named {:?}", String::from_utf8_lossy(name)));
     }
     let mut settings = Vec::new();
@@ -263,6 +275,9 @@ fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
             }
         }
     }
+    // Git's own merge of text takes the place of a repository's driver.
+    let driver = |name: &&[u8]| [b"merge.", *name, b".driver=", MERGE_AS_TEXT.as_bytes()].concat();
+    settings.extend(drivers.iter().map(driver));
     settings.extend(hooks.iter().map(|name| [b"hook.", *name, b".enabled=false"].concat()));
     Ok(settings)
 }
@@ -279,11 +294,11 @@ fn told(args: &[&str], output: io::Result<Output>) -> Result<Vec<u8>, EngineErro
     Err(failed(args, last_line(&output.stderr)))
 }
 
-fn failed(args: &[&str], message: String) -> EngineError {
+pub(crate) fn failed(args: &[&str], message: String) -> EngineError {
     EngineError::Git { command: format!("git {}", args.join(" ")), message }
 }
 
-fn last_line(errors: &[u8]) -> String {
+pub(crate) fn last_line(errors: &[u8]) -> String {
     String::from_utf8_lossy(errors).trim().lines().last().unwrap_or("it told no reason").to_owned()
 }
 
@@ -316,6 +331,9 @@ mod tests {
             ("global", "filter.user.clean\nsort"),
             ("local", "filter.user.process\nevil"),
             ("global", "hook.h.event\npost-checkout"),
+            ("global", "merge.user.driver\nmine"),
+            ("local", "merge.evil.driver\nevil"),
+            ("local", "merge.ff\nonly"),
         ];
         let expected = [
             "filter.b.c.required=false",
@@ -325,6 +343,7 @@ mod tests {
             "filter.user.smudge=",
             "filter.user.process=",
             "filter.user.required=false",
+            "merge.evil.driver=git merge-file --quiet %A %O %B",
             "hook.h.enabled=false",
         ];
         assert_eq!(settings(&both).unwrap(), expected);

@@ -10,10 +10,10 @@ mod prepare;
 use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::error::EngineError;
-use crate::lookup;
 use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
+use crate::{lookup, worktree};
 use claim::{begin, claim_run, publish, refuse_running, same_key};
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
@@ -90,7 +90,7 @@ impl Engine {
             prompt_file: Some(spec.prompt_file.clone()),
         };
         if found.run.outcome.is_none() {
-            let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?)?;
+            let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?, &mut None)?;
             prepared.snapshot.map(Taking::finish).transpose()?;
             let provider = Some(found.run.created.ids.provider.clone());
             self.stop(&JobName { beads: job.beads.clone(), provider }, None)?;
@@ -103,8 +103,14 @@ impl Engine {
         let state = self.state()?;
         let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
-        let prepared =
-            self.prepare(&state, &beads, request, &Lineage { dry: true, ..Lineage::default() }, &uuid)?;
+        let prepared = self.prepare(
+            &state,
+            &beads,
+            request,
+            &Lineage { dry: true, ..Lineage::default() },
+            &uuid,
+            &mut None,
+        )?;
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
             .map(|suffix| state.view(&request.provider, &beads, suffix).display().to_string());
@@ -153,16 +159,26 @@ impl Engine {
     ) -> Result<Started, EngineError> {
         refuse_running(state, &request.provider, beads)?;
         let uuid = new_uuid()?;
-        let mut prepared = self.prepare(state, beads, request, lineage, &uuid)?;
         let paths = state.run(&uuid);
-        let (journal, begun) = begin(state, &paths, &mut prepared)?;
-        faults::step("starter.created");
-        if let Err(refused) = claim_run(state, &paths, &prepared, lineage.made_id) {
-            drop(journal);
-            let _removed = disk::remove_dir_all(paths.dir());
-            let _removed = std::fs::remove_dir(state.tmp(&uuid));
-            return Err(refused);
+        let mut worktree = None;
+        let claimed =
+            self.prepare(state, beads, request, lineage, &uuid, &mut worktree).and_then(|mut prepared| {
+                let (journal, begun) = begin(state, &paths, &mut prepared)?;
+                faults::step("starter.created");
+                if let Err(refused) = claim_run(state, &paths, &prepared, lineage.made_id) {
+                    drop(journal);
+                    let _removed = disk::remove_dir_all(paths.dir());
+                    let _removed = std::fs::remove_dir(state.tmp(&uuid));
+                    return Err(refused);
+                }
+                Ok((prepared, journal, begun))
+            });
+        if let (Err(_), Some(worktree)) = (&claimed, &worktree) {
+            worktree::undo_unused(state, worktree);
         }
+        let (prepared, journal, begun) = claimed?;
+        // The claim keeps it from here on.
+        drop(worktree);
         faults::step("starter.claimed");
         let mut ready = Ready::default();
         let started = publish(state, &paths, &prepared, begun)

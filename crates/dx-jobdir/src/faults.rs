@@ -38,13 +38,23 @@ pub const STEPS: &[&str] = &[
     "monitor.history",
 ];
 
+/// The named steps of commands that make and remove worktrees, which have tests of their own.
+pub const WORKTREE_STEPS: &[&str] = &[
+    "worktree.planned",
+    "worktree.registered",
+    "worktree.checked_out",
+    "worktree.set_up",
+    "worktree.removing",
+];
+
 #[cfg(feature = "faults")]
 mod imp {
     use std::io::{self, Write};
     use std::path::Path;
 
     pub fn step(name: &str) {
-        debug_assert!(super::STEPS.contains(&name), "unlisted step {name}");
+        let known = super::STEPS.contains(&name) || super::WORKTREE_STEPS.contains(&name);
+        debug_assert!(known, "unlisted step {name}");
         let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
         let spec = spec.to_string_lossy().into_owned();
         let Some((step, marker)) = spec.split_once('@') else { return };

@@ -21,6 +21,7 @@ mod spec;
 mod state;
 mod timestamp;
 mod verdict;
+mod worktree;
 
 pub use agent_event::*;
 pub use document::*;
@@ -40,3 +41,4 @@ pub use spec::*;
 pub use state::*;
 pub use timestamp::*;
 pub use verdict::*;
+pub use worktree::*;

@@ -125,6 +125,15 @@ reason_codes! {
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
     WorktreeTaken, "worktree_taken", Conflict, "The place of the job's worktree belongs to another repository.", "another --beads id, or --worktree PATH";
+    WorktreeExists, "worktree_exists", Conflict, "The job has a worktree already, on another branch or from another commit.", "dx-runner worktree list; remove it first, or another id";
+    WorktreeNotFound, "worktree_not_found", Error, "There is no worktree of this id.", "dx-runner worktree list";
+    WorktreeUnrecorded, "worktree_unrecorded", Conflict, "The worktree is there without a record of ours.", "dx-runner worktree create with its id and --repo, which takes it up";
+    WorktreeInUse, "worktree_in_use", Conflict, "A live job works in the worktree.", "wait for the job, or stop it";
+    WorktreeUnsaved, "worktree_unsaved", Conflict, "The worktree holds work that is nowhere else.", "dx-runner worktree salvage <id>, then remove it again";
+    WorktreeBudgetExceeded, "worktree_budget_exceeded", Conflict, "Worktrees use as much disk as they may.", "dx-runner worktree list, then remove some; or raise DX_RUNNER_WORKTREE_BUDGET";
+    WorktreeSetupFailed, "worktree_setup_failed", PreflightFailed, "A set-up command of the repository's .dx-runner.toml failed; the worktree was taken away again.", "read the log that is named";
+    BranchTaken, "branch_taken", Conflict, "The branch is there already, or checked out somewhere else.", "--branch with another name";
+    ProjectFileInvalid, "project_file_invalid", Usage, "The repository's .dx-runner.toml cannot be used.", "mend the line that is named";
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";

@@ -23,6 +23,7 @@ pub(crate) mod start_options;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod wait;
+pub(crate) mod worktree;
 
 use clap::{Parser, Subcommand};
 use dx_protocol::ExitCode;
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Prune(prune::PruneArgs),
     Report(report::ReportArgs),
     History(history::HistoryArgs),
+    Worktree(worktree::WorktreeArgs),
     Providers(providers::ProvidersArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
@@ -90,6 +92,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Prune(args) => prune::run(ctx, args),
         Command::Report(args) => report::run(ctx, args),
         Command::History(args) => history::run(ctx, args),
+        Command::Worktree(args) => worktree::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
         Command::Demo(args) => demo::run(ctx, args),

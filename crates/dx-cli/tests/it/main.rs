@@ -27,6 +27,7 @@ mod states;
 mod stop;
 mod usage;
 mod work_verdict;
+mod worktree;
 mod worktrees;
 mod world;
 

@@ -9,10 +9,11 @@ use crate::gates::scope::Scope;
 use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
-use crate::providers::{self, Resolved, Wish};
+use crate::providers::{self, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
 use crate::secrets::{is_masked, mask_text};
 use crate::work::Taking;
+use crate::worktree::Wish;
 use crate::{Engine, gates, permission, secrets, worktree};
 use dx_jobdir::StateDir;
 use dx_monitor::{MARKER, Plan, record_of};
@@ -52,7 +53,8 @@ pub(super) struct Lineage {
 }
 
 impl Engine {
-    /// Checks and resolves everything; writes nothing but caches and, with `--worktree auto`, the worktree.
+    /// Checks and resolves everything; writes nothing but caches and, with `--worktree auto`, the worktree, which is in
+    /// `ready` then, also after a refusal.
     pub(super) fn prepare(
         &self,
         state: &StateDir,
@@ -60,6 +62,7 @@ impl Engine {
         request: &StartRequest,
         lineage: &Lineage,
         uuid: &RunUuid,
+        ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
         let provider = providers::find(&request.provider)?;
         let cap = environment::cap(provider.name, provider.cap)?;
@@ -87,7 +90,7 @@ impl Engine {
         if !lineage.dry {
             refuse_over_cap(state, &request.provider, cap)?;
         }
-        let worktree = choose_worktree(state, beads, request, lineage.dry, &cwd)?;
+        let worktree = self.choose_worktree(state, beads, request, lineage.dry, &cwd, ready)?;
         // By far the slowest part of a start: it goes on while everything else is made ready.
         let repository = Repository::find(&worktree);
         gates_at_start(&request.gates, repository.as_ref())?;
@@ -100,7 +103,7 @@ impl Engine {
             env.retain(|(n, _)| *n != name);
             env.push((name, value));
         }
-        let resolved = (provider.resolve)(&Wish {
+        let resolved = (provider.resolve)(&providers::Wish {
             state,
             worktree: &worktree,
             model: request.model.as_deref(),
@@ -176,6 +179,50 @@ impl Engine {
             tree: None,
         };
         Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap })
+    }
+
+    fn choose_worktree(
+        &self,
+        state: &StateDir,
+        beads: &BeadsId,
+        request: &StartRequest,
+        dry: bool,
+        cwd: &Path,
+        ready: &mut Option<worktree::Ready>,
+    ) -> Result<PathBuf, EngineError> {
+        let path = match &request.worktree {
+            WorktreeChoice::Path(path) => cwd.join(path),
+            WorktreeChoice::Auto => {
+                let repo = request.repo.as_ref().map_or_else(|| cwd.to_owned(), |r| cwd.join(r));
+                if dry {
+                    return Ok(worktree::place(beads, &repo)?.path());
+                }
+                let progress = |what: &str| self.progress(what);
+                let wish = Wish { beads, repo: &repo, base: None, branch: None, progress: &progress };
+                let made = ready.insert(worktree::create(&wish)?);
+                for remark in &made.remarks {
+                    self.progress(remark);
+                }
+                made.path()
+            }
+            WorktreeChoice::Inferred => {
+                let job = JobName { beads: beads.clone(), provider: None };
+                let previous = match lookup::newest_known(state, &job) {
+                    Ok(Some(Record::Ours(found))) => Some(PathBuf::from(&found.run.created.spec.worktree)),
+                    Ok(Some(Record::Foreign(foreign))) => foreign.meta.get("worktree").map(PathBuf::from),
+                    Ok(None) | Err(_) => None,
+                };
+                let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
+                inferred.ok_or(EngineError::NoWorktree)?
+            }
+        };
+        worktree::utf8(&path)?;
+        let real = permission::check(&path, state.root())?;
+        // Git's folder of it is recorded too.
+        let common = Repository::find(&real).map(|repository| repository.common_dir);
+        common.as_deref().map_or(Ok(""), worktree::utf8)?;
+        worktree::utf8(&real)?;
+        Ok(real)
     }
 }
 
@@ -258,36 +305,6 @@ pub(super) fn readable_id(state: &StateDir, provider: &ProviderName) -> Result<B
         }
         n += 1;
     }
-}
-
-pub(super) fn choose_worktree(
-    state: &StateDir,
-    beads: &BeadsId,
-    request: &StartRequest,
-    dry: bool,
-    cwd: &Path,
-) -> Result<PathBuf, EngineError> {
-    let path = match &request.worktree {
-        WorktreeChoice::Path(path) => cwd.join(path),
-        WorktreeChoice::Auto => {
-            let repo = request.repo.as_ref().map_or_else(|| cwd.to_owned(), |r| cwd.join(r));
-            if dry {
-                return worktree::place(beads, &repo);
-            }
-            worktree::auto(beads, &repo)?
-        }
-        WorktreeChoice::Inferred => {
-            let job = JobName { beads: beads.clone(), provider: None };
-            let previous = match lookup::newest_known(state, &job) {
-                Ok(Some(Record::Ours(found))) => Some(PathBuf::from(&found.run.created.spec.worktree)),
-                Ok(Some(Record::Foreign(foreign))) => foreign.meta.get("worktree").map(PathBuf::from),
-                Ok(None) | Err(_) => None,
-            };
-            let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
-            inferred.ok_or(EngineError::NoWorktree)?
-        }
-    };
-    permission::check(&path, state.root())
 }
 
 /// The provider under which this id ran last, when it was another one.

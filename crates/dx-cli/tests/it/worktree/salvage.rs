@@ -1,0 +1,152 @@
+//! What a salvage keeps, and that its own words bring it back.
+
+use super::{create, only_row, path_of, refused};
+use crate::world::{read, write};
+use crate::{document, environment};
+use dx_testkit::TestEnv;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+#[track_caller]
+fn salvage(env: &TestEnv, id: &str) -> Value {
+    document(env, "salvage", &env.run(&["worktree", "salvage", id, "--json"]).assert_code(0).stdout)
+}
+
+/// Runs the commands that the salvage told; the place where the work is then.
+#[track_caller]
+fn restore(env: &TestEnv, kept: &Value) -> PathBuf {
+    for line in kept["restore"].as_array().unwrap() {
+        let mut shell = env.command("sh");
+        shell.args(["-c", line.as_str().unwrap()]);
+        env.run_command(shell).assert_code(0);
+    }
+    PathBuf::from(format!("{}.back", kept["path"].as_str().unwrap()))
+}
+
+/// Everything about a worktree that counts.
+fn state(env: &TestEnv, path: &Path) -> (String, String, String) {
+    let status = env.git(path, &["status", "--porcelain", "--untracked-files=all", "--ignored", "-z"]);
+    let staged = env.git(path, &["diff", "--cached", "--binary"]);
+    let unstaged = env.git(path, &["diff", "--binary"]);
+    (status, staged, unstaged)
+}
+
+#[test]
+fn staged_unstaged_untracked_and_listed_files_come_back() {
+    let env = environment();
+    let files = [
+        ("staged", "one\n"),
+        ("both", "one\n"),
+        ("edited", "one\n"),
+        ("deleted", "one\n"),
+        (".gitignore", ".env*\n"),
+    ];
+    let repo = env.git_repo("de mo", &files);
+    write(repo.join(".dx-runner.toml"), "[worktree]\ncopy = [\".env.local\", \".env.other\"]\n");
+    write(repo.join(".env.local"), "SECRET=1\n");
+    let made = create(&env, "bd-1", &repo, &[]);
+    let path = path_of(&made);
+    assert_eq!(made["copied"], serde_json::json!([".env.local"]));
+    // What was only copied is no work.
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    create(&env, "bd-1", &repo, &[]);
+
+    write(path.join("committed"), "commit\n");
+    env.git(&path, &["add", "committed"]);
+    env.git(&path, &["commit", "-q", "-m", "work"]);
+    write(path.join("staged"), "two\n");
+    write(path.join("both"), "two\n");
+    write(path.join("staged new"), "new\n");
+    env.git(&path, &["add", "staged", "both", "staged new"]);
+    write(path.join("both"), "three\n");
+    write(path.join("edited"), "a\0b");
+    std::fs::remove_file(path.join("deleted")).unwrap();
+    std::fs::create_dir(path.join("dir")).unwrap();
+    write(path.join("dir/-untracked ü\n"), "mine\n");
+    write(path.join(".env.local"), "SECRET=2\n");
+    write(path.join(".env.other"), "made here\n");
+    std::os::unix::fs::symlink("/nowhere", path.join("link")).unwrap();
+
+    let before = state(&env, &path);
+    let index = std::fs::read(repo.join(".git/worktrees/bd-1/index")).unwrap();
+    let kept = salvage(&env, "bd-1");
+    assert_eq!(state(&env, &path), before, "the worktree is not touched");
+    assert_eq!(std::fs::read(repo.join(".git/worktrees/bd-1/index")).unwrap(), index);
+    assert!(kept["ref"].as_str().unwrap().starts_with("refs/dx-runner/salvage/bd-1/2"), "{kept}");
+    let counts = ["staged", "unstaged", "untracked"].map(|key| kept[key].as_u64().unwrap());
+    assert_eq!(counts, [3, 3, 4], "{kept}");
+    assert_eq!(only_row(&env)["salvages"], serde_json::json!([kept["ref"]]));
+
+    // Saved exactly as it is, it may go; changed once more it may not.
+    write(path.join("edited"), "later\n");
+    refused(&env, 32, &["worktree", "remove", "bd-1"]);
+    write(path.join("edited"), "a\0b");
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert!(!path.exists());
+    env.git(&repo, &["gc", "-q", "--prune=now"]);
+    let back = restore(&env, &kept);
+    assert_eq!(state(&env, &back), before);
+    assert_eq!(read(back.join("committed")), "commit\n");
+    assert_eq!(read(back.join(".env.local")), "SECRET=2\n");
+    assert_eq!(read(back.join("dir/-untracked ü\n")), "mine\n");
+    assert_eq!(std::fs::read_link(back.join("link")).unwrap(), Path::new("/nowhere"));
+}
+
+#[test]
+fn clean_work_and_conflicts_are_kept_too() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    write(path.join("a.txt"), "two\n");
+    env.git(&path, &["commit", "-q", "-am", "work"]);
+    let kept = salvage(&env, "bd-1");
+    assert_ne!(salvage(&env, "bd-1")["ref"], kept["ref"], "each has a name of its own");
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert_eq!(env.git(&repo, &["branch", "--list", "bd-1"]), "");
+    assert_eq!(read(restore(&env, &kept).join("a.txt")), "two\n");
+
+    let path = path_of(&create(&env, "bd-2", &repo, &[]));
+    env.git(&path, &["checkout", "-q", "-b", "side"]);
+    write(path.join("a.txt"), "side\n");
+    env.git(&path, &["commit", "-q", "-am", "side"]);
+    env.git(&path, &["checkout", "-q", "bd-2"]);
+    write(path.join("a.txt"), "ours\n");
+    env.git(&path, &["commit", "-q", "-am", "ours"]);
+    let mut merge = env.command("git");
+    merge.arg("-C").arg(&path).args(["merge", "-q", "side"]);
+    env.run_command(merge).assert_code(1);
+    let kept = salvage(&env, "bd-2");
+    assert_eq!(kept["not_kept"], serde_json::json!(["the state of a merge"]));
+    assert!(read(restore(&env, &kept).join("a.txt")).contains("<<<<<<<"));
+}
+
+#[test]
+fn a_worktree_whose_agent_set_traps_is_salvaged_without_running_them() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    let ran = env.path("ran");
+    let touch = format!("touch {}; cat", ran.display());
+    for key in [
+        "filter.x.clean",
+        "filter.x.smudge",
+        "core.fsmonitor",
+        "diff.external",
+        "merge.x.driver",
+        "gpg.program",
+    ] {
+        env.git(&repo, &["config", key, &touch]);
+    }
+    env.git(&repo, &["config", "commit.gpgSign", "true"]);
+    write(path.join(".gitattributes"), "* filter=x merge=x\n");
+    write(path.join("a.txt"), "two\n");
+    // The `.git` file leads to a repository of the agent's; the record does not.
+    env.git(env.path("tmp"), &["init", "-q", "evil"]);
+    write(path.join(".git"), format!("gitdir: {}\n", env.path("tmp/evil/.git").display()));
+    let kept = salvage(&env, "bd-1");
+    assert_eq!((&kept["unstaged"], &kept["untracked"]), (&1.into(), &1.into()), "{kept}");
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert!(!ran.exists());
+    let text = env.git(&repo, &["cat-file", "-p", &format!("{}:a.txt", kept["commit"].as_str().unwrap())]);
+    assert_eq!(text, "two\n");
+}

@@ -1,0 +1,188 @@
+//! What work a worktree holds that no commit has, exactly: the index, the files and the untracked files as trees. The objects
+//! are written, the worktree and its index are not touched. Files are compared by content, because an agent can tell git not
+//! to look at them.
+
+use super::copy::is_unchanged;
+use super::made::{Copied, Made};
+use crate::error::EngineError;
+use crate::git::{Call, Repository, line};
+use rustix::fs::Mode;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// A private folder for temporary indexes; it goes with the value.
+#[derive(Debug)]
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Result<Self, EngineError> {
+        let path = std::env::temp_dir().join(format!("dx-runner-{}", uuid::Uuid::now_v7()));
+        match rustix::fs::mkdir(&path, Mode::RWXU) {
+            Ok(()) => Ok(Self(path)),
+            Err(e) => Err(EngineError::Io { what: "make a temporary folder", source: e.into() }),
+        }
+    }
+
+    pub(crate) fn index(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A repository's configuration shall not make git pass over what it cannot read, or refuse what it would convert.
+const EXACT: [&str; 6] =
+    ["-c", "add.ignoreErrors=false", "-c", "core.safecrlf=false", "-c", "core.splitIndex=false"];
+
+/// The whole state of a worktree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trees {
+    /// The commit that is checked out.
+    pub(crate) head: String,
+    pub(crate) head_tree: String,
+    pub(crate) index_tree: String,
+    /// The tracked files as they are.
+    pub(crate) work_tree: String,
+    /// Files that git does not know, and those listed in `copy`.
+    pub(crate) untracked_tree: Option<String>,
+    /// Of the untracked ones, how many are more than unchanged copies.
+    pub(crate) untracked: usize,
+    /// Repositories inside, whose work or commits are only there.
+    pub(crate) nested: Vec<String>,
+    /// What git is in the middle of.
+    pub(crate) operation: Option<&'static str>,
+}
+
+impl Trees {
+    pub(crate) fn take(worktree: &Repository, made: &Made) -> Result<Self, EngineError> {
+        let scratch = Scratch::new()?;
+        let head = Call::new(worktree, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).output()?;
+        // A branch without a commit: the agent began a new history.
+        let head = if head.status.success() { line(&head.stdout) } else { made.base.clone() };
+        let head_tree =
+            Call::new(worktree, &["rev-parse", "--verify", &format!("{head}^{{tree}}")]).line()?;
+
+        let staged = scratch.index("staged");
+        let index = worktree.git_dir.join("index");
+        let operation = operation(&worktree.git_dir);
+        let index_tree = match std::fs::copy(&index, &staged) {
+            Ok(_) => {
+                let unmerged = Call::new(worktree, &["ls-files", "--unmerged", "-z"]).index(&staged).run()?;
+                if unmerged.is_empty() {
+                    Call::new(worktree, &["write-tree"]).index(&staged).line()?
+                } else {
+                    head_tree.clone()
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => head_tree.clone(),
+            Err(source) => return Err(EngineError::Io { what: "read the worktree's index", source }),
+        };
+
+        let work = scratch.index("work");
+        if worktree.git_dir.join("info/sparse-checkout").exists() {
+            // Only the index tells which files are meant to be absent.
+            std::fs::copy(&staged, &work)
+                .map_err(|source| EngineError::Io { what: "read the worktree's index", source })?;
+        } else {
+            Call::new(worktree, &["read-tree", &index_tree]).index(&work).run()?;
+        }
+        Call::new(worktree, &[&EXACT[..], &["add", "--update", "--", "."]].concat()).index(&work).run()?;
+        let work_tree = Call::new(worktree, &["write-tree"]).index(&work).line()?;
+
+        let others = ["ls-files", "--others", "--exclude-standard", "-z"];
+        let others = Call::new(worktree, &others).index(&work).run()?;
+        let (folders, mut files): (Vec<&[u8]>, Vec<&[u8]>) =
+            paths(&others).partition(|path| path.ends_with(b"/"));
+        let mut untracked = files.len();
+        let listed = listed(worktree, &work, &made.copy)?;
+        for path in paths(&listed) {
+            untracked += usize::from(!is_copy(&worktree.work_tree, path, &made.copied));
+            files.push(path);
+        }
+        let untracked_tree = tree_of(worktree, &scratch.index("untracked"), &files)?;
+        let mut nested = nested(worktree, &work)?;
+        nested.extend(folders.iter().map(|path| path.to_vec()));
+        let nested = nested.iter().filter(|path| !is_saved_repository(&at(worktree, path)));
+        let nested = nested.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+        Ok(Self { head, head_tree, index_tree, work_tree, untracked_tree, untracked, nested, operation })
+    }
+
+    /// Whether there is anything that a commit does not have.
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.index_tree != self.head_tree
+            || self.work_tree != self.head_tree
+            || self.untracked > 0
+            || !self.nested.is_empty()
+            || self.operation.is_some()
+    }
+}
+
+pub(crate) fn paths(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == 0).filter(|path| !path.is_empty())
+}
+
+fn at(worktree: &Repository, path: &[u8]) -> PathBuf {
+    worktree.work_tree.join(OsStr::from_bytes(path.strip_suffix(b"/").unwrap_or(path)))
+}
+
+/// What git is in the middle of, by the files that it keeps for it.
+fn operation(git_dir: &Path) -> Option<&'static str> {
+    [
+        ("rebase-merge", "a rebase"),
+        ("rebase-apply", "a rebase"),
+        ("MERGE_HEAD", "a merge"),
+        ("CHERRY_PICK_HEAD", "a cherry-pick"),
+        ("REVERT_HEAD", "a revert"),
+        ("BISECT_LOG", "a bisection"),
+    ]
+    .into_iter()
+    .find_map(|(name, what)| git_dir.join(name).exists().then_some(what))
+}
+
+/// Ignored files among what is listed in `copy`.
+fn listed(worktree: &Repository, index: &Path, copy: &[String]) -> Result<Vec<u8>, EngineError> {
+    if copy.is_empty() {
+        return Ok(Vec::new());
+    }
+    let form = ["--literal-pathspecs", "ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--"];
+    let args: Vec<&str> = form.into_iter().chain(copy.iter().map(String::as_str)).collect();
+    Call::new(worktree, &args).index(index).run()
+}
+
+fn is_copy(worktree: &Path, path: &[u8], copied: &[Copied]) -> bool {
+    copied.iter().any(|copied| copied.path.as_bytes() == path && is_unchanged(worktree, copied))
+}
+
+/// A tree of just these files; `None` for none.
+fn tree_of(worktree: &Repository, index: &Path, files: &[&[u8]]) -> Result<Option<String>, EngineError> {
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let mut list = files.join(&b'\0');
+    list.push(0);
+    let args = [&EXACT[..], &["update-index", "-z", "--add", "--remove", "--stdin"]].concat();
+    Call::new(worktree, &args).index(index).stdin(list).run()?;
+    Call::new(worktree, &["write-tree"]).index(index).line().map(Some)
+}
+
+/// Submodules that were filled.
+fn nested(worktree: &Repository, index: &Path) -> Result<Vec<Vec<u8>>, EngineError> {
+    let list = Call::new(worktree, &["ls-files", "--stage", "-z"]).index(index).run()?;
+    let links = paths(&list).filter(|entry| entry.starts_with(b"160000 "));
+    let path = |entry: &[u8]| entry.splitn(2, |b| *b == b'\t').nth(1).map(<[u8]>::to_vec);
+    Ok(links.filter_map(path).filter(|path| at(worktree, path).join(".git").exists()).collect())
+}
+
+/// Whether a repository inside has neither changes nor commits that no remote has.
+fn is_saved_repository(path: &Path) -> bool {
+    let Some(inner) = Repository::find(path).filter(|inner| inner.work_tree == path) else { return false };
+    let nothing = |args: &[&str]| inner.git(args).is_ok_and(|output| output.is_empty());
+    nothing(&["status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none"])
+        && nothing(&["rev-list", "--max-count=1", "HEAD", "--branches", "--tags", "--not", "--remotes"])
+        && nothing(&["for-each-ref", "refs/stash"])
+}

@@ -1,0 +1,288 @@
+//! `worktree remove`: takes a worktree away when all its work is in refs that stay. What is not saved is named, and then
+//! nothing is touched.
+
+use super::inspect::Trees;
+use super::lock::Lock;
+use super::made::{Made, Place, Stage, is_registered};
+use super::{create, register, salvage};
+use crate::Engine;
+use crate::error::EngineError;
+use crate::git::{Call, Repository, line};
+use crate::{lookup, permission};
+use dx_jobdir::{ClaimLock, StateDir, claim, disk, faults};
+use dx_protocol::{BeadsId, WorktreeRemovedDocument};
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Why a worktree stays; a sentence for each kind of work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unsaved {
+    /// A live job works in it.
+    Live(String),
+    Work(Vec<String>),
+}
+
+/// The one worktree of an id, locked.
+pub(super) fn find(beads: &BeadsId, repo: Option<&Path>) -> Result<(Place, Made, Lock), EngineError> {
+    let root = permission::worktree_root()?;
+    let none = || EngineError::NoWorktreeOf(beads.to_string());
+    let place = match repo {
+        Some(repo) => create::place(beads, repo)?,
+        None => match &Place::of_id(&root, beads)[..] {
+            [] => return Err(none()),
+            [one] => one.clone(),
+            several => {
+                let paths: Vec<String> = several.iter().map(|p| p.path().display().to_string()).collect();
+                return Err(EngineError::Argument(format!(
+                    "{beads} has several worktrees, name one with --repo: {}",
+                    paths.join(", ")
+                )));
+            }
+        },
+    };
+    let lock = Lock::existing(&place.folder)?.ok_or_else(none)?;
+    match place.load() {
+        Some(made) => Ok((place, made, lock)),
+        None if place.path().join(".git").exists() => Err(EngineError::WorktreeUnrecorded(place.path())),
+        None => Err(none()),
+    }
+}
+
+impl Engine {
+    /// Removes a worktree whose work is saved.
+    pub fn worktree_remove(
+        &self,
+        beads: &BeadsId,
+        repo: Option<&Path>,
+    ) -> Result<WorktreeRemovedDocument, EngineError> {
+        let state = self.state()?;
+        let (place, made, _lock) = find(beads, repo)?;
+        let branch = made.branch.clone();
+        let removed = match remove_saved(&state, &place, made)? {
+            Ok(removed) => removed,
+            Err(Unsaved::Live(job)) => return Err(EngineError::WorktreeInUse { path: place.path(), job }),
+            Err(Unsaved::Work(work)) => {
+                return Err(EngineError::WorktreeUnsaved {
+                    beads: beads.to_string(),
+                    path: place.path(),
+                    work,
+                });
+            }
+        };
+        Ok(WorktreeRemovedDocument {
+            schema: "dx-runner/worktree-removed/1".to_owned(),
+            beads: beads.to_string(),
+            path: place.path().display().to_string(),
+            branch,
+            branch_removed: removed.branch,
+            salvaged: removed.salvaged,
+        })
+    }
+}
+
+/// What went with a removed worktree.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// The branch went too.
+    pub(crate) branch: bool,
+    /// Refs that hold the work.
+    pub(crate) salvaged: Vec<String>,
+}
+
+/// Removes the worktree when everything in it is saved; the inner error says what is not. The caller holds its lock.
+pub(crate) fn remove_saved(
+    state: &StateDir,
+    place: &Place,
+    mut made: Made,
+) -> Result<Result<Removed, Unsaved>, EngineError> {
+    let mut salvaged = Vec::new();
+    let whole = made.repository(place).filter(|w| is_registered(w) && w.work_tree.is_dir());
+    if let (Some(worktree), Stage::Ready) = (&whole, made.stage) {
+        if let Some(job) = live_job(state, &place.path()) {
+            return Ok(Err(Unsaved::Live(job)));
+        }
+        let trees = Trees::take(worktree, &made)?;
+        salvaged = salvages(&made, &trees)?;
+        let mut work = unsaved_work(&trees, !salvaged.is_empty());
+        work.extend(unsaved_commits(&made, &trees.head)?);
+        if !work.is_empty() {
+            return Ok(Err(Unsaved::Work(work)));
+        }
+    } else if made.stage == Stage::Ready && std::fs::symlink_metadata(place.path()).is_ok() {
+        let unknown = "what is in it cannot be told: the repository does not lead to it any more";
+        return Ok(Err(Unsaved::Work(vec![unknown.to_owned()])));
+    }
+    // No start can claim a job between this look and the renaming.
+    let lock = ClaimLock::take(state)?;
+    if let Some(job) = live_job(state, &place.path()) {
+        return Ok(Err(Unsaved::Live(job)));
+    }
+    made.stage = Stage::Removing;
+    place.save(&made)?;
+    faults::step("worktree.removing");
+    set_aside(place)?;
+    drop(lock);
+    let branch = finish(place, &made)?;
+    Ok(Ok(Removed { branch, salvaged }))
+}
+
+/// A live job that works in this folder.
+fn live_job(state: &StateDir, path: &Path) -> Option<String> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    claim::claims(state).into_iter().find_map(|claim| {
+        // One that cannot be read may work anywhere.
+        let there = lookup::read_run(state, &claim.path, true)
+            .map_or(true, |found| Path::new(&found.run.created.spec.worktree).starts_with(&path));
+        there.then(|| claim.beads.to_string())
+    })
+}
+
+/// The salvages that hold exactly this state.
+fn salvages(made: &Made, trees: &Trees) -> Result<Vec<String>, EngineError> {
+    let main = made.main();
+    let below = format!("{}/", salvage::refs_of(&made.beads));
+    let list = Call::new(&main, &["for-each-ref", "--format=%(refname)", &below]).run()?;
+    let mut found = Vec::new();
+    for name in String::from_utf8_lossy(&list).lines() {
+        let object = |what: &str| {
+            let output =
+                Call::new(&main, &["rev-parse", "--verify", "--quiet", &format!("{name}{what}")]).output()?;
+            Ok::<_, EngineError>(output.status.success().then(|| line(&output.stdout)))
+        };
+        if object("^{tree}")?.as_ref() == Some(&trees.work_tree)
+            && object("^1")?.as_ref() == Some(&trees.head)
+            && object("^2^{tree}")?.as_ref() == Some(&trees.index_tree)
+            && object("^3^{tree}")? == trees.untracked_tree
+        {
+            found.push(name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+fn unsaved_work(trees: &Trees, salvaged: bool) -> Vec<String> {
+    let mut work: Vec<String> = trees
+        .nested
+        .iter()
+        .map(|path| format!("{path} is a repository with work of its own, which cannot be salvaged"))
+        .collect();
+    if salvaged {
+        return work;
+    }
+    let some = [
+        (trees.index_tree != trees.head_tree, "staged changes"),
+        (trees.work_tree != trees.index_tree, "changes that are not staged"),
+    ];
+    work.extend(some.into_iter().filter(|(there, _)| *there).map(|(_, what)| what.to_owned()));
+    if trees.untracked > 0 {
+        work.push(format!("{} files that are in no commit", trees.untracked));
+    }
+    work.extend(trees.operation.map(|what| format!("{what} that is not finished")));
+    work
+}
+
+/// Commits that only this worktree's HEAD and branch lead to.
+fn unsaved_commits(made: &Made, head: &str) -> Result<Option<String>, EngineError> {
+    let main = made.main();
+    let branch = format!("refs/heads/{}", made.branch);
+    let exclude = format!("--exclude={}", made.branch);
+    let not_base = format!("^{}", made.base);
+    let mut args = vec!["rev-list", "--count", head, &not_base];
+    if exists(&main, &branch)? {
+        args.push(&branch);
+    }
+    args.extend(["--not", &exclude, "--branches", "--tags", "--remotes", "--glob=refs/dx-runner/*"]);
+    let count = Call::new(&main, &args).line()?;
+    Ok((count != "0").then(|| format!("{count} commits that no other branch, tag, remote or salvage has")))
+}
+
+fn exists(main: &Repository, name: &str) -> Result<bool, EngineError> {
+    Ok(Call::new(main, &["rev-parse", "--verify", "--quiet", name]).output()?.status.success())
+}
+
+/// Takes the worktree from its place, so that nobody finds half of it there.
+fn set_aside(place: &Place) -> Result<(), EngineError> {
+    let trash = place.trash();
+    match std::fs::rename(place.path(), &trash) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        // An earlier removal was cut off, and the place was used again.
+        Err(_) if trash.exists() => remove_tree(&trash).and_then(|()| {
+            std::fs::rename(place.path(), &trash)
+                .map_err(|source| EngineError::Io { what: "set the worktree aside", source })
+        }),
+        other => other.map_err(|source| EngineError::Io { what: "set the worktree aside", source }),
+    }
+}
+
+/// Does what is left of a removal, in an order that can be cut off anywhere; tells whether the branch went too.
+pub(super) fn finish(place: &Place, made: &Made) -> Result<bool, EngineError> {
+    set_aside(place)?;
+    remove_tree(&place.trash())?;
+    let main = made.main();
+    let lock = Lock::repository(&main.common_dir)?;
+    let path = place.path();
+    for git_dir in register::registered(&main.common_dir, &path) {
+        remove_tree(&git_dir)?;
+    }
+    drop(lock);
+    let branch = made.branch_is_new && !made.branch.is_empty() && remove_branch(&main, made)?;
+    // That of a worktree that was never ready tells why it was not.
+    if made.stage == Stage::Removing {
+        disk::remove(&place.setup_log())?;
+    }
+    place.forget()?;
+    Ok(branch)
+}
+
+/// Removes the branch that was made for the worktree when other refs have all its commits.
+fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
+    let name = format!("refs/heads/{}", made.branch);
+    let output = Call::new(main, &["rev-parse", "--verify", "--quiet", &name]).output()?;
+    if !output.status.success() {
+        return Ok(false);
+    }
+    let at = line(&output.stdout);
+    let form = "--format=%(refname)%00%(worktreepath)";
+    let list = Call::new(main, &["for-each-ref", form, &name]).run()?;
+    let checked_out = String::from_utf8_lossy(&list)
+        .lines()
+        .any(|l| l.split_once('\0').is_some_and(|(found, path)| found == name && !path.is_empty()));
+    if checked_out || (at != made.base && unsaved_commits(made, &at)?.is_some()) {
+        return Ok(false);
+    }
+    // With the value that was looked at: whoever moved it meanwhile keeps it.
+    Ok(Call::new(main, &["update-ref", "-d", &name, &at]).output()?.status.success())
+}
+
+/// Removes a folder, also one with folders in it that may not be written.
+fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    let remove = || match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    let removed = remove().or_else(|e| {
+        if e.kind() != io::ErrorKind::PermissionDenied {
+            return Err(e);
+        }
+        make_writable(path)?;
+        remove()
+    });
+    removed.map_err(|source| EngineError::Io { what: "remove a worktree's files", source })
+}
+
+fn make_writable(path: &Path) -> io::Result<()> {
+    let mut folders: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let meta = std::fs::symlink_metadata(&folder)?;
+        if meta.permissions().mode() & 0o700 != 0o700 {
+            std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o700))?;
+        }
+        for entry in std::fs::read_dir(&folder)?.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}

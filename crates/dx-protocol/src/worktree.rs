@@ -1,0 +1,125 @@
+//! The documents of worktrees: made, listed, salvaged, removed; and of bringing a job's work home.
+
+use crate::State;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `worktree create --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorktreeDocument {
+    pub schema: String,
+    pub beads: String,
+    pub path: String,
+    pub branch: String,
+    /// The commit it started from.
+    pub base: String,
+    /// The main checkout, or the folder of a bare repository.
+    pub repo: String,
+    /// `false` when it was there already.
+    pub created: bool,
+    /// The set-up commands that ran.
+    pub setup: Vec<String>,
+    /// Their output; `null` without any.
+    pub setup_log: Option<String>,
+    /// Files that were copied into it.
+    pub copied: Vec<String>,
+    pub remarks: Vec<String>,
+}
+
+/// `worktree list --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorktreesDocument {
+    pub schema: String,
+    pub root: String,
+    /// On disk, of all of them.
+    pub size_bytes: u64,
+    /// `DX_RUNNER_WORKTREE_BUDGET`.
+    pub budget_bytes: Option<u64>,
+    pub worktrees: Vec<WorktreeRow>,
+}
+
+/// How far the making or removal of a worktree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WorktreeState {
+    Ready,
+    /// It is being made, or that was cut off: `worktree create` finishes it.
+    Making,
+    /// It is being removed, or that was cut off: `worktree remove` finishes it.
+    Removing,
+    /// It is there without a record of ours: `worktree create` takes it up.
+    Unrecorded,
+    /// It is recorded, but the folder or git's part of it is gone.
+    Broken,
+}
+
+/// One worktree. What cannot be told is `null` or `-`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorktreeRow {
+    pub beads: String,
+    pub repo: String,
+    pub path: String,
+    pub state: WorktreeState,
+    pub branch: String,
+    /// The commit it started from.
+    pub base: String,
+    pub head: String,
+    /// Commits that the main checkout's HEAD does not have.
+    pub ahead: Option<u64>,
+    /// Commits of the main checkout's HEAD that it does not have.
+    pub behind: Option<u64>,
+    pub dirty: Option<bool>,
+    /// On disk.
+    pub size_bytes: u64,
+    pub age_sec: u64,
+    /// The newest job of this id, when it works or worked here.
+    pub owner: Option<WorktreeOwner>,
+    /// Refs of salvages.
+    pub salvages: Vec<String>,
+}
+
+/// The job of a worktree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorktreeOwner {
+    pub provider: String,
+    pub run_instance: String,
+    pub state: State,
+    pub ended: bool,
+}
+
+/// `worktree salvage --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SalvageDocument {
+    pub schema: String,
+    pub beads: String,
+    pub path: String,
+    pub branch: String,
+    /// The commit that is checked out.
+    pub head: String,
+    /// In the form of a stash: the worktree, on top of HEAD, the index and, where there are any, the untracked files.
+    pub r#ref: String,
+    pub commit: String,
+    /// Files whose staged state differs from HEAD.
+    pub staged: u64,
+    /// Tracked files that differ from what is staged.
+    pub unstaged: u64,
+    /// Files that git does not know, and those listed in `copy`.
+    pub untracked: u64,
+    /// What a ref cannot hold.
+    pub not_kept: Vec<String>,
+    /// Commands that bring it back.
+    pub restore: Vec<String>,
+}
+
+/// `worktree remove --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorktreeRemovedDocument {
+    pub schema: String,
+    pub beads: String,
+    pub path: String,
+    pub branch: String,
+    /// A branch that was made for the worktree goes with it when other refs have its commits.
+    pub branch_removed: bool,
+    /// Refs that hold the work.
+    pub salvaged: Vec<String>,
+}
