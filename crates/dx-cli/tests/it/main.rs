@@ -4,6 +4,7 @@
 
 mod admission;
 mod concurrency;
+mod config;
 mod demo;
 mod detached;
 mod disk;
@@ -16,6 +17,7 @@ mod kills;
 mod launch;
 mod masking;
 mod opencode;
+mod profiles;
 mod pty;
 mod records;
 mod reference;

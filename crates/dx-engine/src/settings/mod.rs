@@ -1,0 +1,21 @@
+//! Configuration: files, variables and flags by one table of settings, merged by `dx-core`, with where each value is from.
+//!
+//! Called by: the use cases that start jobs or show configuration. Must never: be read on the way of `status`, `check`,
+//! `wait` or `logs`; those go by what a job's record says.
+
+mod error;
+mod file;
+mod layers;
+mod profile;
+mod show;
+mod table;
+mod value;
+
+pub use error::{Place, SettingsError};
+pub(crate) use file::group_may_write;
+pub(crate) use layers::{Inputs, Layers, Looked};
+pub use show::{SettingInfo, built_in_profiles, settings_reference};
+pub(crate) use table::{
+    ALLOW_MODEL_OVERRIDE, ENV, LANE, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, OPENCODE_ALLOWED_MODELS,
+    OPENCODE_CANONICAL_MODEL, PROVIDER, PTY, REQUIRE_COMMIT, STALL,
+};
