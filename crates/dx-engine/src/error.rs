@@ -56,6 +56,8 @@ pub enum EngineError {
     NoWorktreeOf(String),
     #[error("{} is a worktree without a record of ours", .0.display())]
     WorktreeUnrecorded(PathBuf),
+    #[error("{} leads to another repository than the one it was made in", .0.display())]
+    WorktreeMisled(PathBuf),
     #[error("job `{job}` works in {}", path.display())]
     WorktreeInUse { path: PathBuf, job: String },
     #[error("{} holds work that is nowhere else: {}", path.display(), work.join("; "))]
@@ -143,6 +145,7 @@ impl EngineError {
             Self::WorktreeExists { .. } => ReasonCode::WorktreeExists,
             Self::NoWorktreeOf(_) => ReasonCode::WorktreeNotFound,
             Self::WorktreeUnrecorded(_) => ReasonCode::WorktreeUnrecorded,
+            Self::WorktreeMisled(_) => ReasonCode::RepositoryRedirected,
             Self::WorktreeInUse { .. } => ReasonCode::WorktreeInUse,
             Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
             Self::WorktreeBudget { .. } => ReasonCode::WorktreeBudgetExceeded,

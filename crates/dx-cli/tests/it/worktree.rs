@@ -324,6 +324,12 @@ fn a_worktree_that_the_repository_does_not_lead_to_is_not_removed() {
     let error = refused(&env, 32, &["worktree", "remove", "bd-1"]);
     assert_eq!(error["reason_code"], "worktree_unsaved", "{error}");
     assert_eq!(read(path.join("work")), "work\n");
+    // Its work can be saved; not so when git would write into another repository.
+    env.run(&["worktree", "salvage", "bd-1"]).assert_code(0);
+    env.git(env.path("tmp"), &["init", "-q", "evil"]);
+    write(repo.join(".git/worktrees/bd-1/commondir"), format!("{}\n", env.path("tmp/evil/.git").display()));
+    let error = refused(&env, 1, &["worktree", "salvage", "bd-1"]);
+    assert_eq!(error["reason_code"], "repository_redirected");
     // A folder that somebody deleted has nothing to lose; its branch stays when it has.
     let path = path_of(&create(&env, "bd-2", &repo, &[]));
     write(path.join("a.txt"), "two\n");

@@ -192,8 +192,20 @@ impl Made {
     }
 }
 
-/// Whether git's own record in the repository leads to this worktree.
+/// Whether git would look for branches and objects where the record says: it reads this file whatever its variables say.
+pub(crate) fn leads_home(repository: &Repository) -> bool {
+    dx_jobdir::read_bounded(&repository.git_dir.join("commondir"), 64 << 10).is_ok_and(|text| {
+        let text = String::from_utf8_lossy(&text);
+        let to = repository.git_dir.join(text.trim_end_matches('\n')).canonicalize();
+        to.is_ok_and(|to| repository.common_dir.canonicalize().is_ok_and(|common| common == to))
+    })
+}
+
+/// Whether git's own record in the repository is of this worktree, and leads home.
 pub(super) fn is_registered(repository: &Repository) -> bool {
+    if !leads_home(repository) {
+        return false;
+    }
     dx_jobdir::read_bounded(&repository.git_dir.join("gitdir"), 64 << 10).is_ok_and(|text| {
         let text = String::from_utf8_lossy(&text);
         Path::new(text.trim_end_matches('\n')) == repository.work_tree.join(".git")

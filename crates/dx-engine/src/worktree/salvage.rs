@@ -2,7 +2,7 @@
 //! back with what was staged still staged. The worktree is not touched.
 
 use super::inspect::{Trees, paths};
-use super::made::{Made, Place};
+use super::made::{Made, Place, leads_home};
 use super::remove::find;
 use crate::Engine;
 use crate::error::EngineError;
@@ -48,6 +48,9 @@ impl Engine {
     ) -> Result<SalvageDocument, EngineError> {
         let (place, made, _lock) = find(beads, repo)?;
         let worktree = made.repository(&place).ok_or_else(|| EngineError::WorktreeTaken(place.path()))?;
+        if !leads_home(&worktree) {
+            return Err(EngineError::WorktreeMisled(place.path()));
+        }
         let trees = Trees::take(&worktree, &made)?;
         keep(&place, &made, &worktree, &trees)
     }
