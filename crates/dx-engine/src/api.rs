@@ -36,8 +36,7 @@ pub struct StartRequest {
     pub allow_model_override: bool,
     /// The agent definition to run; `None` for the provider's default.
     pub agent: Option<String>,
-    /// `None`: as configured.
-    pub lane: Option<Lane>,
+    pub lane: Lane,
     /// Run the agent on a pseudo-terminal.
     pub pty: bool,
     pub max_runtime: Option<Duration>,
@@ -54,8 +53,6 @@ pub struct StartRequest {
     pub sandbox: Option<SandboxMode>,
     /// What the agent may write, too; `None`: what the environment says.
     pub sandbox_write: Option<Vec<PathBuf>>,
-    /// A named set of what stands above.
-    pub profile: Option<String>,
 }
 
 /// A run that was started, or that an idempotency key named.

@@ -1,6 +1,5 @@
 //! Everything a use case can fail with. Each variant has one reason code; exit code and next action follow from it.
 
-use crate::settings::SettingsError;
 use dx_jobdir::{DiskError, JournalError, StateDirError};
 use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode};
 use std::io;
@@ -8,8 +7,6 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
     #[error("neither XDG_STATE_HOME nor HOME is set")]
     NoHome,
     #[error("failed to {what}")]
@@ -32,8 +29,6 @@ pub enum EngineError {
     CapExceeded { provider: String, running: usize, cap: usize },
     #[error("there is no provider `{name}`")]
     NoProvider { name: String, known: Vec<String> },
-    #[error("no provider was named, by --provider, a profile or the configuration")]
-    NoProviderNamed { known: Vec<&'static str> },
     #[error("the worktree {} does not exist", .0.display())]
     WorktreeMissing(PathBuf),
     #[error("{} is a worktree of another repository", .0.display())]
@@ -124,7 +119,6 @@ impl EngineError {
     /// The one reason code of this error.
     pub fn reason(&self) -> ReasonCode {
         match self {
-            Self::Settings(error) => error.reason(),
             Self::NoHome | Self::Disk(_) | Self::StateDir(StateDirError::Disk(_)) => {
                 ReasonCode::StateDirUnusable
             }
@@ -157,17 +151,11 @@ impl EngineError {
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
             Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
-<<<<<<< HEAD
             Self::Argument(_)
             | Self::NoRun { .. }
             | Self::PathNotUtf8(_)
             | Self::NoBase { .. }
             | Self::BranchName(_) => ReasonCode::InvalidArgument,
-=======
-            Self::Argument(_) | Self::NoRun { .. } | Self::NoProviderNamed { .. } => {
-                ReasonCode::InvalidArgument
-            }
->>>>>>> c08bc29 (feat: configuration in layers, with where each value comes from; profiles)
             Self::Git { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
@@ -186,11 +174,10 @@ impl EngineError {
         match self {
             Self::NoJob { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
             Self::NoProvider { known, .. } => format!("known providers: {}", known.join(", ")),
-            Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
             Self::PathDenied { allowed, .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
                 format!(
-                    "--worktree auto for a new worktree, or one below {}, or add it to allowed_prefixes in your configuration",
+                    "--worktree auto for a new worktree, or one below {}, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES",
                     allowed.join(" or ")
                 )
             }
@@ -214,14 +201,8 @@ impl EngineError {
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
-<<<<<<< HEAD
             Self::AlreadyRunning { beads, .. } | Self::WorktreeUnsaved { beads, .. } => {
                 self.reason().next_action().replace("<id>", beads)
-=======
-            Self::AlreadyRunning { beads, .. } => self.reason().next_action().replace("<id>", beads),
-            Self::Settings(error) => {
-                error.next_action().unwrap_or_else(|| self.reason().next_action().to_owned())
->>>>>>> c08bc29 (feat: configuration in layers, with where each value comes from; profiles)
             }
             _ => self.reason().next_action().to_owned(),
         }

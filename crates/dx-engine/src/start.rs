@@ -4,7 +4,6 @@
 //! agent. Two syncs; `start` returns when the record says that the agent runs or could not be started.
 
 mod claim;
-pub(crate) mod configure;
 mod launch;
 mod prepare;
 
@@ -16,7 +15,6 @@ use crate::sandbox;
 use crate::work::Taking;
 use crate::{lookup, worktree};
 use claim::{begin, claim_run, publish, refuse_running, same_key};
-use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, Created, DryRunDocument};
@@ -33,9 +31,7 @@ impl Engine {
     pub fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let state = self.state()?;
         let made_id = request.beads.is_none() && request.idempotency_key.is_none();
-        let Configured { request, limits, settings } = self.configure(&state, request)?;
-        let request = &request;
-        let lineage = Lineage { made_id, limits, settings, ..Lineage::default() };
+        let lineage = Lineage { made_id, ..Lineage::default() };
         for _ in 1..ID_TRIES {
             let beads = id_of(&state, request)?;
             match self.start_run(&state, &beads, request, &lineage) {
@@ -69,7 +65,7 @@ impl Engine {
             model: spec.model.clone(),
             allow_model_override: spec.allow_model_override,
             agent: spec.agent.clone(),
-            lane: Some(spec.lane),
+            lane: spec.lane,
             pty: spec.pty,
             max_runtime: Some(Duration::from_secs(spec.limits.max_runtime_sec)),
             no_mutation_timeout: Some(Duration::from_secs(spec.limits.no_mutation_sec)),
@@ -85,14 +81,12 @@ impl Engine {
             gates: spec.gates.clone(),
             sandbox: spec.sandbox.mode,
             sandbox_write: Some(spec.sandbox.write.iter().map(Into::into).collect()),
-            profile: spec.profile.clone(),
         };
         let lineage = Lineage {
             dry: false,
             made_id: false,
             retries: found.run.created.retries + 1,
-            limits: spec.limits.clone(),
-            settings: self.configure_again(&request.provider, Path::new(&spec.worktree))?,
+            limits: Some(spec.limits.clone()),
             prompt_file: Some(spec.prompt_file.clone()),
         };
         if found.run.outcome.is_none() {
@@ -109,7 +103,6 @@ impl Engine {
         let state = self.state()?;
         let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
-<<<<<<< HEAD
         let prepared = self.prepare(
             &state,
             &beads,
@@ -118,11 +111,6 @@ impl Engine {
             &uuid,
             &mut None,
         )?;
-=======
-        let Configured { request, limits, settings } = self.configure(&state, request)?;
-        let lineage = Lineage { dry: true, limits, settings, ..Lineage::default() };
-        let prepared = self.prepare(&state, &beads, &request, &lineage, &uuid)?;
->>>>>>> c08bc29 (feat: configuration in layers, with where each value comes from; profiles)
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
             .map(|suffix| state.view(&request.provider, &beads, suffix).display().to_string());

@@ -4,7 +4,6 @@
 
 mod admission;
 mod concurrency;
-mod config;
 mod demo;
 mod detached;
 mod disk;
@@ -17,7 +16,6 @@ mod kills;
 mod launch;
 mod masking;
 mod opencode;
-mod profiles;
 mod pty;
 mod records;
 mod reference;

@@ -1,7 +1,6 @@
 //! What a start needs to know before anything is written: worktree, prompt, model, environment, limits.
 
 use super::claim::refuse_over_cap;
-use super::configure::previous_worktree;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
@@ -13,7 +12,6 @@ use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
 use crate::secrets::{is_masked, mask_text};
-use crate::settings::Layers;
 use crate::work::Taking;
 use crate::worktree::Wish;
 use crate::{Engine, gates, permission, secrets, worktree};
@@ -26,7 +24,6 @@ use dx_protocol::{
 };
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything about a run that is known before anything is written.
@@ -47,10 +44,8 @@ pub(super) struct Lineage {
     pub(super) made_id: bool,
     /// What a restart takes over from the run before.
     pub(super) retries: u32,
-    /// As they were recorded, or are configured.
-    pub(super) limits: Limits,
-    /// Everything else that configuration says.
-    pub(super) settings: Arc<Layers>,
+    /// As they were recorded; a first start takes them from the environment.
+    pub(super) limits: Option<Limits>,
     /// Only to be looked at: nothing is made.
     pub(super) dry: bool,
     /// The prompt's name as it was given; it is read from the copy.
@@ -70,8 +65,8 @@ impl Engine {
         ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
         let provider = providers::find(&request.provider)?;
-        let cap = lineage.settings.cap(provider.name)?;
-        let mut limits = lineage.limits.clone();
+        let cap = environment::cap(provider.name, provider.cap)?;
+        let mut limits = lineage.limits.clone().map_or_else(environment::limits, Ok)?;
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
                 // A part of a second is a second: 0 means never.
@@ -95,11 +90,7 @@ impl Engine {
         if !lineage.dry {
             refuse_over_cap(state, &request.provider, cap)?;
         }
-<<<<<<< HEAD
         let worktree = self.choose_worktree(state, beads, request, lineage.dry, &cwd, ready)?;
-=======
-        let worktree = choose_worktree(state, beads, request, lineage, &cwd)?;
->>>>>>> c08bc29 (feat: configuration in layers, with where each value comes from; profiles)
         // By far the slowest part of a start: it goes on while everything else is made ready.
         let repository = Repository::find(&worktree);
         gates_at_start(&request.gates, repository.as_ref())?;
@@ -123,7 +114,6 @@ impl Engine {
             prompt_file: &paths.prompt(),
             env: &env,
             progress: &|what| self.progress(what),
-            settings: &lineage.settings,
         })?;
         for (name, value) in &resolved.env {
             environment::set(&mut env, name, value);
@@ -163,13 +153,12 @@ impl Engine {
             command: request.command.iter().map(|word| mask_text(word).into_owned()).collect(),
             env_names: extra.names,
             env_values: extra.values,
-            lane: request.lane.unwrap_or_default(),
+            lane: request.lane,
             pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
             gates: request.gates.clone(),
             sandbox: asked.spec(),
-            profile: request.profile.clone(),
         };
         let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         let secret_values = secrets::of_environment(&env, &spec.env_names);
@@ -318,35 +307,6 @@ pub(super) fn readable_id(state: &StateDir, provider: &ProviderName) -> Result<B
     }
 }
 
-<<<<<<< HEAD
-=======
-pub(super) fn choose_worktree(
-    state: &StateDir,
-    beads: &BeadsId,
-    request: &StartRequest,
-    lineage: &Lineage,
-    cwd: &Path,
-) -> Result<PathBuf, EngineError> {
-    let places = lineage.settings.places()?;
-    let path = match &request.worktree {
-        WorktreeChoice::Path(path) => cwd.join(path),
-        WorktreeChoice::Auto => {
-            let repo = request.repo.as_ref().map_or_else(|| cwd.to_owned(), |r| cwd.join(r));
-            if lineage.dry {
-                return worktree::place(beads, &repo, &places);
-            }
-            worktree::auto(beads, &repo, &places)?
-        }
-        WorktreeChoice::Inferred => {
-            let inferred =
-                previous_worktree(state, beads).or_else(|| Repository::find(cwd).map(|r| r.work_tree));
-            inferred.ok_or(EngineError::NoWorktree)?
-        }
-    };
-    permission::check(&path, state.root(), &places)
-}
-
->>>>>>> c08bc29 (feat: configuration in layers, with where each value comes from; profiles)
 /// The provider under which this id ran last, when it was another one.
 pub(super) fn switched_from(state: &StateDir, beads: &BeadsId, provider: &ProviderName) -> String {
     let name = match lookup::newest_known(state, &JobName { beads: beads.clone(), provider: None }) {
