@@ -106,6 +106,7 @@ mod tests {
             tokens_in: None,
             tokens_out: None,
             cost_usd: None,
+            verdicts: None,
         }
     }
 

@@ -93,7 +93,7 @@ fn explanation(view: &View) -> Explanation {
             ms.map_or_else(|| "never".to_owned(), |ms| format!("{:.1}s", ms as f64 / 1000.0))
         )
     };
-    let observation = vec![
+    let mut observation = vec![
         format!("settled={}", view.settled),
         format!("ours_alive={}", view.alive.ours),
         format!("agent_alive={}", view.alive.agent),
@@ -113,6 +113,20 @@ fn explanation(view: &View) -> Explanation {
         format!("stall_sec={}", o.limits.stall_sec),
         age("sample_age", view.sample.as_ref().map(|s| clock::monotonic_ms().saturating_sub(s.mono_ms))),
     ];
+    if let Some(words) = view.outcome.as_ref().map(views::verdict_words) {
+        let VerdictWords { process, provider, work, gates, check } = words;
+        observation.push(format!(
+            "verdicts=process:{process} provider:{provider} work:{work} gates:{gates} check:{check}"
+        ));
+    }
+    let gates = view.outcome.as_ref().map_or(&view.run.gates, |outcome| &outcome.gates);
+    for gate in gates {
+        let passed = if gate.report.passed { "passed" } else { "failed" };
+        observation.push(format!("gate_{}={passed} {}", gate.name, gate.report.reason_code));
+    }
+    if view.outcome.is_none() {
+        observation.push(format!("check_due={}", dx_core::check_is_due(&view.run)));
+    }
     Explanation { rule: view.judgement.rule.to_owned(), observation }
 }
 

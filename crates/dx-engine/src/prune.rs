@@ -67,7 +67,9 @@ impl Engine {
                     ));
                 }
                 Attended::Adopted => {
-                    document.details.push(format!("{}: its agent lives; a new monitor has it", claim.beads));
+                    document
+                        .details
+                        .push(format!("{}: not at its end yet; a new monitor has it", claim.beads));
                 }
                 Attended::Busy | Attended::Elsewhere => {}
             }

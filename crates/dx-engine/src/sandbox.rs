@@ -12,7 +12,7 @@ use crate::environment;
 use crate::error::EngineError;
 use crate::git::Repository;
 use crate::providers::StatePath;
-use dx_proc::sandbox::{Abi, Rules};
+use dx_proc::sandbox::{Abi, DEVICES, Rules};
 use dx_protocol::{Confinement, Sandbox, SandboxMode, SandboxSpec};
 use rustix::fs::{CWD, Mode, OFlags};
 use std::ffi::{OsStr, OsString};
@@ -23,8 +23,7 @@ use std::path::{Path, PathBuf};
 /// More that the agent may write, set by the caller.
 const WRITE: &str = "DX_RUNNER_SANDBOX_WRITE";
 
-/// Devices that every program may want. `/dev/shm` is a folder like any other.
-const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
+/// A folder like any other.
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// What was asked for.

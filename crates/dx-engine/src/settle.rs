@@ -1,6 +1,7 @@
 //! Settling runs that nobody looks after any more: under their lock, with their processes dead, in the order that the
 //! monitor would have used. And handing a run whose agent still lives to a new monitor.
 
+use crate::environment;
 use crate::error::EngineError;
 use crate::lookup::{self, Found};
 use crate::secrets::{self, Masking};
@@ -10,7 +11,9 @@ use dx_monitor::{
     Access, Invocation, JOURNAL_FD, SECRETS_FD, SETTLER_FD, SecretValues, finish, sweep_marked,
 };
 use dx_proc::{Host, clock};
-use dx_protocol::{Event, Outcome, Record, Timestamp, Writer};
+use dx_protocol::{
+    Ending, Event, GATE_CHECK, GateReport, Outcome, ReasonCode, Record, Settled, Timestamp, Writer,
+};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
@@ -21,7 +24,7 @@ pub(crate) enum Attended {
     Busy,
     /// It was settled now, or had ended already and is fully published now.
     Settled(Box<Outcome>),
-    /// The agent lives; a new monitor has it.
+    /// The agent lives, or a check is to be run; a new monitor has it.
     Adopted,
     /// Another host's or namespace's.
     Elsewhere,
@@ -44,16 +47,51 @@ pub(crate) fn attend(state: &StateDir, host: &Host, found: &Found) -> Result<Att
         adopt(state, &journal, host, &found)?;
         return Ok(Attended::Adopted);
     }
-    settle(state, &journal, &mut found, alive.rebooted).map(|o| Attended::Settled(Box::new(o)))
+    close(state, &journal, &mut found, alive.rebooted)?;
+    if dx_core::check_is_due(&found.run) {
+        // It may take long, and only a monitor can look after it.
+        adopt(state, &journal, host, &found)?;
+        return Ok(Attended::Adopted);
+    }
+    end(state, &journal, &mut found).map(|o| Attended::Settled(Box::new(o)))
 }
 
-/// Writes what is missing at the end of a run. The caller holds its lock and knows its processes to be gone.
+/// Writes what is missing at the end of a run. The caller holds its lock and knows its processes to be gone. A command of
+/// `--check` that is due is not run any more.
 pub(crate) fn settle(
     state: &StateDir,
     journal: &JournalWriter,
     found: &mut Found,
     rebooted: bool,
 ) -> Result<Outcome, EngineError> {
+    close(state, journal, found, rebooted)?;
+    end(state, journal, found)
+}
+
+/// Drops the command of `--check`, if it is due, because a person wants the run to end.
+pub(crate) fn drop_check(
+    state: &StateDir,
+    journal: &JournalWriter,
+    found: &mut Found,
+    rebooted: bool,
+    ending: Ending,
+) -> Result<(), EngineError> {
+    close(state, journal, found, rebooted)?;
+    if dx_core::check_is_due(&found.run) {
+        append(journal, found, Event::Ending(ending))?;
+        let report = GateReport::new(false, ReasonCode::CheckInterrupted, "it was not begun again");
+        append(journal, found, Event::Settled(Settled::Gate { name: GATE_CHECK.to_owned(), report }))?;
+    }
+    Ok(())
+}
+
+/// Everything up to the outcome, the command of `--check` left out.
+fn close(
+    state: &StateDir,
+    journal: &JournalWriter,
+    found: &mut Found,
+    rebooted: bool,
+) -> Result<(), EngineError> {
     keep_reachable(found)?;
     if found.run.outcome.is_none() {
         if !rebooted {
@@ -64,6 +102,10 @@ pub(crate) fn settle(
             append(journal, found, event)?;
         }
     }
+    Ok(())
+}
+
+fn end(state: &StateDir, journal: &JournalWriter, found: &mut Found) -> Result<Outcome, EngineError> {
     let outcome = finish(state, &found.paths, journal, &mut found.run, Writer::Settler);
     outcome.map_err(|e| match e {
         dx_monitor::FinishError::Disk(e) => EngineError::Disk(e),
@@ -132,11 +174,9 @@ impl Programs {
 /// pieces, what starting and parsing took can be given back. Means nothing to other C libraries.
 const ALLOCATOR: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.top_pad=4096";
 
-/// What a monitor and its helpers need of the environment, and nothing else.
+/// What a monitor, its helpers and the command of `--check` need of the environment, and nothing else.
 pub(crate) fn monitor_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    let wanted = |name: &str| {
-        ["PATH", "HOME", "XDG_CONFIG_HOME", "LANG"].contains(&name) || name.starts_with("DX_FAULT_")
-    };
-    let tuned = ("GLIBC_TUNABLES".into(), ALLOCATOR.into());
-    std::env::vars_os().filter(|(n, _)| n.to_str().is_some_and(wanted)).chain([tuned]).collect()
+    let mut env = environment::allowed(&|name| name.starts_with("DX_FAULT_"));
+    environment::set(&mut env, dx_monitor::ALLOCATOR_SETTINGS, ALLOCATOR);
+    env
 }

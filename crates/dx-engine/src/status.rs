@@ -124,6 +124,7 @@ fn sampled_row(sample: &Sample) -> StatusRow {
         tokens_in: told.then_some(sample.usage.input_tokens + sample.usage.cached_tokens),
         tokens_out: told.then_some(sample.usage.output_tokens),
         cost_usd: sample.usage.cost_usd,
+        verdicts: None,
     }
 }
 
@@ -158,6 +159,7 @@ fn row_of(view: &View) -> StatusRow {
         tokens_in: None,
         tokens_out: None,
         cost_usd: None,
+        verdicts: None,
     }
 }
 
@@ -191,6 +193,7 @@ fn ended_row(outcome: &Outcome) -> StatusRow {
         tokens_in: told.then_some(outcome.usage.input_tokens + outcome.usage.cached_tokens),
         tokens_out: told.then_some(outcome.usage.output_tokens),
         cost_usd: outcome.usage.cost_usd,
+        verdicts: Some(views::verdict_words(outcome)),
     }
 }
 
@@ -275,5 +278,6 @@ fn checked_row(check: &dx_protocol::CheckDocument) -> StatusRow {
         tokens_in: None,
         tokens_out: None,
         cost_usd: None,
+        verdicts: None,
     }
 }

@@ -15,8 +15,9 @@ use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
     Created, Event, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode, Record,
-    RefChange, RunUuid, Settled, TreeStart,
+    RefChange, RunUuid, Settled, TreeStart, WorkReport,
 };
+use std::borrow::Cow;
 
 /// Lists in a report have no more entries than this.
 const MAX_NAMES: usize = 100;
@@ -59,10 +60,7 @@ pub(crate) fn run(
     if let Some((before, now)) = looks {
         look_around(state, &run.created, tree, (before, now), &mut work);
     }
-    // A file's name may be a secret.
-    for path in &mut work.report.files_changed {
-        *path = masking.secrets.mask_text(path).into_owned();
-    }
+    mask(&mut work.report, masking);
     if run.work.is_none() {
         told &= tell(Settled::Work(work.report.clone()));
     }
@@ -72,6 +70,8 @@ pub(crate) fn run(
             GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
             _ => scope(&run.created, &work),
         };
+        let details = masking.secrets.mask_text(&report.details).into_owned();
+        let report = GateReport { details, ..report };
         told &= tell(Settled::Gate { name: name.to_owned(), report });
     }
     told
@@ -138,6 +138,20 @@ fn look_around(
     finding(ReasonCode::GitConfigChanged, before.changed_config(now));
     finding(ReasonCode::GitHooksChanged, before.changed_hooks(now));
     report.foreign_refs = refs;
+}
+
+/// Names and subjects are an agent's to choose, and may be secrets.
+fn mask(report: &mut WorkReport, masking: &Masking) {
+    let subjects = report.commit_list.iter_mut().map(|commit| &mut commit.subject);
+    let refs = report.foreign_refs.iter_mut().map(|change| &mut change.name);
+    let names = report.findings.iter_mut().flat_map(|finding| &mut finding.names);
+    for text in
+        report.files_changed.iter_mut().chain(&mut report.branch).chain(subjects).chain(refs).chain(names)
+    {
+        if let Cow::Owned(masked) = masking.secrets.mask_text(text) {
+            *text = masked;
+        }
+    }
 }
 
 /// Names the jobs of ours that ran at the same time on the branches that changed: nobody has to wonder about those.

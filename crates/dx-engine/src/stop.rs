@@ -237,6 +237,13 @@ fn end_here(
         };
         settle::append(journal, &mut found, Event::Ending(ending))?;
     }
+    let ending = Ending {
+        reason: request.reason,
+        exit_code: request.exit_code,
+        grace_ms: request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms),
+        note: request.note.clone(),
+    };
+    settle::drop_check(state, journal, &mut found, alive.rebooted, ending)?;
     settle::settle(state, journal, &mut found, alive.rebooted)?;
     Ok(true)
 }

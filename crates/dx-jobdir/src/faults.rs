@@ -30,6 +30,8 @@ pub const STEPS: &[&str] = &[
     "monitor.before_settler",
     "settler.provider_told",
     "settler.work_told",
+    "check.started",
+    "check.ended",
     "monitor.after_settler",
     "monitor.outcome_record",
     "monitor.outcome_view",

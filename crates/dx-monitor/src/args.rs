@@ -24,6 +24,9 @@ pub(crate) const PARTNER_FD: i32 = 9;
 /// A file in memory with the job's secret values; adopters and the settler only, and only when there are any.
 pub const SECRETS_FD: i32 = 10;
 
+/// The environment variable with settings of the C library's allocator, which are for our own processes only.
+pub const ALLOCATOR_SETTINGS: &str = "GLIBC_TUNABLES";
+
 /// The environment variable whose value, the run's uuid, marks every process of a job.
 pub const MARKER: &str = "DX_RUNNER_MARK";
 

@@ -133,9 +133,14 @@ pub(crate) struct HelperEnd {
     pub(crate) facts: Vec<Settled>,
 }
 
-/// Runs the settler to its end and journals what it tells; a second try when it fails. When both fail, `seen`, what the
+/// Runs the settler to its end and journals what it tells, unless the journal has it all; a second try when it fails. When both fail, `seen`, what the
 /// monitor itself took from the log, stands in for the provider's part, and the journal says so.
 pub(crate) fn settle(ctx: &mut Context, seen: ProviderReport) {
+    let run = &ctx.run;
+    let has_work = run.created.tree.is_none() || run.work.is_some();
+    if run.provider.is_some() && has_work && dx_core::gates_due(run).is_empty() {
+        return;
+    }
     let deadline_ms = ctx.run.created.spec.limits.settle_sec.saturating_mul(1000);
     for _ in 0..SETTLE_TRIES {
         let Some(mut helper) = Helper::start(ctx, "__settle", deadline_ms) else { break };

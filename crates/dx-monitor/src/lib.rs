@@ -30,7 +30,10 @@ mod secrets;
 mod supervise;
 mod witness;
 
-pub use args::{AGENT_FD, ENTRY, Invocation, JOURNAL_FD, MARKER, PLAN_FD, READY_FD, SECRETS_FD, SETTLER_FD};
+pub use args::{
+    AGENT_FD, ALLOCATOR_SETTINGS, ENTRY, Invocation, JOURNAL_FD, MARKER, PLAN_FD, READY_FD, SECRETS_FD,
+    SETTLER_FD,
+};
 pub use end::{end_tree, sweep_marked};
 pub use finish::{FinishError, finish};
 pub use identity::{process_of, record_of};

@@ -4,6 +4,7 @@
 //! the tree is gone and the outcome is written. It must never do slow work itself (helpers do) and never stop because
 //! a write failed.
 
+mod checking;
 mod ending;
 mod following;
 mod launching;
@@ -313,7 +314,7 @@ impl Monitor {
         let _woken = dx_proc::poll::poll(&fds, Some(timeout));
     }
 
-    /// Verdicts, outcome, views.
+    /// Verdicts, the command of `--check` last of them; outcome, views.
     #[inline(never)]
     fn finish(&mut self) {
         faults::step("monitor.before_settler");
@@ -321,6 +322,7 @@ impl Monitor {
             self.follower.finish();
             let seen = self.follower.report();
             helper::settle(&mut self.ctx, seen);
+            self.check();
         }
         faults::step("monitor.after_settler");
         finish_patiently(&mut self.ctx);

@@ -122,6 +122,9 @@ impl Abi {
     }
 }
 
+/// Devices that every program may want, for [`Rules::devices`] once they are resolved.
+pub const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/tty", "/dev/ptmx", "/dev/pts"];
+
 /// What an agent may do. Everything is resolved: a path with a symbolic link in it grants nothing, and so does one that
 /// does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -41,6 +41,9 @@ pub struct StatusRow {
     pub tokens_in: Option<u64>,
     pub tokens_out: Option<u64>,
     pub cost_usd: Option<f64>,
+    /// `null` until the end.
+    #[serde(default)]
+    pub verdicts: Option<VerdictWords>,
 }
 
 /// `check --json`.

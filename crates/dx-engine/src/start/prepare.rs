@@ -22,6 +22,7 @@ use dx_protocol::{
     BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
     ProviderName, ReasonCode, RunIds, RunUuid, Sandbox, Timestamp,
 };
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -230,6 +231,11 @@ impl Engine {
 fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), EngineError> {
     if gates.check.as_ref().is_some_and(|command| command.trim().is_empty() || command.contains('\0')) {
         return Err(EngineError::Argument("--check takes a command".to_owned()));
+    }
+    // It is run from the record.
+    if gates.check.as_ref().is_some_and(|command| matches!(mask_text(command), Cow::Owned(_))) {
+        let message = "--check holds a secret, and it would be recorded; let the command read it from a file";
+        return Err(EngineError::Argument(message.to_owned()));
     }
     Scope::parse(&gates.scope)?;
     let asks_git = gates.require_commit || !gates.scope.is_empty() || gates.required_baseline.is_some();

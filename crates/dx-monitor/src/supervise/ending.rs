@@ -16,34 +16,40 @@ const MAX_GRACE_MS: u64 = 86_400_000;
 /// How long a dead launcher's word or a reaping init is waited for before the exit counts as unseen.
 const WITNESS_PATIENCE_MS: u64 = 3_000;
 
+/// What a request file asks for, whether it is readable or not.
+pub(super) fn wish(ctx: &Context) -> Option<Ending> {
+    let defaults =
+        [(REQUEST_STOP, ReasonCode::ManualStop), (REQUEST_FINALIZE, ReasonCode::ForcedFinalization)];
+    for (kind, reason) in defaults {
+        let path = ctx.paths.request(kind);
+        if std::fs::symlink_metadata(&path).is_err() {
+            continue;
+        }
+        // Whatever stands there under this name is the request; only a readable one has more to say.
+        let text = dx_jobdir::read_bounded(&path, MAX_REQUEST_BYTES).unwrap_or_default();
+        let request: Option<EndRequest> = serde_json::from_slice(&text).ok();
+        return Some(Ending {
+            reason: request.as_ref().map_or(reason, |r| r.reason),
+            exit_code: request.as_ref().and_then(|r| r.exit_code),
+            grace_ms: request
+                .as_ref()
+                .and_then(|r| r.grace_ms)
+                .unwrap_or(ctx.run.created.spec.limits.grace_ms)
+                .min(MAX_GRACE_MS),
+            note: request.and_then(|r| r.note),
+        });
+    }
+    None
+}
+
 impl Monitor {
     /// Looks for requests; the first decision stands.
     pub(super) fn take_requests(&mut self) {
         if self.ctx.run.ending.is_some() {
             return;
         }
-        let defaults =
-            [(REQUEST_STOP, ReasonCode::ManualStop), (REQUEST_FINALIZE, ReasonCode::ForcedFinalization)];
-        for (kind, reason) in defaults {
-            let path = self.ctx.paths.request(kind);
-            if std::fs::symlink_metadata(&path).is_err() {
-                continue;
-            }
-            // Whatever stands there under this name is the request; only a readable one has more to say.
-            let text = dx_jobdir::read_bounded(&path, MAX_REQUEST_BYTES).unwrap_or_default();
-            let request: Option<EndRequest> = serde_json::from_slice(&text).ok();
-            let ending = Ending {
-                reason: request.as_ref().map_or(reason, |r| r.reason),
-                exit_code: request.as_ref().and_then(|r| r.exit_code),
-                grace_ms: request
-                    .as_ref()
-                    .and_then(|r| r.grace_ms)
-                    .unwrap_or(self.ctx.run.created.spec.limits.grace_ms)
-                    .min(MAX_GRACE_MS),
-                note: request.and_then(|r| r.note),
-            };
+        if let Some(ending) = wish(&self.ctx) {
             self.decide_end(ending);
-            return;
         }
     }
 
