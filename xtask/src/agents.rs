@@ -48,6 +48,9 @@ const AGENTS: &[Agent] = &[
     },
 ];
 
+/// Tells the tests of real agents where the pinned ones are: a folder with one link for each.
+pub(crate) const AGENTS_DIR: &str = "DX_TEST_AGENTS_DIR";
+
 /// How long a binary may take to print its version.
 const PROBE_LIMIT: Duration = Duration::from_mins(1);
 

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::Failure;
 use crate::workspace::{self, cargo, output};
+use crate::{Failure, truth};
 
 /// Where the generated files are, relative to the root.
 const FOLDER: &str = "docs/reference";
@@ -23,6 +23,7 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 /// Writes the generated files; with `check` writes nothing and fails when one would change, naming it.
 pub(crate) fn run(check: bool) -> Result<(), Failure> {
+    truth::run(check)?;
     let scratch = Scratch::new()?;
     output(
         cargo()

@@ -19,6 +19,7 @@ mod soak;
 mod steps;
 mod test;
 mod tools;
+mod truth;
 mod workspace;
 
 use std::process::ExitCode;

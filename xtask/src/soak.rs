@@ -6,6 +6,7 @@
 //! Must never: pass a suite without tests.
 
 use crate::Failure;
+use crate::agents::{self, AGENTS_DIR};
 use crate::steps::{Outcome, Steps};
 use crate::workspace::{cargo, output, run as run_command};
 
@@ -13,6 +14,8 @@ struct Suite {
     /// The filter given to the test program.
     name: &'static str,
     what: &'static str,
+    /// Whether it runs real agents.
+    agents: bool,
 }
 
 /// The suites. To add one: a row here, tests whose names start with `<name>` there.
@@ -20,14 +23,16 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "kills",
         what: "SIGKILL of monitor, launcher and agent at named steps and random instants",
+        agents: false,
     },
-    Suite { name: "crowd", what: "many jobs at once, started and stopped by many callers" },
-    Suite { name: "floods", what: "agents that print without end, full disks, shrunk logs" },
+    Suite { name: "crowd", what: "many jobs at once, started and stopped by many callers", agents: false },
+    Suite { name: "floods", what: "agents that print without end, full disks, shrunk logs", agents: false },
+    Suite { name: "truth", what: "cases in which the real agents take minutes to give up", agents: true },
 ];
 
 /// Prints the suites.
 pub(crate) fn list() {
-    for Suite { name, what } in SUITES {
+    for Suite { name, what, .. } in SUITES {
         println!("{name:<8} {what}");
     }
 }
@@ -48,6 +53,10 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn run_suite(suite: &Suite) -> Outcome {
+    let agents_dir = match suite.agents.then(agents::install).transpose() {
+        Ok(folder) => folder,
+        Err(error) => return Outcome::Failed(error.to_string()),
+    };
     let command = |more: &[&str]| {
         let mut command = cargo();
         command.args([
@@ -61,7 +70,7 @@ fn run_suite(suite: &Suite) -> Outcome {
             "--",
             suite.name,
         ]);
-        command.args(more).env("DX_SOAK", "1");
+        command.args(more).env("DX_SOAK", "1").envs(agents_dir.iter().map(|folder| (AGENTS_DIR, folder)));
         command
     };
     let result = output(&mut command(&["--list", "--format", "terse"])).and_then(|listed| {

@@ -6,13 +6,10 @@
 
 use std::path::PathBuf;
 
-use crate::agents::{self, InstallError};
+use crate::agents::{self, AGENTS_DIR, InstallError};
 use crate::steps::{Outcome, Steps};
 use crate::workspace::{cargo, run as run_command};
 use crate::{Failure, check, generate, tools};
-
-/// Tells the tests of real agents where the pinned ones are: a folder with one link for each.
-const AGENTS_DIR: &str = "DX_TEST_AGENTS_DIR";
 
 /// Runs the steps; with `fast` without the real agents.
 pub(crate) fn run(fast: bool) -> Result<(), Failure> {

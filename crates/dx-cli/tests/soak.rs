@@ -8,6 +8,9 @@
 
 #[path = "it/kills/random.rs"]
 mod random;
+#[path = "it/truth/table.rs"]
+#[allow(dead_code, reason = "the short tests use more of it")]
+mod table;
 #[path = "it/kills/world.rs"]
 #[allow(dead_code, reason = "the short tests use more of it")]
 mod world;
@@ -132,5 +135,20 @@ fn floods_are_ended_at_their_limit() {
         assert!(size < FLOOD_LIMIT + FLOOD_SLACK, "{size} bytes");
         job.assert_settled(&uuid);
         wait_until(PATIENCE, "the agent is gone", || !job.agents().iter().any(|agent| is_running(*agent)));
+    }
+}
+
+/// The cases in which an agent takes minutes before it gives up.
+#[test]
+fn truth_of_claude_code() {
+    if is_wanted() {
+        table::run("claude-code", "soak");
+    }
+}
+
+#[test]
+fn truth_of_opencode() {
+    if is_wanted() {
+        table::run("opencode", "soak");
     }
 }

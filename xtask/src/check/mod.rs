@@ -12,7 +12,7 @@ mod sources;
 use std::fs;
 use std::path::PathBuf;
 
-use crate::{Failure, workspace};
+use crate::{Failure, truth, workspace};
 
 /// One text file of the repository.
 pub(crate) struct TextFile {
@@ -37,7 +37,7 @@ pub(crate) struct Findings {
 }
 
 impl Findings {
-    fn error(&mut self, message: impl Into<String>) {
+    pub(crate) fn error(&mut self, message: impl Into<String>) {
         self.errors.push(message.into());
     }
 }
@@ -50,6 +50,7 @@ const RULES: &[(&str, Rule)] = &[
     ("unsafe code only where it is listed", |files| Ok(sources::unsafe_only_where_listed(files))),
     ("nothing unfinished, no test switched off", |files| Ok(sources::finished(files))),
     ("links between documents resolve", |files| Ok(documents::links(files))),
+    ("the table of truth is that of its tests", |_| Ok(truth::findings())),
     ("no absolute path of somebody's machine", |files| Ok(documents::machine_paths(files))),
     ("lock files name no other registry", |files| Ok(dependencies::addresses(files))),
     ("few dependencies", |files| Ok(dependencies::few(files))),

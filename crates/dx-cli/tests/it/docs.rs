@@ -33,7 +33,15 @@ run) cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/opencode
 *) echo 1.18.33 ;;
 esac
 "#;
-const RECORDED: &str = "crates/dx-events/fixtures/opencode/1.18.33/success-write.out";
+/// A Claude Code that does the same.
+const CLAUDE: &str = r#"#!/bin/sh
+cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/claude.jsonl"
+"#;
+/// Program, script, name of the transcript beside it, and what was recorded.
+const AGENTS: [(&str, &str, &str, &str); 2] = [
+    ("opencode", OPENCODE, "opencode.jsonl", "crates/dx-events/fixtures/opencode/1.18.33/success-write.out"),
+    ("claude", CLAUDE, "claude.jsonl", "crates/dx-events/fixtures/claude/2.1.329/success-write.out"),
+];
 
 /// A fenced block.
 struct Block {
@@ -147,10 +155,12 @@ fn prepared() -> (TestEnv, PathBuf) {
     let mut env = environment().deadline(Duration::from_mins(3));
     env.set("DX_RUNNER_GRACE_MS", "500");
     env.link_program("dx-runner", env!("CARGO_BIN_EXE_dx-runner"));
-    let opencode = env.bin_dir().join("opencode");
-    std::fs::write(&opencode, OPENCODE).unwrap();
-    std::fs::set_permissions(&opencode, std::fs::Permissions::from_mode(0o755)).unwrap();
-    std::fs::copy(root().join(RECORDED), env.bin_dir().join("opencode.jsonl")).unwrap();
+    for (program, script, transcript, recorded) in AGENTS {
+        let path = env.bin_dir().join(program);
+        std::fs::write(&path, script).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::copy(root().join(recorded), env.bin_dir().join(transcript)).unwrap();
+    }
     let repository = env.git_repo("demo-repo", &[("README.md", "# Demo\n"), ("src/date.rs", "// dates\n")]);
     (env, repository)
 }

@@ -26,6 +26,7 @@ mod sandbox;
 mod seeds;
 mod states;
 mod stop;
+mod truth;
 mod usage;
 mod work_verdict;
 mod worktree;

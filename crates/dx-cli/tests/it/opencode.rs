@@ -1,4 +1,5 @@
-//! Jobs of the real OpenCode against a scripted model: what it does well, and each way it is known to go wrong.
+//! Jobs of the real OpenCode against a scripted model: what it does well, in detail. Each way it is known to go wrong is a
+//! row of `truth`.
 //!
 //! Needs `DX_TEST_AGENTS_DIR`, a folder with `opencode` in it (`cargo xtask install-agents` prints one); without it
 //! the test says that it was left out. One OpenCode runs at a time, in one home, so the cases are one test: each is
@@ -17,10 +18,8 @@ use std::time::{Duration, Instant};
 
 /// For everything that ends by itself; a machine under load needs a multiple of what a quiet one does.
 const PATIENCE: Duration = Duration::from_mins(4);
-/// What ends a loop without end must do so well before somebody notices the bill.
+/// What is ended must be gone soon.
 const SOON: Duration = Duration::from_mins(2);
-/// The default limit of fruitless turns, and some that were under way.
-const FLOOD_CALLS: usize = 60;
 /// In every prompt, so that a prompt in a command line can be found.
 const SECRET_WORD: &str = "xylophone-7731";
 
@@ -35,16 +34,10 @@ struct World {
 pub(crate) static ONE: Mutex<()> = Mutex::new(());
 
 type Case = (&'static str, fn(&World));
-const CASES: [Case; 11] = [
+const CASES: [Case; 5] = [
     ("success", success),
     ("warm_second_start", warm_second_start),
-    ("wrong_key", wrong_key),
-    ("rate_limit_then_success", rate_limit_then_success),
-    ("garbage_without_end", garbage_without_end),
-    ("hang_and_max_runtime", hang_and_max_runtime),
     ("stop_with_a_tool_in_its_own_session", stop_with_a_tool_in_its_own_session),
-    ("empty_answer", empty_answer),
-    ("permission_refused", permission_refused),
     ("unknown_model", unknown_model),
     ("one_list_and_no_prompt_in_a_command_line", one_list_and_no_prompt_in_a_command_line),
 ];
@@ -191,38 +184,6 @@ fn warm_second_start(world: &World) {
     assert_eq!((before, lists(world)), (1, 1), "the list of models was asked for again");
 }
 
-fn wrong_key(world: &World) {
-    let end = world.finish("key", "401", &[]);
-    assert_end(&end, "exited_err", "opencode_auth_blocked", "1");
-    assert_eq!(end["verdicts"]["provider"], "failed", "{end:#}");
-}
-
-fn rate_limit_then_success(world: &World) {
-    let end = world.finish("rate", "2*429:after=1,write:rate.txt:x,text:DONE", &[]);
-    assert_end(&end, "exited_ok", "process_exit_with_rc", "0");
-    let statuses: Vec<_> = world.calls("rate.txt").iter().map(|call| call.status.unwrap_or(0)).collect();
-    assert_eq!(statuses, [429, 429, 200, 200]);
-}
-
-fn garbage_without_end(world: &World) {
-    world.start("flood", "garbage", &[]).assert_code(0);
-    let begun = Instant::now();
-    let end = world.end("flood");
-    assert_end(&end, "exited_err", "output_flood", "124");
-    let calls = world.calls("garbage").len();
-    // Calls, not seconds, are what a loaded machine leaves as they are.
-    assert!(
-        calls <= FLOOD_CALLS && begun.elapsed() < SOON,
-        "{:.1} s and {calls} calls",
-        begun.elapsed().as_secs_f64()
-    );
-}
-
-fn hang_and_max_runtime(world: &World) {
-    let end = world.finish("hang", "hang", &["--max-runtime", "5s"]);
-    assert_end(&end, "exited_err", "max_runtime_exceeded", "124");
-}
-
 fn stop_with_a_tool_in_its_own_session(world: &World) {
     let sleeper = || {
         let found = |pid: &i32| describe(*pid).contains(": sleep 120.25");
@@ -246,20 +207,6 @@ fn stop_with_a_tool_in_its_own_session(world: &World) {
     let end = world.end("stop");
     assert_end(&end, "exited_err", "manual_stop", "137");
     assert_eq!(end["outcome"]["state"], "killed");
-}
-
-fn empty_answer(world: &World) {
-    let end = world.finish("empty", "empty", &[]);
-    assert_end(&end, "exited_ok", "exit_zero_no_mutations", "0");
-}
-
-fn permission_refused(world: &World) {
-    let outside = world.env.path("outside.txt");
-    let end = world.finish("refused", &format!("write:{}:x,text:DONE", outside.display()), &[]);
-    assert_eq!(end["reason_code"], "permission_denied_by_agent", "{end:#}");
-    assert_eq!(end["state"], "exited_err", "{end:#}");
-    assert_eq!(end["outcome"]["exit"], serde_json::json!({ "code": 0 }), "{end:#}");
-    assert!(!outside.exists());
 }
 
 fn unknown_model(world: &World) {

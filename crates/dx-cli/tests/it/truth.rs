@@ -1,0 +1,48 @@
+//! The table of truth: in each case that is known to go wrong, what a real agent does and what is told of it.
+//!
+//! The rows are in `truth/rows.txt`; the slow ones run in `cargo xtask soak truth`. Agents that lie are played from
+//! recorded transcripts by `lies`, so that what must not be told as success is tested on every machine.
+
+mod lies;
+mod table;
+
+use std::sync::PoisonError;
+
+#[test]
+fn claude_code() {
+    table::run("claude-code", "test");
+}
+
+#[test]
+fn opencode() {
+    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    table::run("opencode", "test");
+}
+
+/// Every case of the slow suite, and of the other provider, is a case somewhere: nothing is forgotten by a typing error.
+#[test]
+fn the_rows_are_complete() {
+    for provider in ["claude-code", "opencode"] {
+        let known: Vec<&str> = ["test", "soak"]
+            .into_iter()
+            .flat_map(|suite| table::rows(provider, suite))
+            .map(|row| row.case())
+            .collect();
+        for case in [
+            "success",
+            "wrong key (401)",
+            "rate limit (429) with reset, then success",
+            "plan used up (429)",
+            "server error (500)",
+            "garbage instead of an answer",
+            "stream dropped in the middle",
+            "empty answer",
+            "permission refused",
+            "unknown model",
+            "unknown agent name",
+            "hang, ended by a limit",
+        ] {
+            assert_eq!(known.iter().filter(|known| **known == case).count(), 1, "{provider}: {case}");
+        }
+    }
+}
