@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod agent_names;
+mod claude;
 mod concurrency;
 mod demo;
 mod detached;
