@@ -39,6 +39,9 @@ pub(crate) struct Global {
     /// Folder of all records (or DX_RUNNER_STATE_DIR)
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
+    /// Read this configuration file in the place of your own
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// Tell slow steps even when standard error is no terminal
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub(crate) verbose: bool,

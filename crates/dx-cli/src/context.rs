@@ -33,7 +33,7 @@ impl Context {
 fn settings(global: &Global) -> Settings {
     let speak = !global.json && !global.quiet && (global.verbose || output::errors_on_terminal());
     let progress = speak.then_some(output::say as fn(&str));
-    Settings { state_dir: state_dir(global), progress }
+    Settings { state_dir: state_dir(global), config: global.config.clone(), progress }
 }
 
 /// The flag, else the environment; an empty variable counts as none.

@@ -8,6 +8,7 @@ use dx_protocol::{ExitCode, ReasonCode};
 use std::fmt::Write;
 
 use crate::args::Cli;
+use crate::commands::config::rule_text;
 use crate::error::CliError;
 use crate::schemas;
 
@@ -18,6 +19,7 @@ const WIDTH: usize = 100;
 pub(crate) fn files() -> Result<Vec<(String, String)>, CliError> {
     let mut files = vec![
         ("cli.md".to_owned(), commands()),
+        ("configuration.md".to_owned(), configuration()),
         ("exit-codes.md".to_owned(), exit_codes()),
         ("reason-codes.md".to_owned(), reason_codes()),
     ];
@@ -47,6 +49,42 @@ fn section(text: &mut String, level: usize, command: &clap::Command) {
     for child in command.get_subcommands().filter(|child| !child.is_hide_set()) {
         section(text, level + 1, child);
     }
+}
+
+fn configuration() -> String {
+    let mut text = head("Configuration", "the table of settings");
+    text.push_str(
+        "How files, variables and options work together is told in the [guide](../guide/configuration.md). Times in files \
+         are texts such as `\"90s\"` or `\"1h30m\"`.\n\n| setting | default | variable | option |\n|---|---|---|---|\n",
+    );
+    let settings = dx_engine::settings_reference();
+    for setting in &settings {
+        let words = [&setting.key, &setting.default, &setting.variable, &setting.flag].map(|word| code(word));
+        let _ignored = writeln!(text, "| {} |", words.join(" | "));
+    }
+    text.push_str("\n## What each does\n");
+    for setting in &settings {
+        let _ignored = write!(
+            text,
+            "\n`{}`: {} Takes {}. May stand in {}. Rule `{}`: {}.\n",
+            setting.key,
+            cell(setting.what),
+            setting.expected,
+            setting.files,
+            setting.rule,
+            rule_text(setting.rule)
+        );
+    }
+    text.push_str("\n## Built-in profiles\n");
+    for (name, content) in dx_engine::built_in_profiles() {
+        let _ignored = write!(text, "\n### `{name}`\n\n```toml\n{}\n```\n", content.trim_end());
+    }
+    text
+}
+
+/// A word of the program's; `-` stays as it is.
+fn code(word: &str) -> String {
+    if word == "-" { word.to_owned() } else { format!("`{}`", word.replace('|', "\\|")) }
 }
 
 fn exit_codes() -> String {

@@ -8,10 +8,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 pub(crate) type Entry = (&'static str, fn() -> Schema);
 
 /// All documents, in the order of the names.
-pub(crate) const ALL: [Entry; 24] = [
+pub(crate) const ALL: &[Entry] = &[
     ("action", of::<dx_protocol::ActionDocument>),
     ("actions", of::<dx_protocol::ActionsDocument>),
     ("check", of::<dx_protocol::CheckDocument>),
+    ("config", of::<dx_protocol::ConfigDocument>),
+    ("config-explain", of::<dx_protocol::ConfigExplainDocument>),
+    ("config-path", of::<dx_protocol::ConfigPathDocument>),
     ("demo", of::<crate::demo::report::DemoDocument<'static>>),
     ("doctor", of::<dx_protocol::DoctorDocument>),
     ("dry-run", of::<dx_protocol::DryRunDocument>),
@@ -23,6 +26,7 @@ pub(crate) const ALL: [Entry; 24] = [
     ("journal", of::<dx_protocol::Record>),
     ("obs", of::<dx_protocol::Sample>),
     ("outcome", of::<dx_protocol::Outcome>),
+    ("profiles", of::<dx_protocol::ProfilesDocument>),
     ("providers", of::<dx_protocol::ProvidersDocument>),
     ("prune", of::<dx_protocol::PruneDocument>),
     ("report", of::<dx_protocol::ReportDocument>),

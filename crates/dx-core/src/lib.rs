@@ -1,10 +1,12 @@
 //! Pure decisions: what a job's records add up to, how it ended, how it is doing. Facts and times are arguments; nothing
 //! here reads a file, a clock or a process.
 
+pub mod duration;
 mod fold;
 mod gates;
 mod health;
 mod outcome;
+pub mod settings;
 
 pub use fold::{IllegalEvent, Phase, Run, fold};
 pub use gates::{check_is_due, commit_gate, gates_due};

@@ -47,6 +47,7 @@ fn created() -> Created {
             idempotency_key: None,
             gates: Gates::default(),
             sandbox: SandboxSpec::default(),
+            profile: None,
         },
         contract: Contract {
             argv: vec!["opencode".into()],

@@ -36,7 +36,8 @@ pub struct StartRequest {
     pub allow_model_override: bool,
     /// The agent definition to run; `None` for the provider's default.
     pub agent: Option<String>,
-    pub lane: Lane,
+    /// `None`: as configured.
+    pub lane: Option<Lane>,
     /// Run the agent on a pseudo-terminal.
     pub pty: bool,
     pub max_runtime: Option<Duration>,
@@ -53,6 +54,8 @@ pub struct StartRequest {
     pub sandbox: Option<SandboxMode>,
     /// What the agent may write, too; `None`: what the environment says.
     pub sandbox_write: Option<Vec<PathBuf>>,
+    /// A named set of what stands above.
+    pub profile: Option<String>,
 }
 
 /// A run that was started, or that an idempotency key named.

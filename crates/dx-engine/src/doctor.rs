@@ -1,8 +1,10 @@
 //! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
 
 use crate::providers;
+use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
-use crate::{Engine, permission, sandbox};
+use crate::{Engine, EngineError, sandbox};
+use dx_core::settings::Layer;
 use dx_jobdir::StateDir;
 use dx_protocol::{DoctorDocument, DoctorRow, Level, ProvidersDocument};
 use std::path::Path;
@@ -13,8 +15,9 @@ const NFS_MAGIC: i64 = 0x6969;
 const LOW_DISK_BYTES: u64 = 1 << 30;
 
 impl Engine {
-    pub fn providers(&self) -> ProvidersDocument {
-        ProvidersDocument { schema: "dx-runner/providers/1".to_owned(), providers: providers::rows() }
+    pub fn providers(&self) -> Result<ProvidersDocument, EngineError> {
+        let providers = providers::rows(&self.layers_here(None)?);
+        Ok(ProvidersDocument { schema: "dx-runner/providers/1".to_owned(), providers })
     }
 
     pub fn doctor(&self) -> DoctorDocument {
@@ -24,8 +27,11 @@ impl Engine {
         checks.push(git_row());
         checks.push(kernel_row());
         checks.push(sandbox_row());
-        checks.push(worktrees_row());
-        checks.extend(provider_rows());
+        let layers = self.layers_here(None);
+        checks.extend(configuration_rows(&layers));
+        let layers = layers.unwrap_or_default();
+        checks.push(worktrees_row(&layers));
+        checks.extend(provider_rows(&layers));
         DoctorDocument { schema: "dx-runner/doctor/1".to_owned(), checks }
     }
 
@@ -164,8 +170,30 @@ fn sandbox_row() -> DoctorRow {
     }
 }
 
-fn worktrees_row() -> DoctorRow {
-    match permission::worktree_root() {
+/// Each file that is in use, or what is wrong with one.
+fn configuration_rows(layers: &Result<Layers, EngineError>) -> Vec<DoctorRow> {
+    let name = "configuration";
+    let layers = match layers {
+        Ok(layers) => layers,
+        Err(error) => return vec![row(name, Level::Error, &error.to_string(), &error.next_action())],
+    };
+    let files: Vec<_> = layers.looked.iter().filter(|looked| looked.found).collect();
+    if files.is_empty() {
+        return vec![row(name, Level::Ok, "no file, the defaults hold", "-")];
+    }
+    let one = |looked: &&Looked| {
+        let found = format!("{} ({})", looked.name, looked.layer);
+        if looked.layer == Layer::User && group_may_write(Path::new(&looked.name)) {
+            let next = format!("chmod g-w {}", looked.name);
+            return row(name, Level::Warn, &format!("{found}: its group can write it"), &next);
+        }
+        row(name, Level::Ok, &found, "-")
+    };
+    files.iter().map(one).collect()
+}
+
+fn worktrees_row(layers: &Layers) -> DoctorRow {
+    match layers.places().map_err(EngineError::from).and_then(|p| p.worktree_root().map(Path::to_owned)) {
         Ok(root) => row("worktrees", Level::Ok, &root.display().to_string(), "-"),
         Err(error) => {
             row("worktrees", Level::Error, &error.to_string(), "set HOME or DX_RUNNER_WORKTREE_ROOT")
@@ -173,9 +201,9 @@ fn worktrees_row() -> DoctorRow {
     }
 }
 
-fn provider_rows() -> Vec<DoctorRow> {
+fn provider_rows(layers: &Layers) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
-    for provider in providers::rows() {
+    for provider in providers::rows(layers) {
         let name = format!("provider {}", provider.name);
         rows.push(match (provider.name.as_str(), provider.binary.as_str()) {
             ("exec", _) => row(&name, Level::Ok, "any command", "-"),

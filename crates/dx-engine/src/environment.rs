@@ -177,46 +177,6 @@ pub(crate) fn check_limits(limits: &Limits) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn number(name: &str, unit: u64, into: &mut u64) -> Result<(), EngineError> {
-    let Some(text) = std::env::var_os(name) else { return Ok(()) };
-    let text = text.to_string_lossy();
-    match text.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(unit)) {
-        Some(value) => {
-            *into = value;
-            Ok(())
-        }
-        None => Err(EngineError::Argument(format!("{name} is `{text}`, which is not a number"))),
-    }
-}
-
-/// Limits from the environment over the defaults.
-pub(crate) fn limits() -> Result<Limits, EngineError> {
-    let mut limits = Limits::default();
-    number("DX_RUNNER_STARTUP_GRACE_SEC", 1, &mut limits.startup_grace_sec)?;
-    number("DX_RUNNER_NO_OP_SEC", 1, &mut limits.no_op_sec)?;
-    number("DX_RUNNER_STALL_SEC", 1, &mut limits.stall_sec)?;
-    number("DX_RUNNER_MAX_RUNTIME_MINUTES", 60, &mut limits.max_runtime_sec)?;
-    number("DX_RUNNER_NO_MUTATION_TIMEOUT_MINUTES", 60, &mut limits.no_mutation_sec)?;
-    number("DX_RUNNER_GRACE_MS", 1, &mut limits.grace_ms)?;
-    number("DX_RUNNER_MAX_LOG_BYTES", 1, &mut limits.max_log_bytes)?;
-    number("DX_RUNNER_MAX_BARREN_STEPS", 1, &mut limits.max_barren_steps)?;
-    number("DX_RUNNER_CHECK_TIMEOUT_SEC", 1, &mut limits.check_sec)?;
-    Ok(limits)
-}
-
-/// Concurrency cap of a provider: its own variable, the common one, the built-in one. `None`: no cap.
-pub(crate) fn cap(provider: &str, built_in: Option<usize>) -> Result<Option<usize>, EngineError> {
-    let own = format!("DX_RUNNER_MAX_PARALLEL_{}", provider.to_uppercase().replace('-', "_"));
-    for name in [own.as_str(), "DX_RUNNER_MAX_PARALLEL_DEFAULT"] {
-        if std::env::var_os(name).is_some() {
-            let mut value = 0;
-            number(name, 1, &mut value)?;
-            return Ok(Some(value as usize));
-        }
-    }
-    Ok(built_in)
-}
-
 /// The first executable of this name on the caller's PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -1,5 +1,6 @@
 //! Everything a use case can fail with. Each variant has one reason code; exit code and next action follow from it.
 
+use crate::settings::SettingsError;
 use dx_jobdir::{DiskError, JournalError, StateDirError};
 use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode};
 use std::io;
@@ -7,6 +8,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     #[error("neither XDG_STATE_HOME nor HOME is set")]
     NoHome,
     #[error("failed to {what}")]
@@ -29,6 +32,8 @@ pub enum EngineError {
     CapExceeded { provider: String, running: usize, cap: usize },
     #[error("there is no provider `{name}`")]
     NoProvider { name: String, known: Vec<String> },
+    #[error("no provider was named, by --provider, a profile or the configuration")]
+    NoProviderNamed { known: Vec<&'static str> },
     #[error("the worktree {} does not exist", .0.display())]
     WorktreeMissing(PathBuf),
     #[error("{} is a worktree of another repository", .0.display())]
@@ -63,8 +68,6 @@ pub enum EngineError {
     SetupFailed { command: String, how: String, log: PathBuf },
     #[error("failed to copy {} into the worktree", path.display())]
     CopyFailed { path: PathBuf, source: io::Error },
-    #[error("{}: {why}", path.display())]
-    ProjectFile { path: PathBuf, why: String },
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
@@ -119,6 +122,7 @@ impl EngineError {
     /// The one reason code of this error.
     pub fn reason(&self) -> ReasonCode {
         match self {
+            Self::Settings(error) => error.reason(),
             Self::NoHome | Self::Disk(_) | Self::StateDir(StateDirError::Disk(_)) => {
                 ReasonCode::StateDirUnusable
             }
@@ -144,7 +148,6 @@ impl EngineError {
             Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
             Self::WorktreeBudget { .. } => ReasonCode::WorktreeBudgetExceeded,
             Self::SetupFailed { .. } | Self::CopyFailed { .. } => ReasonCode::WorktreeSetupFailed,
-            Self::ProjectFile { .. } => ReasonCode::ProjectFileInvalid,
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
             Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
@@ -152,6 +155,7 @@ impl EngineError {
             Self::PromptInvalid(_) => ReasonCode::PromptInvalid,
             Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
             Self::Argument(_)
+            | Self::NoProviderNamed { .. }
             | Self::NoRun { .. }
             | Self::PathNotUtf8(_)
             | Self::NoBase { .. }
@@ -174,10 +178,11 @@ impl EngineError {
         match self {
             Self::NoJob { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
             Self::NoProvider { known, .. } => format!("known providers: {}", known.join(", ")),
+            Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
             Self::PathDenied { allowed, .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
                 format!(
-                    "--worktree auto for a new worktree, or one below {}, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES",
+                    "--worktree auto for a new worktree, or one below {}, or add it to allowed_prefixes in your configuration",
                     allowed.join(" or ")
                 )
             }
@@ -203,6 +208,9 @@ impl EngineError {
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
             Self::AlreadyRunning { beads, .. } | Self::WorktreeUnsaved { beads, .. } => {
                 self.reason().next_action().replace("<id>", beads)
+            }
+            Self::Settings(error) => {
+                error.next_action().unwrap_or_else(|| self.reason().next_action().to_owned())
             }
             _ => self.reason().next_action().to_owned(),
         }

@@ -24,6 +24,7 @@ mod prune;
 mod report;
 mod sandbox;
 mod secrets;
+mod settings;
 mod settle;
 mod start;
 mod status;
@@ -38,6 +39,7 @@ pub use api::*;
 pub use error::EngineError;
 pub use job_files::LogFiles;
 pub use secrets::{mask_text, own_secrets};
+pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 
 use dx_jobdir::StateDir;
 use std::path::PathBuf;
@@ -47,6 +49,8 @@ use std::path::PathBuf;
 pub struct Settings {
     /// `--state-dir` or `DX_RUNNER_STATE_DIR`; `None` for the default place.
     pub state_dir: Option<PathBuf>,
+    /// `--config`: read in the place of the user's configuration file.
+    pub config: Option<PathBuf>,
     /// Told what a slow step does.
     pub progress: Option<fn(&str)>,
 }

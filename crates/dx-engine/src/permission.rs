@@ -5,13 +5,24 @@ use crate::error::EngineError;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where worktrees made by us go: `DX_RUNNER_WORKTREE_ROOT` or `$XDG_DATA_HOME/dx-runner/worktrees`. Always allowed.
-pub(crate) fn worktree_root() -> Result<PathBuf, EngineError> {
-    match std::env::var_os("DX_RUNNER_WORKTREE_ROOT").map(PathBuf::from).filter(|p| p.is_absolute()) {
-        Some(root) => Ok(root),
-        None => Ok(environment::dir("XDG_DATA_HOME", ".local/share")
-            .ok_or(EngineError::NoHome)?
-            .join("dx-runner/worktrees")),
+/// Where worktrees made by us go when nobody says otherwise.
+pub(crate) fn default_worktree_root() -> Option<PathBuf> {
+    Some(environment::dir("XDG_DATA_HOME", ".local/share")?.join("dx-runner/worktrees"))
+}
+
+/// The places that the configuration names.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// Where worktrees made by us go; always allowed.
+    pub(crate) root: Option<PathBuf>,
+    /// Allowed beside the built-in ones.
+    pub(crate) extra: Vec<PathBuf>,
+}
+
+impl Places {
+    /// Where worktrees made by us go.
+    pub(crate) fn worktree_root(&self) -> Result<&Path, EngineError> {
+        self.root.as_deref().ok_or(EngineError::NoHome)
     }
 }
 
@@ -25,27 +36,24 @@ fn is_our_directory(path: &Path) -> bool {
 }
 
 /// Allowed places that this user named, or that lie in the home.
-fn own_prefixes() -> Result<Vec<PathBuf>, EngineError> {
+fn own_prefixes(places: &Places) -> Result<Vec<PathBuf>, EngineError> {
     let mut prefixes = Vec::new();
     if let Some(home) = std::env::var_os("HOME").filter(|h| !h.is_empty()) {
         prefixes.push(PathBuf::from(home).join("agent-skills"));
     }
-    if let Some(extra) = std::env::var_os("DX_RUNNER_EXTRA_ALLOWED_PREFIXES") {
-        let extra = extra.to_string_lossy().into_owned();
-        prefixes.extend(extra.split(',').map(str::trim).filter(|p| p.starts_with('/')).map(PathBuf::from));
-    }
-    prefixes.push(worktree_root()?);
+    prefixes.extend(places.extra.iter().cloned());
+    prefixes.push(places.worktree_root()?.to_owned());
     Ok(prefixes)
 }
 
 /// Resolves the path and decides. Symbolic links and `..` are followed first, on both sides, and prefixes are compared
 /// by component, so neither `/tmp/agents-evil` nor a link out of an allowed place passes.
-pub(crate) fn check(path: &Path, state_root: &Path) -> Result<PathBuf, EngineError> {
+pub(crate) fn check(path: &Path, state_root: &Path, places: &Places) -> Result<PathBuf, EngineError> {
     let real = path.canonicalize().map_err(|_| EngineError::WorktreeMissing(path.to_owned()))?;
     if !real.is_dir() {
         return Err(EngineError::WorktreeMissing(path.to_owned()));
     }
-    let (shared, own) = (SHARED.map(PathBuf::from), own_prefixes()?);
+    let (shared, own) = (SHARED.map(PathBuf::from), own_prefixes(places)?);
     let in_state =
         state_root.canonicalize().is_ok_and(|state| real.starts_with(&state) || state.starts_with(&real));
     let below = |prefix: &PathBuf| {
@@ -67,9 +75,16 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         std::fs::create_dir(&state).unwrap();
-        assert!(matches!(check(&tmp.path().join("none"), &state), Err(EngineError::WorktreeMissing(_))));
-        assert!(matches!(check(Path::new("/usr"), &state), Err(EngineError::PathDenied { .. })));
-        assert!(matches!(check(&state, &state), Err(EngineError::PathDenied { .. })));
+        let places =
+            Places { root: Some(tmp.path().join("worktrees")), extra: vec![tmp.path().join("extra")] };
+        let check = |path: &Path| check(path, &state, &places);
+        assert!(matches!(check(&tmp.path().join("none")), Err(EngineError::WorktreeMissing(_))));
+        assert!(matches!(check(Path::new("/usr")), Err(EngineError::PathDenied { .. })));
+        assert!(matches!(check(&state), Err(EngineError::PathDenied { .. })));
+        for name in ["worktrees/a", "extra/b"] {
+            std::fs::create_dir_all(tmp.path().join(name)).unwrap();
+            assert!(check(&tmp.path().join(name)).is_ok(), "{name}");
+        }
     }
 
     #[test]

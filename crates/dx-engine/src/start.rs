@@ -4,6 +4,7 @@
 //! agent. Two syncs; `start` returns when the record says that the agent runs or could not be started.
 
 mod claim;
+pub(crate) mod configure;
 mod launch;
 mod prepare;
 
@@ -15,6 +16,7 @@ use crate::sandbox;
 use crate::work::Taking;
 use crate::{lookup, worktree};
 use claim::{begin, claim_run, publish, refuse_running, same_key};
+use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, Created, DryRunDocument};
@@ -31,7 +33,9 @@ impl Engine {
     pub fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let state = self.state()?;
         let made_id = request.beads.is_none() && request.idempotency_key.is_none();
-        let lineage = Lineage { made_id, ..Lineage::default() };
+        let Configured { request, limits, settings } = self.configure(&state, request)?;
+        let request = &request;
+        let lineage = Lineage { made_id, limits, settings, ..Lineage::default() };
         for _ in 1..ID_TRIES {
             let beads = id_of(&state, request)?;
             match self.start_run(&state, &beads, request, &lineage) {
@@ -65,7 +69,7 @@ impl Engine {
             model: spec.model.clone(),
             allow_model_override: spec.allow_model_override,
             agent: spec.agent.clone(),
-            lane: spec.lane,
+            lane: Some(spec.lane),
             pty: spec.pty,
             max_runtime: Some(Duration::from_secs(spec.limits.max_runtime_sec)),
             no_mutation_timeout: Some(Duration::from_secs(spec.limits.no_mutation_sec)),
@@ -81,12 +85,14 @@ impl Engine {
             gates: spec.gates.clone(),
             sandbox: spec.sandbox.mode,
             sandbox_write: Some(spec.sandbox.write.iter().map(Into::into).collect()),
+            profile: spec.profile.clone(),
         };
         let lineage = Lineage {
             dry: false,
             made_id: false,
             retries: found.run.created.retries + 1,
-            limits: Some(spec.limits.clone()),
+            limits: spec.limits.clone(),
+            settings: self.configure_again(&request.provider, Path::new(&spec.worktree))?,
             prompt_file: Some(spec.prompt_file.clone()),
         };
         if found.run.outcome.is_none() {
@@ -103,14 +109,9 @@ impl Engine {
         let state = self.state()?;
         let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
-        let prepared = self.prepare(
-            &state,
-            &beads,
-            request,
-            &Lineage { dry: true, ..Lineage::default() },
-            &uuid,
-            &mut None,
-        )?;
+        let Configured { request, limits, settings } = self.configure(&state, request)?;
+        let lineage = Lineage { dry: true, limits, settings, ..Lineage::default() };
+        let prepared = self.prepare(&state, &beads, &request, &lineage, &uuid, &mut None)?;
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
             .map(|suffix| state.view(&request.provider, &beads, suffix).display().to_string());

@@ -36,6 +36,7 @@ impl Engine {
             repo: &request.repo,
             base: request.base.as_deref(),
             branch: request.branch.as_deref(),
+            places: &self.places()?,
             progress: &progress,
         })?;
         let Ready { made, place, .. } = &ready;

@@ -103,7 +103,7 @@ pub fn meta(created: &Created, started_at: Timestamp, blocked: bool) -> Lines {
         .pair("selected_model", &created.contract.selected_model)
         .pair("fallback_reason", &created.contract.fallback_reason)
         .pair("execution_mode", &created.contract.execution_mode)
-        .pair("profile", "-")
+        .pair("profile", created.spec.profile.as_deref().unwrap_or("-"))
         .pair("start_head_commit", head)
         .pair("max_runtime_sec", limits.max_runtime_sec)
         .pair("no_mutation_timeout_sec", limits.no_mutation_sec)

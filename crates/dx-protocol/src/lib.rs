@@ -4,6 +4,7 @@
 //! Formats only grow: a field may be added, never renamed, retyped or removed, and old records load for ever.
 
 mod agent_event;
+mod config_document;
 mod document;
 mod exit_code;
 mod exit_record;
@@ -24,6 +25,7 @@ mod verdict;
 mod worktree;
 
 pub use agent_event::*;
+pub use config_document::*;
 pub use document::*;
 pub use exit_code::*;
 pub use exit_record::*;

@@ -133,12 +133,11 @@ reason_codes! {
     WorktreeBudgetExceeded, "worktree_budget_exceeded", Conflict, "Worktrees use as much disk as they may.", "dx-runner worktree list, then remove some; or raise DX_RUNNER_WORKTREE_BUDGET";
     WorktreeSetupFailed, "worktree_setup_failed", PreflightFailed, "A set-up command of the repository's .dx-runner.toml failed; the worktree was taken away again.", "read the log that is named";
     BranchTaken, "branch_taken", Conflict, "The branch is there already, or checked out somewhere else.", "--branch with another name";
-    ProjectFileInvalid, "project_file_invalid", Usage, "The repository's .dx-runner.toml cannot be used.", "mend the line that is named";
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";
-    NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or DX_RUNNER_EXTRA_ALLOWED_PREFIXES";
     SandboxUnavailable, "sandbox_unavailable", PreflightFailed, "A sandbox was asked for, and this kernel cannot make one.", "dx-runner doctor, or --sandbox off";
+    NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or add the place to allowed_prefixes in your configuration";
     NestedStartDenied, "nested_start_denied", PermissionDenied, "A job may not start jobs.", "start it from outside";
     PromptMissing, "prompt_missing", Usage, "The prompt file does not exist or cannot be read.", "--prompt-file FILE, or - for standard input";
     PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, not UTF-8, or holds a NUL byte.", "mend the prompt";
@@ -147,6 +146,14 @@ reason_codes! {
     StateDirUnusable, "state_dir_unusable", Error, "The state directory cannot be written.", "free the disk, or set DX_RUNNER_STATE_DIR";
     RecordNewer, "record_newer", Format, "The record was written by a newer version.", "update dx-runner";
     RecordUnreadable, "record_unreadable", Format, "The record is damaged and tells no job.", "look at the file that is named";
+    ConfigInvalid, "config_invalid", Usage, "A configuration file or profile is not valid.", "mend the line that is named";
+    ConfigUnknownKey, "config_unknown_key", Usage, "There is no setting of this name.", "dx-runner config show lists all";
+    ConfigUnreadable, "config_unreadable", Format, "A configuration file cannot be read, is too large or not UTF-8.", "look at the file that is named";
+    ConfigUnsafe, "config_unsafe", PermissionDenied, "A configuration file is a link, or others can write it.", "make it a file that only you can write";
+    ConfigExists, "config_exists", Conflict, "The configuration file exists already; nothing was written.", "edit it, or move it away";
+    ConfigUnwritable, "config_unwritable", Error, "The configuration file cannot be written.", "look at its folder";
+    ProfileNotFound, "profile_not_found", Usage, "No such profile.", "dx-runner profiles";
+    SettingNotAllowed, "setting_not_allowed", PermissionDenied, "An option would loosen a limit that a project or profile sets, or go beyond what your own file allows.", "dx-runner config explain <key>";
     InvalidId, "invalid_id", Usage, "The id is not allowed.", "letters, digits, . _ - only";
     InvalidArgument, "invalid_argument", Usage, "The command line is wrong.", "dx-runner --help";
     GitFailed, "git_failed", Error, "A git command failed.", "run it by hand in the repository";

@@ -13,6 +13,25 @@ pub enum Lane {
     Run,
 }
 
+impl Lane {
+    /// The published word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+        }
+    }
+}
+
+impl std::str::FromStr for Lane {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "run" => Ok(Self::Run),
+            _ => Err(()),
+        }
+    }
+}
+
 /// The syntax of an agent's standard output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -100,7 +119,7 @@ pub struct JobSpec {
     pub repo: String,
     /// The prompt file as it was named; `-` for standard input.
     pub prompt_file: String,
-    /// The model that was asked for by flag.
+    /// The model that was asked for, by flag, variable, profile or configuration.
     pub model: Option<String>,
     pub allow_model_override: bool,
     /// The agent definition that was asked for.
@@ -122,6 +141,9 @@ pub struct JobSpec {
     pub limits: Limits,
     /// `--idempotency-key`: a start with the key of a live or ended run answers with that run.
     pub idempotency_key: Option<String>,
+    /// `--profile`, by name; what it says is in the other fields already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// Gates and checks of this run.
     #[serde(default, skip_serializing_if = "Gates::is_empty")]
     pub gates: Gates,

@@ -4,6 +4,7 @@
 
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod events;
@@ -11,6 +12,7 @@ pub(crate) mod exit_codes;
 pub(crate) mod finalize;
 pub(crate) mod history;
 pub(crate) mod logs;
+pub(crate) mod profiles;
 pub(crate) mod providers;
 pub(crate) mod prune;
 pub(crate) mod reference;
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     History(history::HistoryArgs),
     Worktree(worktree::WorktreeArgs),
     Providers(providers::ProvidersArgs),
+    Profiles(profiles::ProfilesArgs),
+    Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
@@ -94,6 +98,8 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::History(args) => history::run(ctx, args),
         Command::Worktree(args) => worktree::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
+        Command::Profiles(args) => profiles::run(ctx, args),
+        Command::Config(args) => config::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
         Command::Demo(args) => demo::run(ctx, args),
         Command::Schema(args) => schema::run(ctx, args),

@@ -34,7 +34,7 @@ enum What {
 
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &ProvidersArgs) -> Result<ExitCode, CliError> {
-    let mut document = ctx.engine.providers();
+    let mut document = ctx.engine.providers()?;
     match &args.what {
         None | Some(What::List) => ctx.out.either(&document, || list_text(&document))?,
         Some(What::Show { provider }) => {

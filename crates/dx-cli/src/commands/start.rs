@@ -20,9 +20,10 @@ Examples:
   dx-runner start --provider exec --worktree auto -- make test
   echo 'Fix the typo in README.md' | dx-runner start --provider opencode --prompt-file - --wait")]
 pub(crate) struct StartArgs {
-    /// The adapter that runs the agent; see `dx-runner providers`
+    /// The adapter that runs the agent; see `dx-runner providers`. May be left out when a profile or the configuration
+    /// names one
     #[arg(long, value_name = "PROVIDER")]
-    provider: ProviderName,
+    provider: Option<ProviderName>,
     /// The prompt; `-` reads it from standard input
     #[arg(long, value_name = "FILE")]
     prompt_file: Option<PathBuf>,
@@ -38,8 +39,9 @@ pub(crate) struct StartArgs {
 
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &StartArgs) -> Result<ExitCode, CliError> {
+    let provider = args.options.provider(ctx, args.provider.as_ref(), WorktreeChoice::Inferred)?;
     let prompt = args.prompt_file.as_deref().map(start_options::prompt_file).transpose()?;
-    let request = args.options.request(&args.provider, prompt, WorktreeChoice::Inferred)?;
+    let request = args.options.request(&provider, prompt, WorktreeChoice::Inferred)?;
     if args.dry_run {
         let plan = ctx.engine.dry_run(&request)?;
         ctx.out.either(&plan, || plan_text(&plan))?;

@@ -41,9 +41,9 @@ pub(crate) struct StartOptions {
     /// The agent definition to run, in the provider's words; checked before the start
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
-    /// How the provider is executed
-    #[arg(long, value_enum, default_value_t = LaneArg::Run, value_name = "LANE")]
-    pub(crate) lane: LaneArg,
+    /// How the provider is executed [default: run]
+    #[arg(long, value_enum, value_name = "LANE")]
+    pub(crate) lane: Option<LaneArg>,
     /// Run the agent on a pseudo-terminal; its output then passes through dx-runner, and killing both of its processes
     /// at once ends the agent
     #[arg(long)]
@@ -64,6 +64,10 @@ pub(crate) struct StartOptions {
     /// its user. Left out: strict where the kernel can
     #[arg(long, value_enum, value_name = "MODE")]
     pub(crate) sandbox: Option<SandboxArg>,
+    /// A named set of options; see `dx-runner profiles`. What stands on the command line counts more, but loosens no limit
+    /// of the profile
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
     /// A start with the key of an earlier one starts nothing and answers with that run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -118,12 +122,7 @@ impl StartOptions {
         unnamed: WorktreeChoice,
     ) -> Result<StartRequest, CliError> {
         self.check(provider)?;
-        let worktree = match &self.worktree {
-            None => unnamed,
-            Some(word) if word == Path::new("auto") => WorktreeChoice::Auto,
-            Some(path) => WorktreeChoice::Path(path.clone()),
-        };
-        let LaneArg::Run = self.lane;
+        let worktree = self.worktree(unnamed);
         Ok(StartRequest {
             beads: self.beads.clone(),
             provider: provider.clone(),
@@ -133,7 +132,7 @@ impl StartOptions {
             model: self.model.clone(),
             allow_model_override: self.allow_model_override,
             agent: self.agent.clone(),
-            lane: Lane::Run,
+            lane: self.lane.map(|LaneArg::Run| Lane::Run),
             pty: self.pty,
             max_runtime: self.max_runtime,
             no_mutation_timeout: self.no_mutation_timeout,
@@ -149,7 +148,31 @@ impl StartOptions {
             },
             sandbox: self.sandbox.map(SandboxArg::mode),
             sandbox_write: None,
+            profile: self.profile.clone(),
         })
+    }
+
+    /// The worktree that was asked for.
+    fn worktree(&self, unnamed: WorktreeChoice) -> WorktreeChoice {
+        match &self.worktree {
+            None => unnamed,
+            Some(word) if word == Path::new("auto") => WorktreeChoice::Auto,
+            Some(path) => WorktreeChoice::Path(path.clone()),
+        }
+    }
+
+    /// The provider that was named, else the one of profile or configuration.
+    pub(crate) fn provider(
+        &self,
+        ctx: &Context,
+        named: Option<&ProviderName>,
+        unnamed: WorktreeChoice,
+    ) -> Result<ProviderName, CliError> {
+        if let Some(named) = named {
+            return Ok(named.clone());
+        }
+        let (profile, repo) = (self.profile.as_deref(), self.repo.as_deref());
+        Ok(ctx.engine.configured_provider(profile, &self.worktree(unnamed), repo, self.beads.as_ref())?)
     }
 
     /// The engine would pass over a command that nothing runs.

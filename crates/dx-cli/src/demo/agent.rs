@@ -105,7 +105,7 @@ impl Agent {
             model: Some(model.to_owned()),
             allow_model_override: true,
             agent: None,
-            lane: Lane::Run,
+            lane: Some(Lane::Run),
             pty: false,
             max_runtime: Some(MAX_RUNTIME),
             no_mutation_timeout: None,
@@ -116,6 +116,7 @@ impl Agent {
             gates: dx_protocol::Gates::default(),
             sandbox: None,
             sandbox_write: None,
+            profile: None,
         })
     }
 }

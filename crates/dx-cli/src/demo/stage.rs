@@ -93,7 +93,8 @@ impl Stage {
             .mode(0o700)
             .create(folder)
             .map_err(|source| failed(format!("make {}", folder.display()), source))?;
-        let settings = dx_engine::Settings { state_dir: Some(folder.join("state")), progress: None };
+        let settings =
+            dx_engine::Settings { state_dir: Some(folder.join("state")), config: None, progress: None };
         let stage = Self { folder: folder.to_owned(), engine: Engine::new(settings), keep: false };
         for name in ["home", "worktrees"] {
             let path = folder.join(name);

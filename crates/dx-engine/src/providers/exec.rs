@@ -11,6 +11,7 @@ pub(super) static PROVIDER: Provider = Provider {
     program: None,
     prompt_channel: "stdin, or {prompt_file} in an argument",
     needs_prompt: false,
+    model_env: None,
     cap: None,
     passes: |_| false,
     passes_text: &[],

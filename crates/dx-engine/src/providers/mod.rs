@@ -6,8 +6,11 @@ mod claude_code;
 mod exec;
 mod opencode;
 
+pub(crate) use opencode::ALSO_ALLOWED as OPENCODE_ALSO_ALLOWED;
+
 use crate::environment;
 use crate::error::EngineError;
+use crate::settings::Layers;
 use dx_jobdir::StateDir;
 use dx_protocol::{Grammar, ProviderName, ProviderRow};
 use std::ffi::OsString;
@@ -29,6 +32,7 @@ pub(crate) struct Wish<'a> {
     /// The agent's environment so far: for asking the agent's own program about itself.
     pub(crate) env: &'a [(OsString, OsString)],
     pub(crate) progress: &'a dyn Fn(&str),
+    pub(crate) settings: &'a Layers,
 }
 
 /// A resolved command.
@@ -58,6 +62,7 @@ pub(crate) enum StatePath {
 }
 
 /// One provider.
+#[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) name: &'static str,
     description: &'static str,
@@ -65,6 +70,8 @@ pub(crate) struct Provider {
     program: Option<&'static str>,
     prompt_channel: &'static str,
     pub(crate) needs_prompt: bool,
+    /// The variable that names a model for this provider.
+    pub(crate) model_env: Option<&'static str>,
     /// Built-in concurrency cap.
     pub(crate) cap: Option<usize>,
     /// Whether the caller's variable reaches the agent, beyond those that reach every agent.
@@ -82,8 +89,18 @@ pub(crate) fn find(name: &ProviderName) -> Result<&'static Provider, EngineError
     })
 }
 
+/// The provider of this name, if there is one.
+pub(crate) fn by_name(name: &str) -> Option<&'static Provider> {
+    ALL.into_iter().find(|p| p.name == name)
+}
+
+/// All names.
+pub(crate) fn names() -> Vec<&'static str> {
+    ALL.iter().map(|p| p.name).collect()
+}
+
 /// The table for people.
-pub(crate) fn rows() -> Vec<ProviderRow> {
+pub(crate) fn rows(settings: &Layers) -> Vec<ProviderRow> {
     ALL.iter()
         .map(|p| {
             let found = p.program.and_then(environment::find_program);
@@ -93,7 +110,7 @@ pub(crate) fn rows() -> Vec<ProviderRow> {
                 lanes: vec!["run".to_owned()],
                 binary: found.map_or_else(|| "-".to_owned(), |b: PathBuf| b.display().to_string()),
                 prompt_channel: p.prompt_channel.to_owned(),
-                cap: environment::cap(p.name, p.cap).ok().flatten().map(|c| c as u64),
+                cap: settings.cap(p.name).ok().flatten().map(|c| c as u64),
                 env: p.passes_text.iter().map(|t| (*t).to_owned()).collect(),
             }
         })

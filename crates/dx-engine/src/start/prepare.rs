@@ -1,6 +1,7 @@
 //! What a start needs to know before anything is written: worktree, prompt, model, environment, limits.
 
 use super::claim::refuse_over_cap;
+use super::configure::previous_worktree;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
@@ -12,6 +13,7 @@ use crate::prompt::{Prompt, sha256_hex};
 use crate::providers::{self, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
 use crate::secrets::{is_masked, mask_text};
+use crate::settings::Layers;
 use crate::work::Taking;
 use crate::worktree::Wish;
 use crate::{Engine, gates, permission, secrets, worktree};
@@ -25,6 +27,7 @@ use dx_protocol::{
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything about a run that is known before anything is written.
@@ -45,8 +48,10 @@ pub(super) struct Lineage {
     pub(super) made_id: bool,
     /// What a restart takes over from the run before.
     pub(super) retries: u32,
-    /// As they were recorded; a first start takes them from the environment.
-    pub(super) limits: Option<Limits>,
+    /// As they were recorded, or are configured.
+    pub(super) limits: Limits,
+    /// Everything else that configuration says.
+    pub(super) settings: Arc<Layers>,
     /// Only to be looked at: nothing is made.
     pub(super) dry: bool,
     /// The prompt's name as it was given; it is read from the copy.
@@ -66,8 +71,8 @@ impl Engine {
         ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
         let provider = providers::find(&request.provider)?;
-        let cap = environment::cap(provider.name, provider.cap)?;
-        let mut limits = lineage.limits.clone().map_or_else(environment::limits, Ok)?;
+        let cap = lineage.settings.cap(provider.name)?;
+        let mut limits = lineage.limits.clone();
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
                 // A part of a second is a second: 0 means never.
@@ -91,7 +96,7 @@ impl Engine {
         if !lineage.dry {
             refuse_over_cap(state, &request.provider, cap)?;
         }
-        let worktree = self.choose_worktree(state, beads, request, lineage.dry, &cwd, ready)?;
+        let worktree = self.choose_worktree(state, beads, request, lineage, &cwd, ready)?;
         // By far the slowest part of a start: it goes on while everything else is made ready.
         let repository = Repository::find(&worktree);
         gates_at_start(&request.gates, repository.as_ref())?;
@@ -115,6 +120,7 @@ impl Engine {
             prompt_file: &paths.prompt(),
             env: &env,
             progress: &|what| self.progress(what),
+            settings: &lineage.settings,
         })?;
         for (name, value) in &resolved.env {
             environment::set(&mut env, name, value);
@@ -154,12 +160,13 @@ impl Engine {
             command: request.command.iter().map(|word| mask_text(word).into_owned()).collect(),
             env_names: extra.names,
             env_values: extra.values,
-            lane: request.lane,
+            lane: request.lane.unwrap_or_default(),
             pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
             gates: request.gates.clone(),
             sandbox: asked.spec(),
+            profile: request.profile.clone(),
         };
         let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         let secret_values = secrets::of_environment(&env, &spec.env_names);
@@ -187,19 +194,27 @@ impl Engine {
         state: &StateDir,
         beads: &BeadsId,
         request: &StartRequest,
-        dry: bool,
+        lineage: &Lineage,
         cwd: &Path,
         ready: &mut Option<worktree::Ready>,
     ) -> Result<PathBuf, EngineError> {
+        let places = lineage.settings.places()?;
         let path = match &request.worktree {
             WorktreeChoice::Path(path) => cwd.join(path),
             WorktreeChoice::Auto => {
                 let repo = request.repo.as_ref().map_or_else(|| cwd.to_owned(), |r| cwd.join(r));
-                if dry {
-                    return Ok(worktree::place(beads, &repo)?.path());
+                if lineage.dry {
+                    return Ok(worktree::place(beads, &repo, &places)?.path());
                 }
                 let progress = |what: &str| self.progress(what);
-                let wish = Wish { beads, repo: &repo, base: None, branch: None, progress: &progress };
+                let wish = Wish {
+                    beads,
+                    repo: &repo,
+                    base: None,
+                    branch: None,
+                    places: &places,
+                    progress: &progress,
+                };
                 let made = ready.insert(worktree::create(&wish)?);
                 for remark in &made.remarks {
                     self.progress(remark);
@@ -207,18 +222,13 @@ impl Engine {
                 made.path()
             }
             WorktreeChoice::Inferred => {
-                let job = JobName { beads: beads.clone(), provider: None };
-                let previous = match lookup::newest_known(state, &job) {
-                    Ok(Some(Record::Ours(found))) => Some(PathBuf::from(&found.run.created.spec.worktree)),
-                    Ok(Some(Record::Foreign(foreign))) => foreign.meta.get("worktree").map(PathBuf::from),
-                    Ok(None) | Err(_) => None,
-                };
+                let previous = previous_worktree(state, beads);
                 let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
                 inferred.ok_or(EngineError::NoWorktree)?
             }
         };
         worktree::utf8(&path)?;
-        let real = permission::check(&path, state.root())?;
+        let real = permission::check(&path, state.root(), &places)?;
         // Git's folder of it is recorded too.
         let common = Repository::find(&real).map(|repository| repository.common_dir);
         common.as_deref().map_or(Ok(""), worktree::utf8)?;

@@ -7,7 +7,7 @@ use super::project::Project;
 use super::{copy, disk_use, main_checkout, register, remove, setup, utf8};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
-use crate::permission;
+use crate::permission::Places;
 use dx_jobdir::{StateDir, claim, faults};
 use dx_monitor::MARKER;
 use dx_protocol::BeadsId;
@@ -24,6 +24,7 @@ pub(crate) struct Wish<'a> {
     pub(crate) base: Option<&'a str>,
     /// The id when `None`.
     pub(crate) branch: Option<&'a str>,
+    pub(crate) places: &'a Places,
     pub(crate) progress: &'a dyn Fn(&str),
 }
 
@@ -49,12 +50,12 @@ fn repository(repo: &Path) -> Result<Repository, EngineError> {
 }
 
 /// Where [`create`] makes it: `<root>/<id>/<repo>`.
-pub(crate) fn place(beads: &BeadsId, repo: &Path) -> Result<Place, EngineError> {
-    place_of(beads, &repository(repo)?)
+pub(crate) fn place(beads: &BeadsId, repo: &Path, places: &Places) -> Result<Place, EngineError> {
+    place_of(beads, &repository(repo)?, places)
 }
 
-fn place_of(beads: &BeadsId, repository: &Repository) -> Result<Place, EngineError> {
-    Place::new(&permission::worktree_root()?, beads, &name(repository))
+fn place_of(beads: &BeadsId, repository: &Repository, places: &Places) -> Result<Place, EngineError> {
+    Place::new(places.worktree_root()?, beads, &name(repository))
 }
 
 /// What people call the repository: the folder that holds its `.git`; of a bare one its own name; of a submodule or one
@@ -75,7 +76,7 @@ fn name(repository: &Repository) -> OsString {
 pub(crate) fn create(wish: &Wish) -> Result<Ready, EngineError> {
     let repository = repository(wish.repo)?;
     let common_dir = real(&repository.common_dir);
-    let place = place_of(wish.beads, &repository)?;
+    let place = place_of(wish.beads, &repository, wish.places)?;
     utf8(&common_dir)?;
     let branch = branch_name(wish)?;
     let wanted = Wanted { wish, branch, repository: &repository, common_dir: &common_dir };
@@ -215,7 +216,7 @@ impl Wanted<'_> {
             made.setup = project.setup;
             made.copy = project.copy;
         }
-        remarks.extend(disk_use::check_budget(&permission::worktree_root()?)?);
+        remarks.extend(disk_use::check_budget(self.wish.places.worktree_root()?)?);
         place.save(&made)?;
         Ok(made)
     }

@@ -3,12 +3,12 @@
 
 use super::made::{Made, Place, Stage, is_registered};
 use super::{disk_use, salvage};
+use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
 use crate::lookup::{self, Record};
 use crate::view::View;
-use crate::{Engine, permission};
 use dx_jobdir::StateDir;
 use dx_proc::{Host, clock};
 use dx_protocol::{BeadsId, Timestamp, WorktreeOwner, WorktreeRow, WorktreeState, WorktreesDocument};
@@ -17,14 +17,15 @@ use std::path::Path;
 impl Engine {
     /// All worktrees, by id.
     pub fn worktree_list(&self) -> Result<WorktreesDocument, EngineError> {
-        let root = permission::worktree_root()?;
+        let places = self.places()?;
+        let root = places.worktree_root()?;
         let state = self.state_for_reading()?;
         let rows: Vec<WorktreeRow> =
-            Place::all(&root).into_iter().map(|(beads, place)| row(state.as_ref(), &beads, &place)).collect();
+            Place::all(root).into_iter().map(|(beads, place)| row(state.as_ref(), &beads, &place)).collect();
         Ok(WorktreesDocument {
             schema: "dx-runner/worktrees/1".to_owned(),
             root: root.display().to_string(),
-            size_bytes: disk_use::of(&root),
+            size_bytes: disk_use::of(root),
             budget_bytes: disk_use::budget()?,
             worktrees: rows,
         })

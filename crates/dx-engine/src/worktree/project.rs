@@ -4,12 +4,9 @@
 //! its commands run with the user's rights. Other tables of the file are other modules'.
 
 use crate::error::EngineError;
+use crate::settings::{Content, PROJECT_FILE, SettingsError, WORKTREE_COPY, WORKTREE_SETUP, project_file};
+use dx_core::settings::Value;
 use std::path::{Component, Path, PathBuf};
-use toml::de::{DeTable, DeValue};
-
-/// The file's name at the top of a checkout.
-pub(crate) const FILE: &str = ".dx-runner.toml";
-const MAX_BYTES: u64 = 1 << 20;
 
 /// The table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -23,56 +20,30 @@ pub(crate) struct Project {
 impl Project {
     /// Of this checkout; empty when it has no such file.
     pub(crate) fn read(checkout: &Path) -> Result<Self, EngineError> {
-        let path = checkout.join(FILE);
-        let text = match std::fs::File::open(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(e) => return Err(invalid(&path, e.to_string())),
-            Ok(file) => {
-                use std::io::Read;
-                let mut text = String::new();
-                file.take(MAX_BYTES).read_to_string(&mut text).map_err(|e| invalid(&path, e.to_string()))?;
-                text
-            }
-        };
-        Self::parse(&text).map_err(|why| invalid(&path, why))
+        Self::of(project_file(&checkout.join(PROJECT_FILE))?)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let line = |at: usize| text[..at.min(text.len())].matches('\n').count() + 1;
-        let file = DeTable::parse(text).map_err(|e| {
-            e.span().map_or_else(
-                || e.message().to_owned(),
-                |span| format!("line {}: {}", line(span.start), e.message()),
-            )
-        })?;
+    fn of(content: Content) -> Result<Self, EngineError> {
         let mut project = Self::default();
-        let Some(worktree) = file.get_ref().get("worktree") else { return Ok(project) };
-        let at = |span: std::ops::Range<usize>, what: &str| format!("line {}: {what}", line(span.start));
-        let Some(table) = worktree.get_ref().as_table() else {
-            return Err(at(worktree.span(), "`worktree` is a table"));
-        };
-        for (key, value) in table {
-            let into = match key.get_ref().as_ref() {
-                "setup" => &mut project.setup,
-                "copy" => &mut project.copy,
-                other => return Err(at(key.span(), &format!("there is no key worktree.{other}"))),
+        for entry in content.entries {
+            let Value::List(list) = entry.value else { continue };
+            let invalid = |why: String| {
+                let place = entry.place.clone();
+                Err(SettingsError::Invalid { place, why: format!("`{}`: {why}", entry.key) }.into())
             };
-            let DeValue::Array(list) = value.get_ref() else {
-                return Err(at(value.span(), &format!("worktree.{} is a list of texts", key.get_ref())));
-            };
-            for item in list {
-                let text =
-                    item.get_ref().as_str().filter(|text| !text.trim().is_empty() && !text.contains('\0'));
-                match text {
-                    Some(text) => into.push(text.to_owned()),
-                    None => return Err(at(item.span(), "a text that is not empty is expected")),
-                }
+            if let Some(bad) = list.iter().find(|text| text.contains('\0')) {
+                return invalid(format!("{bad:?} holds a NUL"));
             }
-        }
-        if let Some(bad) = project.copy.iter().find(|path| plain(path).is_none()) {
-            return Err(format!(
-                "worktree.copy: `{bad}` is no path below the repository, without `..` and `.git`"
-            ));
+            if entry.setting.key == WORKTREE_SETUP.key {
+                project.setup = list;
+            } else if entry.setting.key == WORKTREE_COPY.key {
+                if let Some(bad) = list.iter().find(|path| plain(path).is_none()) {
+                    return invalid(format!(
+                        "`{bad}` is no path below the repository, without `..` and `.git`"
+                    ));
+                }
+                project.copy = list;
+            }
         }
         Ok(project)
     }
@@ -91,38 +62,39 @@ pub(super) fn plain(path: &str) -> Option<PathBuf> {
     (!clean.as_os_str().is_empty()).then_some(clean)
 }
 
-fn invalid(path: &Path, why: String) -> EngineError {
-    EngineError::ProjectFile { path: path.to_owned(), why }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn of(text: &str) -> Result<Project, EngineError> {
+        Project::of(crate::settings::parse_project(text, "f")?)
+    }
+
     #[test]
     fn reads_its_table_and_no_other() {
-        let text = "[defaults]\nprovider = 1\n[worktree]\nsetup = [\"npm ci\", \"make\"]\ncopy = [\".env.local\", \"./a/b\"]\n";
-        let project = Project::parse(text).unwrap();
+        let text = "provider = \"exec\"\nenv = [\"A\"]\n[worktree]\nsetup = [\"npm ci\", \"make\"]\ncopy = [\".env.local\", \"./a/b\"]\n";
+        let project = of(text).unwrap();
         assert_eq!(project.setup, ["npm ci", "make"]);
         assert_eq!(project.copy, [".env.local", "./a/b"]);
-        assert_eq!(Project::parse("").unwrap(), Project::default());
+        assert_eq!(of("").unwrap(), Project::default());
     }
 
     #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, part) in [
-            ("[worktree]\nset-up = []", "line 2: there is no key worktree.set-up"),
-            ("[worktree]\nsetup = \"npm ci\"", "line 2: worktree.setup is a list"),
-            ("[worktree]\nsetup = [\n1]", "line 3: a text"),
-            ("[worktree]\nsetup = [\" \"]", "line 2: a text"),
-            ("worktree = 1", "line 1: `worktree` is a table"),
-            ("[worktree", "line 1:"),
+            ("[worktree]\nset-up = []", "f:2:1: unknown key `worktree.set-up`"),
+            ("[worktree]\nsetup = \"npm ci\"", "f:2:1: `worktree.setup`: expected a list"),
+            ("[worktree]\nsetup = [\n1]", "f:2:1: `worktree.setup`: expected a list"),
+            ("[worktree]\nsetup = [\" \"]", "f:2:1: `worktree.setup`: expected a list"),
+            ("[worktree]\nsetup = [\"a\\u0000\"]", "holds a NUL"),
+            ("worktree = 1", "f:1:1: unknown key `worktree`"),
+            ("[worktree", "f:1:"),
             ("[worktree]\ncopy = [\"../secret\"]", "`../secret`"),
             ("[worktree]\ncopy = [\"/etc/passwd\"]", "`/etc/passwd`"),
             ("[worktree]\ncopy = [\".\"]", "`.`"),
             ("[worktree]\ncopy = [\"a/.Git/config\"]", ".Git"),
         ] {
-            let error = Project::parse(text).unwrap_err();
+            let error = of(text).unwrap_err().to_string();
             assert!(error.contains(part), "{text}: {error}");
         }
     }

@@ -8,7 +8,8 @@ use super::{create, register, salvage};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
-use crate::{lookup, permission};
+use crate::lookup;
+use crate::permission::Places;
 use dx_jobdir::{ClaimLock, StateDir, claim, disk, faults};
 use dx_protocol::{BeadsId, WorktreeRemovedDocument};
 use std::io;
@@ -24,12 +25,16 @@ pub(crate) enum Unsaved {
 }
 
 /// The one worktree of an id, locked.
-pub(super) fn find(beads: &BeadsId, repo: Option<&Path>) -> Result<(Place, Made, Lock), EngineError> {
-    let root = permission::worktree_root()?;
+pub(super) fn find(
+    beads: &BeadsId,
+    repo: Option<&Path>,
+    places: &Places,
+) -> Result<(Place, Made, Lock), EngineError> {
+    let root = places.worktree_root()?;
     let none = || EngineError::NoWorktreeOf(beads.to_string());
     let place = match repo {
-        Some(repo) => create::place(beads, repo)?,
-        None => match &Place::of_id(&root, beads)[..] {
+        Some(repo) => create::place(beads, repo, places)?,
+        None => match &Place::of_id(root, beads)[..] {
             [] => return Err(none()),
             [one] => one.clone(),
             several => {
@@ -57,7 +62,7 @@ impl Engine {
         repo: Option<&Path>,
     ) -> Result<WorktreeRemovedDocument, EngineError> {
         let state = self.state()?;
-        let (place, made, _lock) = find(beads, repo)?;
+        let (place, made, _lock) = find(beads, repo, &self.places()?)?;
         let branch = made.branch.clone();
         let removed = match remove_saved(&state, &place, made)? {
             Ok(removed) => removed,

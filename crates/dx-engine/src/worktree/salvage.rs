@@ -46,7 +46,7 @@ impl Engine {
         beads: &BeadsId,
         repo: Option<&Path>,
     ) -> Result<SalvageDocument, EngineError> {
-        let (place, made, _lock) = find(beads, repo)?;
+        let (place, made, _lock) = find(beads, repo, &self.places()?)?;
         let worktree = made.repository(&place).ok_or_else(|| EngineError::WorktreeTaken(place.path()))?;
         if !leads_home(&worktree) {
             return Err(EngineError::WorktreeMisled(place.path()));

@@ -120,8 +120,8 @@ fn a_file_that_is_wrong_is_refused_with_its_line() {
     let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
     write(repo.join(".dx-runner.toml"), "[worktree]\n\nsetup = 1\n");
     let error = refused(&env, 64, &["worktree", "create", "bd-1", "--repo", repo.to_str().unwrap()]);
-    assert_eq!(error["reason_code"], "project_file_invalid");
-    assert!(error["message"].as_str().unwrap().contains("line 3"), "{error}");
+    assert_eq!(error["reason_code"], "config_invalid");
+    assert!(error["message"].as_str().unwrap().contains(".dx-runner.toml:3:1"), "{error}");
     assert!(!env.path("xdg/data/dx-runner/worktrees/bd-1").exists());
     assert_eq!(branches(&env, &repo), "main\n");
 }

@@ -44,6 +44,7 @@ pub(super) static PROVIDER: Provider = Provider {
     program: Some("claude"),
     prompt_channel: "stdin",
     needs_prompt: true,
+    model_env: Some("ANTHROPIC_MODEL"),
     cap: Some(6),
     passes: |name| name.starts_with("ANTHROPIC_") || PASSED.contains(&name),
     passes_text: &[
@@ -106,7 +107,7 @@ fn state(wish: &Wish<'_>) -> Vec<StatePath> {
 /// The model that is asked for; `None` leaves the choice to Claude Code.
 fn model(wish: &Wish<'_>) -> Result<Option<String>, EngineError> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let wanted = wish.model.map(str::to_owned).or_else(|| set("ANTHROPIC_MODEL"));
+    let wanted = wish.model.map(str::to_owned);
     match (wanted, set(ALLOWED)) {
         (Some(wanted), Some(list))
             if !wish.allow_model_override && !list.split(',').any(|model| model.trim() == wanted) =>

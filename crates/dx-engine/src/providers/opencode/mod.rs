@@ -5,6 +5,8 @@ mod lists;
 mod model;
 
 use super::{Provider, Resolved, StatePath, Wish};
+pub(crate) use model::ALSO_ALLOWED;
+
 use crate::environment;
 use crate::error::EngineError;
 use dx_protocol::{Grammar, ReasonCode};
@@ -31,6 +33,7 @@ pub(super) static PROVIDER: Provider = Provider {
     program: Some("opencode"),
     prompt_channel: "stdin",
     needs_prompt: true,
+    model_env: Some("OPENCODE_MODEL"),
     cap: Some(6),
     passes: |name| name.starts_with("OPENCODE_") || KEYS.contains(&name),
     passes_text: &["OPENCODE_*", "*_API_KEY of the model providers OpenCode knows"],
@@ -43,7 +46,7 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
         message: "no `opencode` was found on PATH".to_owned(),
         next_action: None,
     })?;
-    let policy = model::Policy::of_environment(wish.model, wish.allow_model_override);
+    let policy = model::Policy::of(wish)?;
     let wanted = policy.wanted()?;
     let listed = lists::models(wish, &binary)?;
     let choice = policy.choose(&wanted, &listed)?;

@@ -1,10 +1,12 @@
-//! Which model a job gets: canonical, allowed, listed; and why another one. Pure but for [`Policy::of_environment`].
+//! Which model a job gets: canonical, allowed, listed; and why another one. Pure but for [`Policy::of`].
 
 use crate::error::EngineError;
+use crate::providers::Wish;
+use crate::settings::{OPENCODE_ALLOWED_MODELS, OPENCODE_CANONICAL_MODEL};
 use dx_protocol::ReasonCode;
 
-const CANONICAL: &str = "zhipuai-coding-plan/glm-5";
-const ALSO_ALLOWED: &str = "zai-coding-plan/glm-5";
+/// Allowed beside the canonical model when nobody lists allowed ones.
+pub(crate) const ALSO_ALLOWED: &str = "zai-coding-plan/glm-5";
 
 /// The rules in force for one start.
 #[derive(Debug, Clone)]
@@ -24,15 +26,11 @@ pub(super) struct Choice {
 }
 
 impl Policy {
-    pub(super) fn of_environment(flag: Option<&str>, override_allowed: bool) -> Self {
-        let set = |name: &str| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-        let canonical = set("OPENCODE_CANONICAL_MODEL").unwrap_or_else(|| CANONICAL.to_owned());
-        let allowed = match set("OPENCODE_ALLOWED_MODELS") {
-            Some(list) => list.split(',').map(|m| m.trim().to_owned()).filter(|m| !m.is_empty()).collect(),
-            None => vec![canonical.clone(), ALSO_ALLOWED.to_owned()],
-        };
-        let requested = flag.map(str::to_owned).or_else(|| set("OPENCODE_MODEL"));
-        Self { requested, canonical, allowed, override_allowed }
+    pub(super) fn of(wish: &Wish<'_>) -> Result<Self, EngineError> {
+        let canonical = wish.settings.text(&OPENCODE_CANONICAL_MODEL)?.unwrap_or_default();
+        let allowed = wish.settings.list(&OPENCODE_ALLOWED_MODELS)?;
+        let requested = wish.model.map(str::to_owned);
+        Ok(Self { requested, canonical, allowed, override_allowed: wish.allow_model_override })
     }
 
     /// The model asked for, if it may be asked for.

@@ -1,0 +1,36 @@
+//! Configuration: files, variables and flags by one table of settings, merged by `dx-core`, with where each value is from.
+//!
+//! Called by: the use cases that start jobs or show configuration. Must never: be read on the way of `status`, `check`,
+//! `wait` or `logs`; those go by what a job's record says.
+
+mod error;
+mod file;
+mod layers;
+mod profile;
+mod show;
+mod table;
+mod value;
+
+pub use error::{Place, SettingsError};
+pub(crate) use file::{Content, group_may_write};
+pub(crate) use layers::{Inputs, Layers, Looked, PROJECT_FILE};
+pub use show::{SettingInfo, built_in_profiles, settings_reference};
+pub(crate) use table::{
+    ALLOW_MODEL_OVERRIDE, ENV, LANE, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, OPENCODE_ALLOWED_MODELS,
+    OPENCODE_CANONICAL_MODEL, PROVIDER, PTY, REQUIRE_COMMIT, STALL, WORKTREE_COPY, WORKTREE_SETUP,
+};
+
+use std::path::Path;
+
+/// What a project's file says; nothing when it is not there.
+pub(crate) fn project_file(path: &Path) -> Result<Content, SettingsError> {
+    match file::read(path, file::Owner::Project)? {
+        Some(text) => parse_project(&text, &path.display().to_string()),
+        None => Ok(Content::default()),
+    }
+}
+
+/// Takes apart what a project's file says.
+pub(crate) fn parse_project(text: &str, file: &str) -> Result<Content, SettingsError> {
+    file::parse(text, file, file::Shape::Project)
+}

@@ -1,0 +1,182 @@
+//! The one table of settings: key, kind, rule, default, variable, flag, in which files it may stand, what it does.
+//!
+//! Files, variables and flags are read by this table; `config show`, `config explain`, `config init` and the reference are
+//! made from it. Must never: be repeated somewhere else.
+
+use super::value::{Kind, Unit};
+use dx_core::settings::{Rule, Scale, Value};
+use dx_protocol::Limits;
+
+/// The variable that speaks for a setting.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Env {
+    None,
+    Var(&'static str, Unit),
+    /// This, and the provider's name in upper case.
+    PerProvider(&'static str),
+    /// The one that the provider's own program is known for.
+    Model,
+}
+
+/// The value when nobody says anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Preset {
+    /// There is none, or it follows from something else.
+    None,
+    Off,
+    Empty,
+    Text(&'static str),
+    /// That of the contract's limits, as it is.
+    Limit(fn(&Limits) -> u64),
+    /// The same, there in seconds.
+    Seconds(fn(&Limits) -> u64),
+}
+
+impl Preset {
+    pub(crate) fn value(self) -> Option<Value> {
+        match self {
+            Self::None => None,
+            Self::Off => Some(Value::Bool(false)),
+            Self::Empty => Some(Value::List(Vec::new())),
+            Self::Text(text) => Some(Value::Text(text.to_owned())),
+            Self::Limit(of) => Some(Value::Number(of(&Limits::default()))),
+            Self::Seconds(of) => Some(Value::Number(of(&Limits::default()) * 1000)),
+        }
+    }
+}
+
+/// In which files a setting may stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Files {
+    /// Only in the user's own.
+    User,
+    /// Only in the project's.
+    Project,
+    UserProject,
+    All,
+}
+
+/// One setting.
+#[derive(Debug)]
+pub(crate) struct Setting {
+    /// As in `[table] key`; of a family the part before the provider's name, with a dot.
+    pub(crate) key: &'static str,
+    pub(crate) kind: Kind,
+    pub(crate) rule: Rule,
+    pub(crate) default: Preset,
+    pub(crate) env: Env,
+    pub(crate) flag: Option<&'static str>,
+    pub(crate) files: Files,
+    pub(crate) doc: &'static str,
+}
+
+impl Setting {
+    /// Whether there is one for each provider.
+    pub(crate) fn is_family(&self) -> bool {
+        self.key.ends_with('.')
+    }
+
+    /// Whether this is the setting that the key names.
+    pub(crate) fn has_key(&self, key: &str) -> bool {
+        if self.is_family() {
+            key.strip_prefix(self.key).is_some_and(|name| !name.is_empty() && !name.contains('.'))
+        } else {
+            key == self.key
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($name:ident: $key:literal, $kind:expr, $rule:expr, $default:expr, $env:expr, $flag:expr, $files:expr, $doc:literal;)*) => {
+        $(#[doc = $doc] pub(crate) static $name: Setting = Setting {
+            key: $key, kind: $kind, rule: $rule, default: $default, env: $env, flag: $flag, files: $files, doc: $doc,
+        };)*
+        /// All settings in the order of the reference.
+        pub(crate) static ALL: &[&Setting] = &[$(&$name,)*];
+    };
+}
+
+const LIMIT: Rule = Rule::Tighten(Scale::NumberOrNever);
+const COUNT: Kind = Kind::Number("a whole number");
+
+#[rustfmt::skip]
+settings! {
+    // What a job is started with.
+    PROVIDER: "provider", Kind::Provider, Rule::Replace, Preset::None, Env::None, Some("--provider"), Files::All,
+        "The adapter that runs the agent, for a `start` without `--provider`.";
+    MODEL: "model", Kind::Text, Rule::Replace, Preset::None, Env::Model, Some("--model"), Files::All,
+        "The model, in the provider's words. The provider's list of allowed models applies.";
+    ALLOW_MODEL_OVERRIDE: "allow_model_override", Kind::Bool, Rule::Tighten(Scale::TruePermits), Preset::Off, Env::None, Some("--allow-model-override"), Files::All,
+        "Accept a model that is not on the provider's list of allowed ones.";
+    LANE: "lane", Kind::Words(&["run"]), Rule::Replace, Preset::Text("run"), Env::None, Some("--lane"), Files::All,
+        "How the provider is executed.";
+    PTY: "pty", Kind::Bool, Rule::Replace, Preset::Off, Env::None, Some("--pty"), Files::All,
+        "Run the agent on a pseudo-terminal.";
+    ENV: "env", Kind::Variables, Rule::GrantNames, Preset::Empty, Env::None, Some("--env"), Files::All,
+        "Variables for the agent: `NAME` passes the caller's value on, `NAME=VALUE` is recorded as it is. Never a secret's value.";
+    MAX_RUNTIME: "max_runtime", Kind::Millis, LIMIT, Preset::Seconds(|l| l.max_runtime_sec), Env::Var("DX_RUNNER_MAX_RUNTIME_MINUTES", Unit::Minutes), Some("--max-runtime"), Files::All,
+        "A job is ended after this long; 0: never.";
+    NO_MUTATION_TIMEOUT: "no_mutation_timeout", Kind::Millis, LIMIT, Preset::Seconds(|l| l.no_mutation_sec), Env::Var("DX_RUNNER_NO_MUTATION_TIMEOUT_MINUTES", Unit::Minutes), Some("--no-mutation-timeout"), Files::All,
+        "A job is ended when nothing changed in its worktree for this long; 0: never.";
+    STALL: "stall", Kind::Millis, Rule::Replace, Preset::Seconds(|l| l.stall_sec), Env::Var("DX_RUNNER_STALL_SEC", Unit::Seconds), Some("--stall-minutes"), Files::All,
+        "A job without progress for this long is called stalled.";
+    STARTUP_GRACE: "startup_grace", Kind::Millis, Rule::Replace, Preset::Seconds(|l| l.startup_grace_sec), Env::Var("DX_RUNNER_STARTUP_GRACE_SEC", Unit::Seconds), None, Files::All,
+        "The time an agent has for its first output before its health is judged.";
+    NO_OP: "no_op", Kind::Millis, Rule::Replace, Preset::Seconds(|l| l.no_op_sec), Env::Var("DX_RUNNER_NO_OP_SEC", Unit::Seconds), None, Files::All,
+        "A job that shows nothing at all for this long is called a no-op.";
+    GRACE: "grace", Kind::Millis, Rule::Tighten(Scale::Number), Preset::Limit(|l| l.grace_ms), Env::Var("DX_RUNNER_GRACE_MS", Unit::One), None, Files::All,
+        "The time between the request to end and the kill.";
+    MAX_LOG_BYTES: "max_log_bytes", COUNT, LIMIT, Preset::Limit(|l| l.max_log_bytes), Env::Var("DX_RUNNER_MAX_LOG_BYTES", Unit::One), None, Files::All,
+        "A job is ended when its output grows beyond this; 0: never.";
+    MAX_BARREN_STEPS: "max_barren_steps", COUNT, LIMIT, Preset::Limit(|l| l.max_barren_steps), Env::Var("DX_RUNNER_MAX_BARREN_STEPS", Unit::One), None, Files::All,
+        "A job is ended after this many turns in a row without text, tool or output token; 0: never.";
+    MAX_FAILED_CALLS: "max_failed_calls", COUNT, LIMIT, Preset::Limit(|l| l.max_failed_calls), Env::None, None, Files::All,
+        "A job is ended after this many failed tool calls in a row; 0: never.";
+    REQUIRE_COMMIT: "require_commit", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::None, Some("--require-commit"), Files::All,
+        "A job must have moved HEAD forward at its end.";
+    CHECK_TIMEOUT: "check_timeout", Kind::Millis, Rule::Tighten(Scale::Number), Preset::Seconds(|l| l.check_sec), Env::Var("DX_RUNNER_CHECK_TIMEOUT_SEC", Unit::Seconds), None, Files::All,
+        "The command of `--check` is ended after this long.";
+    // What holds for all jobs.
+    MAX_PARALLEL: "max_parallel.", COUNT, Rule::Tighten(Scale::Number), Preset::None, Env::PerProvider("DX_RUNNER_MAX_PARALLEL_"), None, Files::UserProject,
+        "Jobs of a provider that may run at once: `max_parallel.<provider>`, and `max_parallel.default` for those not named.";
+    ALLOWED_PREFIXES: "allowed_prefixes", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", Unit::One), None, Files::UserProject,
+        "Folders below which worktrees may lie, beside the built-in ones.";
+    WORKTREE_ROOT: "worktree.root", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_ROOT", Unit::One), None, Files::User,
+        "Where `--worktree auto` makes worktrees; jobs may always work there. Default: `dx-runner/worktrees` in `$XDG_DATA_HOME`.";
+    WORKTREE_SETUP: "worktree.setup", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,
+        "Commands that are run once in a new worktree.";
+    WORKTREE_COPY: "worktree.copy", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,
+        "Files and folders that are copied from the main checkout into a new worktree.";
+    OPENCODE_CANONICAL_MODEL: "opencode.canonical_model", Kind::Text, Rule::Replace, Preset::Text("zhipuai-coding-plan/glm-5"), Env::Var("OPENCODE_CANONICAL_MODEL", Unit::One), None, Files::User,
+        "OpenCode's model when none is named.";
+    OPENCODE_ALLOWED_MODELS: "opencode.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("OPENCODE_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
+        "Models that may be asked for with OpenCode. Default: the canonical one and `zai-coding-plan/glm-5`.";
+}
+
+/// The setting of a full key.
+pub(crate) fn find(key: &str) -> Option<&'static Setting> {
+    ALL.iter().copied().find(|setting| setting.has_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_table_is_sound() {
+        let keys: BTreeSet<&str> = ALL.iter().map(|s| s.key).collect();
+        assert_eq!(keys.len(), ALL.len());
+        for setting in ALL {
+            assert!(setting.doc.ends_with('.'), "{}", setting.key);
+            if let Some(value) = setting.default.value() {
+                assert!(setting.kind.fits(&value), "{}: {value:?}", setting.key);
+                if let Rule::Tighten(scale) = setting.rule {
+                    assert!(scale.looseness(&value) > 0 || value == Value::Bool(false), "{}", setting.key);
+                }
+            }
+        }
+        assert!(find("max_parallel.opencode").is_some() && find("max_parallel.").is_none());
+        assert!(find("max_parallel.a.b").is_none() && find("max_runtime").is_some());
+    }
+}

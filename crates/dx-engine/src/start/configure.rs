@@ -1,0 +1,167 @@
+//! A start's request with everything that configuration says: files, variables and flags become one request and limits.
+//!
+//! Called by: `start`, its dry run, and `restart` for what is not in the record. Must never: read a project's file out of
+//! the job's own worktree, which an agent may have changed.
+
+use crate::Engine;
+use crate::api::{JobName, StartRequest, WorktreeChoice};
+use crate::error::EngineError;
+use crate::git::Repository;
+use crate::lookup::{self, Record};
+use crate::permission::Places;
+use crate::providers;
+use crate::settings::{
+    ALLOW_MODEL_OVERRIDE, ENV, Inputs, LANE, Layers, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, PROVIDER, PTY,
+    REQUIRE_COMMIT, STALL,
+};
+use crate::worktree;
+use dx_core::settings::Value;
+use dx_jobdir::StateDir;
+use dx_protocol::{BeadsId, Gates, Limits, ProviderName};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A request in which nothing is left open, its limits, and what else the layers say.
+pub(super) struct Configured {
+    pub(super) request: StartRequest,
+    pub(super) limits: Limits,
+    pub(super) settings: Arc<Layers>,
+}
+
+impl Engine {
+    /// The provider for a start that names none: the profile's or the configuration's.
+    pub fn configured_provider(
+        &self,
+        profile: Option<&str>,
+        worktree: &WorktreeChoice,
+        repo: Option<&str>,
+        beads: Option<&BeadsId>,
+    ) -> Result<ProviderName, EngineError> {
+        let state = self.state_for_reading()?;
+        let project = project_of(&named_place(state.as_ref(), worktree, repo, beads)?);
+        let layers = self.layers(project.as_deref(), profile)?;
+        match layers.text(&PROVIDER)? {
+            Some(name) => Ok(name.parse()?),
+            None => Err(EngineError::NoProviderNamed { known: providers::names() }),
+        }
+    }
+
+    /// The layers for a project (the top of its main checkout) and a profile.
+    pub(crate) fn layers(
+        &self,
+        project: Option<&Path>,
+        profile: Option<&str>,
+    ) -> Result<Layers, EngineError> {
+        Ok(Layers::load(Inputs { config: self.settings.config.as_deref(), project, profile })?)
+    }
+
+    /// The layers for commands about this machine: the project is that of the current directory.
+    pub(crate) fn layers_here(&self, profile: Option<&str>) -> Result<Layers, EngineError> {
+        self.layers(project_here()?.as_deref(), profile)
+    }
+
+    /// Where worktrees may be, for commands that are about no job.
+    pub(crate) fn places(&self) -> Result<Places, EngineError> {
+        Ok(self.layers(None, None)?.places()?)
+    }
+
+    pub(super) fn configure(
+        &self,
+        state: &StateDir,
+        request: &StartRequest,
+    ) -> Result<Configured, EngineError> {
+        let provider = providers::find(&request.provider)?;
+        let place =
+            named_place(Some(state), &request.worktree, request.repo.as_deref(), request.beads.as_ref())?;
+        let layers = self.layers(project_of(&place).as_deref(), request.profile.as_deref())?;
+        let settings = with_flags(layers.with_provider(provider), request);
+        let limits = settings.limits()?;
+        let lane = settings.text(&LANE)?;
+        let request = StartRequest {
+            model: settings.text(&MODEL)?,
+            allow_model_override: settings.is_on(&ALLOW_MODEL_OVERRIDE)?,
+            lane: lane.and_then(|word| word.parse().ok()),
+            pty: settings.is_on(&PTY)?,
+            env: settings.list(&ENV)?,
+            gates: Gates { require_commit: settings.is_on(&REQUIRE_COMMIT)?, ..request.gates.clone() },
+            // They are in the limits now.
+            max_runtime: None,
+            no_mutation_timeout: None,
+            stall: None,
+            ..request.clone()
+        };
+        Ok(Configured { request, limits, settings: Arc::new(settings) })
+    }
+
+    /// For a restart, whose request is that of the record: caps, places and lists of models are those of today.
+    pub(super) fn configure_again(
+        &self,
+        provider: &ProviderName,
+        worktree: &Path,
+    ) -> Result<Arc<Layers>, EngineError> {
+        let layers = self.layers(project_of(worktree).as_deref(), None)?;
+        Ok(Arc::new(layers.with_provider(providers::find(provider)?)))
+    }
+}
+
+fn with_flags(layers: Layers, request: &StartRequest) -> Layers {
+    let time = |time: Option<Duration>| {
+        time.map(|time| Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
+    };
+    let on = |on: bool| on.then_some(Value::Bool(true));
+    layers
+        .with_flag(&PROVIDER, Some(Value::Text(request.provider.to_string())))
+        .with_flag(&MODEL, request.model.clone().map(Value::Text))
+        .with_flag(&ALLOW_MODEL_OVERRIDE, on(request.allow_model_override))
+        .with_flag(&LANE, request.lane.map(|lane| Value::Text(lane.as_str().to_owned())))
+        .with_flag(&PTY, on(request.pty))
+        .with_flag(&ENV, (!request.env.is_empty()).then(|| Value::List(request.env.clone())))
+        .with_flag(&REQUIRE_COMMIT, on(request.gates.require_commit))
+        .with_flag(&MAX_RUNTIME, time(request.max_runtime))
+        .with_flag(&NO_MUTATION_TIMEOUT, time(request.no_mutation_timeout))
+        .with_flag(&STALL, time(request.stall))
+}
+
+/// The place that a start names, before it is made or checked.
+fn named_place(
+    state: Option<&StateDir>,
+    worktree: &WorktreeChoice,
+    repo: Option<&str>,
+    beads: Option<&BeadsId>,
+) -> Result<PathBuf, EngineError> {
+    let cwd = current_dir()?;
+    Ok(match worktree {
+        WorktreeChoice::Path(path) => cwd.join(path),
+        WorktreeChoice::Auto => repo.map_or_else(|| cwd.clone(), |repo| cwd.join(repo)),
+        WorktreeChoice::Inferred => {
+            let previous = state.zip(beads).and_then(|(state, beads)| previous_worktree(state, beads));
+            previous.unwrap_or(cwd)
+        }
+    })
+}
+
+fn current_dir() -> Result<PathBuf, EngineError> {
+    std::env::current_dir().map_err(|source| EngineError::Io { what: "find the current directory", source })
+}
+
+/// The worktree of the newest run of this id.
+pub(super) fn previous_worktree(state: &StateDir, beads: &BeadsId) -> Option<PathBuf> {
+    let job = JobName { beads: beads.clone(), provider: None };
+    match lookup::newest_known(state, &job) {
+        Ok(Some(Record::Ours(found))) => Some(PathBuf::from(&found.run.created.spec.worktree)),
+        Ok(Some(Record::Foreign(foreign))) => foreign.meta.get("worktree").map(PathBuf::from),
+        Ok(None) | Err(_) => None,
+    }
+}
+
+/// The top of the main checkout of the repository that a path lies in: never a linked worktree, in which agents work. A
+/// bare repository has none.
+pub(crate) fn project_of(path: &Path) -> Option<PathBuf> {
+    worktree::main_checkout(&Repository::find(path)?)
+}
+
+/// The project of the current directory.
+pub(crate) fn project_here() -> Result<Option<PathBuf>, EngineError> {
+    Ok(project_of(&current_dir()?))
+}
