@@ -234,6 +234,30 @@ fn secrets_do_not_get_into_records_by_way_of_a_check() {
 }
 
 #[test]
+fn a_check_is_confined_as_the_agent_was() {
+    let mut world = World::new();
+    world.env.set("DX_RUNNER_SANDBOX_WRITE", "");
+    let outside = world.path("outside");
+    let command = format!(
+        "echo in > inside.txt; echo in > \"$TMPDIR/x\"; (echo out > {outside}) 2>/dev/null && echo out || echo refused"
+    );
+    let uuid = world.sh("bd-1", &["--check", &command], "echo 1 > new");
+    let check = world.wait("bd-1");
+    assert_end(&check, "none", "pass", "exited_ok", "process_exit_with_rc", "0");
+    let log = read(world.env.state_dir().join("runs").join(&uuid).join("check.log"));
+    // On a kernel without Landlock neither has a sandbox.
+    let strict = world.pairs("bd-1", "contract")["sandbox"] == "strict";
+    assert_eq!(log, if strict { "refused\n" } else { "out\n" });
+    assert_eq!(std::path::Path::new(&outside).exists(), !strict);
+    assert_eq!(read(world.repo.join("inside.txt")), "in\n");
+    assert_eq!(
+        check["outcome"]["work"]["files_changed"],
+        json!(["new"]),
+        "what a check writes is not the agent's"
+    );
+}
+
+#[test]
 fn a_check_that_fails_fails_the_job() {
     let world = World::new();
     let check = world.ended("fails", &["--check", "echo why; exit 9"], "echo 1 > new");
