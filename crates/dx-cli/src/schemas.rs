@@ -11,6 +11,7 @@ pub(crate) type Entry = (&'static str, fn() -> Schema);
 pub(crate) const ALL: &[Entry] = &[
     ("action", of::<dx_protocol::ActionDocument>),
     ("actions", of::<dx_protocol::ActionsDocument>),
+    ("bundle", of::<dx_protocol::BundleDocument>),
     ("check", of::<dx_protocol::CheckDocument>),
     ("config", of::<dx_protocol::ConfigDocument>),
     ("config-explain", of::<dx_protocol::ConfigExplainDocument>),

@@ -5,6 +5,7 @@
 
 mod action;
 mod api;
+mod bundle;
 mod check;
 mod diff;
 mod doctor;

@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::page::one_line;
 use crate::status_table;
+use dx_engine::mask_text;
 
 /// Ask the history of ended runs
 #[derive(Debug, Args)]
@@ -80,7 +81,7 @@ pub(crate) fn run(ctx: &Context, args: &HistoryArgs) -> Result<ExitCode, CliErro
     match query.format {
         _ if ctx.out.is_json() => ctx.out.json(&answer)?,
         Format::Json => ctx.out.json(&answer)?,
-        Format::Csv => ctx.out.bytes(csv(&answer).as_bytes())?,
+        Format::Csv => ctx.out.bytes(mask_text(&csv(&answer)).as_bytes())?,
         Format::Table => ctx.out.line(table(&answer))?,
     }
     Ok(ExitCode::Ok)

@@ -2,6 +2,7 @@
 //!
 //! Called by: `main`. Must never: decide anything about a job; that is the engine's.
 
+pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
@@ -51,6 +52,7 @@ pub(crate) enum Command {
     Finalize(finalize::FinalizeArgs),
     Prune(prune::PruneArgs),
     Report(report::ReportArgs),
+    Bundle(bundle::BundleArgs),
     History(history::HistoryArgs),
     Worktree(worktree::WorktreeArgs),
     Providers(providers::ProvidersArgs),
@@ -95,6 +97,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Finalize(args) => finalize::run(ctx, args),
         Command::Prune(args) => prune::run(ctx, args),
         Command::Report(args) => report::run(ctx, args),
+        Command::Bundle(args) => bundle::run(ctx, args),
         Command::History(args) => history::run(ctx, args),
         Command::Worktree(args) => worktree::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),

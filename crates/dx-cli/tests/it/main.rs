@@ -5,6 +5,7 @@
 mod admission;
 mod agent_names;
 mod claude;
+mod bundle;
 mod concurrency;
 mod config;
 mod demo;

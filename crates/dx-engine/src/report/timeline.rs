@@ -59,6 +59,12 @@ fn words(event: &Event) -> Option<(&'static str, String)> {
             let word = if report.passed { "passed" } else { "failed" };
             ("gate", format!("{name}: {word} ({})", report.reason_code))
         }
+        Event::Settled(Settled::Masking { unresolved, failed }) => {
+            let failed = failed.then(|| "a file could not be written".to_owned());
+            let unknown =
+                (!unresolved.is_empty()).then(|| format!("values not known: {}", unresolved.join(", ")));
+            ("masking incomplete", [failed, unknown].into_iter().flatten().collect::<Vec<_>>().join("; "))
+        }
         Event::Settled(Settled::Failed { message }) => ("settling failed", message.clone()),
         Event::Ended(outcome) => ("ended", format!("{} ({})", outcome.state, outcome.reason_code)),
         Event::Blocked { reason } => ("blocked", reason.to_string()),
