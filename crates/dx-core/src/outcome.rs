@@ -3,10 +3,11 @@
 use crate::fold::{ProcessEnd, Run};
 use crate::gates;
 use dx_protocol::{
-    Ending, Exit, Grammar, HeadMove, Outcome, OutcomeState, ProcessVerdict, ProviderReport, ProviderVerdict,
-    ReasonCode, Timestamp, Usage, WorkReport,
+    Confinement, Ending, Exit, Finding, Grammar, HeadMove, Outcome, OutcomeState, ProcessVerdict,
+    ProviderReport, ProviderVerdict, ReasonCode, Timestamp, Usage, WorkReport,
 };
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Exit code that the outcome of a time limit carries (the number of `timeout`).
 const TIMED_OUT: i32 = 124;
@@ -26,7 +27,8 @@ pub struct Ended {
 pub fn decide(run: &Run) -> Option<Outcome> {
     let end = run.end.as_ref()?;
     let provider = run.provider.clone().unwrap_or_else(|| nothing_told(run));
-    let work = run.work.clone().unwrap_or_default();
+    let mut work = run.work.clone().unwrap_or_default();
+    work.findings.extend(sandbox_denied(run, &provider.writes_refused));
     let agents = judge(run, end, &provider.verdict, &work);
     let gates = gates::of(run, agents.state == OutcomeState::Success);
     let ended = gates::judge(run, agents, &gates);
@@ -66,6 +68,15 @@ pub fn decide(run: &Run) -> Option<Outcome> {
     })
 }
 
+/// Refused writes are the sandbox's doing when there is one and they lie outside of it.
+fn sandbox_denied(run: &Run, refused: &[String]) -> Option<Finding> {
+    let sandbox = &run.created.contract.sandbox;
+    let outside = |path: &&String| !sandbox.writable.iter().any(|tree| Path::new(path).starts_with(tree));
+    let names: Vec<String> = refused.iter().filter(outside).cloned().collect();
+    let denied = sandbox.mode == Confinement::Strict && !names.is_empty();
+    denied.then_some(Finding { reason_code: ReasonCode::SandboxDenied, names })
+}
+
 fn nothing_told(run: &Run) -> ProviderReport {
     ProviderReport {
         // An agent that should have told a result and of which nothing is known has told none.
@@ -76,6 +87,7 @@ fn nothing_told(run: &Run) -> ProviderReport {
         usage: Usage::default(),
         tools: BTreeMap::new(),
         session: None,
+        writes_refused: Vec::new(),
     }
 }
 

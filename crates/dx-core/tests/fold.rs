@@ -7,8 +7,8 @@ mod common;
 use common::{created, exit, identity, record, report};
 use dx_core::{Phase, decide, fold};
 use dx_protocol::{
-    AgentEvent, Ending, ErrorClass, Event, Exit, OutcomeState, ProviderVerdict, ReasonCode, Record, Settled,
-    WorkReport,
+    AgentEvent, Confinement, Ending, ErrorClass, Event, Exit, OutcomeState, ProviderVerdict, ReasonCode,
+    Record, Sandbox, Settled, WorkReport,
 };
 use proptest::prelude::*;
 
@@ -136,4 +136,25 @@ fn an_agent_that_should_have_told_a_result_and_is_not_known_to_have_is_no_succes
     let events = vec![Event::AgentStarted { agent: identity(3) }, ended, failed];
     let outcome = decide(&fold(&records(events)).unwrap()).unwrap();
     assert_eq!((outcome.state, outcome.reason_code), (OutcomeState::Failed, ReasonCode::ProviderNoResult));
+}
+
+#[test]
+fn a_refused_write_is_the_sandboxs_doing_only_outside_of_one_and_never_a_failure() {
+    let outcome = |sandbox: Sandbox| {
+        let mut refused = report(ProviderVerdict::Ok);
+        refused.writes_refused = vec!["/w/a".into(), "/home/b".into(), "/wide/c".into()];
+        let ended =
+            Event::ProcessEnded { exit: Some(exit(0, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+        let told = Event::Settled(Settled::Provider(refused));
+        let mut run = fold(&records(vec![Event::AgentStarted { agent: identity(3) }, ended, told])).unwrap();
+        run.created.contract.sandbox = sandbox;
+        decide(&run).unwrap()
+    };
+    let strict = Sandbox { mode: Confinement::Strict, writable: vec!["/w".into()], ..Sandbox::default() };
+    let end = outcome(strict);
+    assert_eq!(end.state, OutcomeState::Success);
+    assert_eq!(end.work.findings.len(), 1);
+    assert_eq!(end.work.findings[0].reason_code, ReasonCode::SandboxDenied);
+    assert_eq!(end.work.findings[0].names, ["/home/b", "/wide/c"]);
+    assert!(outcome(Sandbox::none(Confinement::Off, "asked")).work.findings.is_empty());
 }

@@ -93,6 +93,7 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
             .map(|(name, n)| (name.clone(), u64::from(n.ok) + u64::from(n.failed)))
             .collect(),
         session: summary.session.clone(),
+        writes_refused: summary.writes_refused.clone(),
     });
     (report, mended && prompt)
 }

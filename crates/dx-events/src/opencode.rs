@@ -15,6 +15,9 @@ const FILE_TOOLS: [&str; 5] = ["write", "edit", "multiedit", "patch", "apply_pat
 /// What a tool says that was refused: by a person or in their place, and by a rule of the configuration.
 const REFUSALS: [&str; 2] = ["The user rejected permission", "The user has specified a rule which prevents"];
 
+/// What a file tool's error says when the system refused: OpenCode's word, and the system's.
+const SYSTEM_REFUSALS: [&str; 4] = ["PermissionDenied: FileSystem.", "EACCES", "EPERM", "EXDEV"];
+
 /// What has to be remembered from line to line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Opencode {
@@ -157,11 +160,21 @@ fn tool(part: &Part, sink: &mut dyn FnMut(AgentEvent)) {
         let what = state.input.path.as_deref().map_or_else(|| name.clone(), |path| format!("{name} {path}"));
         sink(AgentEvent::PermissionRefused { what: line(&what, MESSAGE_MAX) });
     }
+    if let Some(path) = state.error.as_deref().and_then(|error| refused_path(error, &name, &state.input)) {
+        sink(AgentEvent::WriteRefused { tool: name.clone(), path: line(path, PATH_MAX) });
+    }
     let files = if ok && FILE_TOOLS.contains(&name.as_str()) { changed(state) } else { Vec::new() };
     sink(AgentEvent::ToolFinished { call, name, ok });
     for path in files {
         sink(AgentEvent::FileChanged { path: line(path, PATH_MAX) });
     }
+}
+
+/// Where the system refused a file tool to write: its error says so, its input says where.
+fn refused_path<'a>(error: &str, name: &str, input: &'a Input) -> Option<&'a str> {
+    let says = |word: &str| error.contains(word);
+    let refused = SYSTEM_REFUSALS.into_iter().any(says) && !REFUSALS.iter().any(|r| error.starts_with(r));
+    input.path.as_deref().filter(|path| refused && FILE_TOOLS.contains(&name) && path.starts_with('/'))
 }
 
 /// Paths that a file tool tells: what it reports (absolute) rather than what it was given.

@@ -38,6 +38,7 @@ pub fn render(event: &AgentEvent) -> Option<String> {
         AgentEvent::RateLimited { until_ms: None } => "! rate limited".to_owned(),
         AgentEvent::PermissionAsked { what } => format!("! asks for permission: {what}"),
         AgentEvent::PermissionRefused { what } => format!("! permission refused: {what}"),
+        AgentEvent::WriteRefused { tool, path } => format!("! the system refused {tool} to write {path}"),
         AgentEvent::Error { class, status, message } => {
             format!("! error ({}{}): {message}", class_name(*class), http(*status))
         }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 /// Most tool names that are counted apart, and most calls that are remembered as running.
 const NAMES_MAX: usize = 64;
+/// Most refused paths that are kept.
+const PATHS_MAX: usize = 100;
 /// Where the tools beyond that are counted.
 const OTHER: &str = "other";
 
@@ -45,6 +47,8 @@ pub struct Summary {
     pub permissions_refused: u32,
     /// The refusal that says most (the longest: one refusal shows differently in the two streams, in any order).
     pub refused: Option<String>,
+    /// Paths that the system refused a tool to write.
+    pub writes_refused: Vec<String>,
     pub last_error: Option<LastError>,
     /// The last error still stands: nothing ended well after it.
     pub error_stands: bool,
@@ -111,6 +115,7 @@ pub enum EventKind {
     RateLimited,
     PermissionAsked,
     PermissionRefused,
+    WriteRefused,
     Error,
     Result,
 }
@@ -154,6 +159,11 @@ impl Summary {
                 }
                 if matches!(self.waiting, Waiting::Permission { .. }) {
                     self.waiting = Waiting::Nothing;
+                }
+            }
+            AgentEvent::WriteRefused { path, .. } => {
+                if self.writes_refused.len() < PATHS_MAX && !self.writes_refused.contains(path) {
+                    self.writes_refused.push(path.clone());
                 }
             }
             AgentEvent::Error { class, status, message } => {
@@ -200,6 +210,7 @@ impl Summary {
             | AgentEvent::RateLimited { .. }
             | AgentEvent::PermissionAsked { .. }
             | AgentEvent::PermissionRefused { .. }
+            | AgentEvent::WriteRefused { .. }
             | AgentEvent::Error { .. } => return,
         }
         self.waiting = Waiting::Nothing;
@@ -271,6 +282,7 @@ impl EventKind {
             AgentEvent::RateLimited { .. } => Self::RateLimited,
             AgentEvent::PermissionAsked { .. } => Self::PermissionAsked,
             AgentEvent::PermissionRefused { .. } => Self::PermissionRefused,
+            AgentEvent::WriteRefused { .. } => Self::WriteRefused,
             AgentEvent::Error { .. } => Self::Error,
             AgentEvent::Result { .. } => Self::Result,
         }

@@ -179,3 +179,38 @@ fn odd_records() {
     let rule = r#"{"type":"tool_use","part":{"tool":"edit","callID":"c","state":{"status":"error","input":{"filePath":"/x"},"error":"The user has specified a rule which prevents you from using this specific tool call."}}}"#;
     assert_eq!(errors(rule)[0], AgentEvent::PermissionRefused { what: "edit /x".into() });
 }
+
+/// As a run in a sandbox told it, once by the tool that writes files and once by the shell, whose words are no evidence.
+#[test]
+fn a_write_that_the_system_refused_is_told_with_its_path() {
+    let line = |tool: &str, state: &str| {
+        format!(
+            r#"{{"type":"tool_use","timestamp":1,"sessionID":"s","part":{{"type":"tool","tool":"{tool}","callID":"c","state":{state}}}}}"#
+        )
+    };
+    let error = |text: &str| {
+        format!(r#"{{"status":"error","input":{{"content":"x","filePath":"/h/f"}},"error":"{text}"}}"#)
+    };
+    let text = [
+        line("write", &error("PermissionDenied: FileSystem.writeFile (/h/f)")),
+        line("edit", &error("EACCES: permission denied, open '/h/f'")),
+        line("write", &error("The user rejected permission to use this specific tool call. EACCES")),
+        line("write", &error("the file was changed meanwhile")),
+        line("read", &error("EACCES: permission denied, open '/h/f'")),
+        line(
+            "bash",
+            r#"{"status":"completed","input":{"command":"echo > /h/f"},"output":"/h/f: Permission denied"}"#,
+        ),
+    ]
+    .join("\n");
+    let mut parser = Parser::new(Grammar::Opencode);
+    let mut events = Vec::new();
+    parser.feed(format!("{text}\n").as_bytes(), &mut |_, event| events.push(event));
+    let told = |event: &&AgentEvent| matches!(event, AgentEvent::WriteRefused { path, .. } if path == "/h/f");
+    assert_eq!(events.iter().filter(told).count(), 2, "{events:?}");
+    let mut summary = Summary::new(Grammar::Opencode);
+    for event in &events {
+        summary.apply(event);
+    }
+    assert_eq!(summary.writes_refused, ["/h/f"]);
+}

@@ -71,6 +71,7 @@ impl Follower {
             usage: summary.usage,
             tools: summary.tools.iter().map(|(name, n)| (name.clone(), count(n))).collect(),
             session: summary.session.clone(),
+            writes_refused: summary.writes_refused.clone(),
         }
     }
 

@@ -32,6 +32,8 @@ pub enum AgentEvent {
     PermissionAsked { what: String },
     /// A permission was refused (by the agent's own rules or because nobody can answer).
     PermissionRefused { what: String },
+    /// The system refused a tool to write here; the tool's own structured error says so.
+    WriteRefused { tool: String, path: String },
     /// The agent reported an error of this class.
     Error { class: ErrorClass, status: Option<u16>, message: String },
     /// The agent's own result: the last one counts.

@@ -136,6 +136,7 @@ reason_codes! {
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";
+    SandboxDenied, "sandbox_denied", Ok, "A tool of the agent was refused a write outside its sandbox. A finding, never a reason to fail.", "nothing, or DX_RUNNER_SANDBOX_WRITE if the path is its business";
     SandboxUnavailable, "sandbox_unavailable", PreflightFailed, "A sandbox was asked for, and this kernel cannot make one.", "dx-runner doctor, or --sandbox off";
     NonWorktreePath, "non_worktree_path", PermissionDenied, "The path is outside the allowed places.", "use a worktree below an allowed prefix, or add the place to allowed_prefixes in your configuration";
     NestedStartDenied, "nested_start_denied", PermissionDenied, "A job may not start jobs.", "start it from outside";

@@ -51,6 +51,9 @@ pub struct ProviderReport {
     pub tools: BTreeMap<String, u64>,
     /// The agent's session, when it told one.
     pub session: Option<String>,
+    /// Paths that the system refused a tool to write, 100 at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writes_refused: Vec<String>,
 }
 
 /// What changed in the worktree since the start.

@@ -4,8 +4,8 @@
 
 mod admission;
 mod agent_names;
-mod claude;
 mod bundle;
+mod claude;
 mod concurrency;
 mod config;
 mod demo;

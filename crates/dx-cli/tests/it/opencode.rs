@@ -34,12 +34,14 @@ struct World {
 pub(crate) static ONE: Mutex<()> = Mutex::new(());
 
 type Case = (&'static str, fn(&World));
-const CASES: [Case; 5] = [
+const CASES: [Case; 6] = [
     ("success", success),
     ("warm_second_start", warm_second_start),
     ("stop_with_a_tool_in_its_own_session", stop_with_a_tool_in_its_own_session),
     ("unknown_model", unknown_model),
     ("one_list_and_no_prompt_in_a_command_line", one_list_and_no_prompt_in_a_command_line),
+    // Last: its permissions make for another list of models.
+    ("the_kernel_refuses_what_opencode_allows", the_kernel_refuses_what_opencode_allows),
 ];
 
 #[test]
@@ -93,6 +95,9 @@ impl World {
         );
         std::fs::write(&wrapper, script).unwrap();
         std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+        // What a user's agent gets, and the note.
+        std::fs::write(env.path("command-lines"), "").unwrap();
+        env.set("DX_RUNNER_SANDBOX_WRITE", env.path("command-lines"));
         env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         // It ignores TERM at times.
@@ -226,6 +231,29 @@ fn one_list_and_no_prompt_in_a_command_line(world: &World) {
     assert_eq!(lines.lines().filter(|line| *line == "models").count(), 1, "{lines}");
     assert!(lines.contains("run --format json --dir "), "{lines}");
     assert!(!lines.contains(SECRET_WORD), "{lines}");
+}
+
+fn the_kernel_refuses_what_opencode_allows(world: &World) {
+    let mut config = opencode_config(&world.model.base_url());
+    config["permission"] = serde_json::json!({ "external_directory": "allow" });
+    let config = format!("OPENCODE_CONFIG_CONTENT={config}");
+    let place = |name: &str| world.env.home().join(name);
+    let scenario = format!(
+        "write:{}:x,bash:echo shell > {}; echo inside > inside.txt,write:inside-too.txt:x,text:DONE",
+        place("by-tool").display(),
+        place("by-shell").display()
+    );
+    let end = world.finish("outside", &scenario, &["--env", &config]);
+    assert!(!place("by-tool").exists() && !place("by-shell").exists());
+    assert_eq!(std::fs::read_to_string(world.repository.join("inside.txt")).unwrap(), "inside\n");
+    assert!(world.repository.join("inside-too.txt").exists(), "{end:#}");
+    // Evidence is what a tool's structured error names; what a shell prints is not. And it fails nothing.
+    assert_end(&end, "exited_ok", "process_exit_with_rc", "0");
+    let finding = serde_json::json!([{ "reason_code": "sandbox_denied", "names": [place("by-tool")] }]);
+    assert_eq!(end["outcome"]["work"]["findings"], finding, "{end:#}");
+    assert_eq!(end["sandbox"]["mode"], "strict");
+    let config = world.env.path("xdg/config/opencode").display().to_string();
+    assert!(!end["sandbox"]["writable"].as_array().unwrap().contains(&config.into()), "{end:#}");
 }
 
 fn command_lines(world: &World) -> String {

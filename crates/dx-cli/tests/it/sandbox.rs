@@ -8,6 +8,7 @@ mod repository;
 use crate::world::{PATIENCE, World, read, write};
 use dx_testkit::wait_until;
 use serde_json::Value;
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// A world whose agents get nothing beyond what users' agents get.
@@ -92,8 +93,8 @@ fn tries(world: &World) -> String {
         world.env.state_dir().display()
     );
     for (name, command) in WAYS_OUT {
-        script
-            .push_str(&format!("if {command}; then echo 'went: {name}'; else echo 'refused: {name}'; fi\n"));
+        let _fits =
+            writeln!(script, "if {command}; then echo 'went: {name}'; else echo 'refused: {name}'; fi");
     }
     script
 }

@@ -82,5 +82,6 @@ pub(crate) fn report(verdict: ProviderVerdict) -> ProviderReport {
         usage: Usage::default(),
         tools: std::collections::BTreeMap::default(),
         session: None,
+        writes_refused: Vec::new(),
     }
 }

@@ -202,6 +202,7 @@ fn kind_of(event: &AgentEvent) -> &'static str {
         AgentEvent::RateLimited { .. } => "rate_limited",
         AgentEvent::PermissionAsked { .. } => "permission_asked",
         AgentEvent::PermissionRefused { .. } => "permission_refused",
+        AgentEvent::WriteRefused { .. } => "write_refused",
         AgentEvent::Error { .. } => "error",
         AgentEvent::Result { .. } => "result",
     }

@@ -2,6 +2,7 @@
 
 use super::{contents, linked, sh, world};
 use crate::world::{World, read, write};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// The record's list of what strict does not keep from the agent.
@@ -74,7 +75,7 @@ fn hooks_and_configuration_cannot_be_planted() {
     ];
     let mut script = format!("git={}\nexec 2>/dev/null\n", git.display());
     for way in ways {
-        script.push_str(&format!("if {way}; then echo 'went: {way}'; fi\n"));
+        let _fits = writeln!(script, "if {way}; then echo 'went: {way}'; fi");
     }
     let (code, log) = sh(&world, "bd-1", &worktree, &[], &script);
     assert_eq!((code.as_str(), log.as_str()), ("0", ""));

@@ -75,14 +75,11 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     })
 }
 
-/// Its sessions, credentials, logs, caches and plugins. All there for one reason: it does not start without.
+/// Its sessions, credentials, logs and caches. Not its configuration: plugins in it run wherever OpenCode does, and it works
+/// without (tried with 1.18).
 fn state(wish: &Wish<'_>) -> Vec<StatePath> {
-    const PLACES: [(&str, &str); 4] = [
-        ("XDG_DATA_HOME", ".local/share"),
-        ("XDG_STATE_HOME", ".local/state"),
-        ("XDG_CACHE_HOME", ".cache"),
-        ("XDG_CONFIG_HOME", ".config"),
-    ];
+    const PLACES: [(&str, &str); 3] =
+        [("XDG_DATA_HOME", ".local/share"), ("XDG_STATE_HOME", ".local/state"), ("XDG_CACHE_HOME", ".cache")];
     let places = PLACES.iter().filter_map(|(name, below)| environment::dir_in(wish.env, name, below));
     places.map(|place| StatePath::Folder(place.join("opencode"))).collect()
 }
