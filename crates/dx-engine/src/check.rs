@@ -124,7 +124,7 @@ fn explanation(view: &View) -> Explanation {
         let passed = if gate.report.passed { "passed" } else { "failed" };
         observation.push(format!("gate_{}={passed} {}", gate.name, gate.report.reason_code));
     }
-    if view.outcome.is_none() {
+    if view.outcome.is_none() && view.run.created.spec.gates.check.is_some() {
         observation.push(format!("check_due={}", dx_core::check_is_due(&view.run)));
     }
     Explanation { rule: view.judgement.rule.to_owned(), observation }
