@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: long runs that look for what short tests miss.
 //!
-//! For: before a release, and after a change of supervision. A suite is a prefix of test names in `tests/soak.rs`
-//! of the package `dx-runner`; those tests do nothing without `DX_SOAK=1`.
+//! For: before a release, and after a change of supervision. A suite is a prefix of test names in a test
+//! program, mostly `tests/soak.rs` of the package `dx-runner`; those tests do nothing without `DX_SOAK=1`.
 //! Called by: `main`.
 //! Must never: pass a suite without tests.
 
@@ -13,21 +13,48 @@ use crate::workspace::{cargo, output, run as run_command};
 struct Suite {
     /// The filter given to the test program.
     name: &'static str,
+    /// Package and name of the test program.
+    program: (&'static str, &'static str),
     what: &'static str,
     /// Whether it runs real agents.
     agents: bool,
 }
 
+/// Where most suites are.
+const JOBS: (&str, &str) = ("dx-runner", "soak");
+
 /// The suites. To add one: a row here, tests whose names start with `<name>` there.
 const SUITES: &[Suite] = &[
     Suite {
         name: "kills",
+        program: JOBS,
         what: "SIGKILL of monitor, launcher and agent at named steps and random instants",
         agents: false,
     },
-    Suite { name: "crowd", what: "many jobs at once, started and stopped by many callers", agents: false },
-    Suite { name: "floods", what: "agents that print without end, full disks, shrunk logs", agents: false },
-    Suite { name: "truth", what: "cases in which the real agents take minutes to give up", agents: true },
+    Suite {
+        name: "crowd",
+        program: JOBS,
+        what: "many jobs at once, started and stopped by many callers",
+        agents: false,
+    },
+    Suite {
+        name: "floods",
+        program: JOBS,
+        what: "agents that print without end, full disks, shrunk logs",
+        agents: false,
+    },
+    Suite {
+        name: "truth",
+        program: JOBS,
+        what: "cases in which the real agents take minutes to give up",
+        agents: true,
+    },
+    Suite {
+        name: "fuzz",
+        program: ("dx-events", "fuzz"),
+        what: "parsers and masking against damaged recordings; DX_FUZZ_SECONDS=300",
+        agents: false,
+    },
 ];
 
 /// Prints the suites.
@@ -64,9 +91,9 @@ fn run_suite(suite: &Suite) -> Outcome {
             "--release",
             "--locked",
             "-p",
-            "dx-runner",
+            suite.program.0,
             "--test",
-            "soak",
+            suite.program.1,
             "--",
             suite.name,
         ]);

@@ -92,12 +92,20 @@ pub(crate) fn summarise(paths: &RunPaths, grammar: Grammar, masking: &Masking) -
     let mut mended = true;
     if let Some(mut log) = open(&paths.log()).filter(|_| !idle) {
         let mut parser = Parser::new(grammar);
+        let plain = grammar == Grammar::Text;
         let mut take = |bytes: &[u8]| {
-            if grammar != Grammar::Text {
+            if !plain {
                 parser.feed(bytes, &mut |_, event| summary.apply(&event));
             }
         };
-        while log.read(&mut buffer, &mut take) > 0 {}
+        loop {
+            if plain {
+                log.skip_hole();
+            }
+            if log.read(&mut buffer, &mut take) == 0 {
+                break;
+            }
+        }
         log.finish(&mut take);
         parser.finish(&mut |_, event| summary.apply(&event));
         mended &= !log.failed();

@@ -69,7 +69,7 @@ fn turn(n: usize) -> String {
 
 #[test]
 fn fifty_megabytes() {
-    for grammar in [Grammar::Opencode, Grammar::Claude, Grammar::Text] {
+    for grammar in Grammar::all() {
         let mut parser = Parser::new(grammar);
         let mut summary = Summary::new(grammar);
         let (mut fed, mut n) = (0, 0);

@@ -23,6 +23,7 @@ mod limits;
 mod log;
 mod masked_file;
 mod members;
+mod pace;
 mod partner;
 mod plan;
 mod pty;

@@ -105,10 +105,11 @@ impl Follower {
         let plain = self.grammar == Grammar::Text;
         let mut budget = if plain { PLAIN_ROUND } else { ROUND };
         while budget > 0 {
+            if plain {
+                log.skip_hole();
+            }
             let read = log.read(buffer, &mut |bytes| {
                 if plain {
-                    // Nothing to parse: the size is all there is to know.
-                    parser.resync(parser.offset() + bytes.len() as u64);
                     return;
                 }
                 parser.feed(bytes, &mut |offset, event| {
@@ -120,6 +121,10 @@ impl Follower {
                     }
                 });
             });
+            if plain {
+                // Nothing to parse: the size is all there is to know.
+                parser.resync(log.offset());
+            }
             if read == 0 {
                 log.mend_end();
                 return;

@@ -6,12 +6,15 @@
 
 use dx_events::mask::{MASK, MaskStream, Secrets};
 use dx_jobdir::{DiskFile, open_regular};
+use rustix::fs::SeekFrom;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// A hole is looked for when so much is left.
+const WORTH_SKIPPING: u64 = 1 << 20;
 /// Overwritten at once.
 const PIECE: usize = 4 << 10;
 
@@ -67,6 +70,25 @@ impl MaskedFile {
         };
         stream.feed(&buffer[..got], &mut |range, was| mender.mend(file, &range, was), out);
         got
+    }
+
+    /// Passes over a hole of the file: there is nothing to mask in it, and it may be huge. For readers that have no use for
+    /// its zeros.
+    pub fn skip_hole(&mut self) {
+        let (offset, len) = (self.offset(), self.len());
+        if len.saturating_sub(offset) < WORTH_SKIPPING {
+            return;
+        }
+        let data = match rustix::fs::seek(&self.file, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            // No data from here on.
+            Err(rustix::io::Errno::NXIO) => len,
+            Err(_) => return,
+        };
+        if data > offset {
+            self.finish(&mut |_| {});
+            self.stream.resync(data);
+        }
     }
 
     /// Takes out what stands in the undecided end. For a reader that has come to the end for now.

@@ -20,18 +20,19 @@ use crate::identity::record_of;
 use crate::limits;
 use crate::log::Follower;
 use crate::members::Strays;
+use crate::pace::Pace;
 use crate::partner::Partner;
 use crate::plan::Plan;
 use crate::pty::Pty;
 use crate::secrets::SecretValues;
 use dx_jobdir::{faults, views};
-use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock, inherit};
+use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock, inherit, write_alarm};
 use dx_protocol::{Event, Sample, Writer};
 use rustix::process::Signal;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// The heartbeat of the loop: log size, requests and limits are looked at this often.
+/// While a disk refuses, this long between two tries.
 const TICK_MS: u64 = 1_000;
 /// While a run is ending.
 const FAST_TICK_MS: u64 = 20;
@@ -96,7 +97,7 @@ fn begin(
     settler: Option<OwnedFd>,
     given: Given,
 ) -> Result<Option<Box<Monitor>>, ContextError> {
-    let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw()])?;
+    let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw(), write_alarm::SIGNAL])?;
     let mut ctx = Context::open(invocation, journal, settler)?;
     ctx.secrets = given.secrets.map(SecretValues::from_fd).unwrap_or_default();
     if ctx.run.outcome.is_some() {
@@ -148,6 +149,7 @@ struct Monitor {
     /// No guard could be made: not tried again before.
     guard_after: u64,
     follower: Follower,
+    pace: Pace,
     cpu: Cpu,
     sample: Sample,
     beats: u64,
@@ -180,6 +182,7 @@ impl Monitor {
         let limits = created.spec.limits.clone();
         let now = clock::monotonic_ms();
         let follower = Follower::new(&ctx.paths, created.contract.grammar, &ctx.secrets.ready());
+        let pace = Pace::new(ctx.paths.dir());
         let sample = Sample {
             schema: dx_protocol::OBSERVATION_SCHEMA.to_owned(),
             ids: created.ids.clone(),
@@ -232,6 +235,7 @@ impl Monitor {
             copying: false,
             guard_after: 0,
             follower,
+            pace,
             sample,
             beats: 0,
             capped: false,
@@ -262,7 +266,9 @@ impl Monitor {
     /// One look at everything; whether there is more to come. Its frame is gone while the monitor waits.
     #[inline(never)]
     fn look(&mut self) -> bool {
-        let _drained = self.signals.drain();
+        if self.signals.drain().is_ok_and(|all| all.iter().any(|s| s.signal == write_alarm::SIGNAL)) {
+            self.pace.ring();
+        }
         self.learn_launch();
         if self.ctx.run.phase >= dx_core::Phase::ProcessEnded {
             return false;
@@ -295,7 +301,8 @@ impl Monitor {
         } else if ending {
             FAST_TICK_MS
         } else {
-            TICK_MS.min(limits::next_in_ms(limits, &self.facts()).max(FAST_TICK_MS))
+            let next = limits::next_in_ms(limits, &self.facts()).max(FAST_TICK_MS);
+            self.pace.next_ms(self.sample.log_bytes).min(next)
         };
         let mut fds = vec![self.signals.as_fd()];
         // One that has gone would wake us for ever.

@@ -25,6 +25,7 @@ pub mod subreaper;
 pub mod sweep;
 pub mod tree;
 pub mod wait;
+pub mod write_alarm;
 
 pub use error::{Error, Result};
 pub use identity::{Host, Liveness, ProcessIdentity, boot_id, command_name, hostname, pid_namespace};
@@ -33,3 +34,4 @@ pub use signals::{Received, SignalFd};
 pub use spawn::{AgentCommand, ForkResult, Held, fork_held, fork_here, spawn_detached};
 pub use sweep::{ChildrenState, reap_zombies};
 pub use wait::{AnyChild, ExitStatus};
+pub use write_alarm::WriteAlarm;

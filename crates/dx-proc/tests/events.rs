@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::{alone, eventually};
 use dx_proc::inotify::{self, Watch};
-use dx_proc::{SignalFd, clock, poll, signals};
+use dx_proc::{SignalFd, WriteAlarm, clock, poll, signals, write_alarm};
 use rustix::process::{Signal, getpid, kill_process};
 
 #[test]
@@ -82,4 +82,34 @@ fn clocks_run() {
     assert!(clock::monotonic_ms() >= monotonic + 10);
     assert!(clock::boottime_ms() >= boottime + 10);
     assert!(clock::now_ms() > 1_700_000_000_000);
+}
+
+#[test]
+fn an_alarm_rings_once_for_the_writes_after_it_was_armed() {
+    alone("an_alarm_rings_once_for_the_writes_after_it_was_armed", an_alarm_rings_once_body);
+}
+
+fn an_alarm_rings_once_body() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut file = File::create(folder.path().join("log")).unwrap();
+    let fd = SignalFd::new(&[write_alarm::SIGNAL]).unwrap();
+    let alarm = WriteAlarm::new(folder.path()).unwrap();
+    file.write_all(b"x").unwrap();
+    if !alarm.arm() {
+        println!("this kernel has no directory notification; a monitor looks by its clock then");
+        return;
+    }
+    assert_eq!(fd.drain().unwrap(), [], "what was written before is not told");
+    for _ in 0..3 {
+        file.write_all(b"yy").unwrap();
+    }
+    assert_eq!(poll::poll(&[fd.as_fd()], Some(5000)).unwrap(), [true]);
+    assert_eq!(fd.drain().unwrap().len(), 1);
+    file.write_all(b"z").unwrap();
+    assert_eq!(fd.drain().unwrap(), [], "it rings once");
+    assert!(alarm.arm());
+    // Another file of the directory, by a name that did not exist.
+    File::create(folder.path().join("err")).unwrap().write_all(b"e").unwrap();
+    assert_eq!(poll::poll(&[fd.as_fd()], Some(5000)).unwrap(), [true]);
+    assert!(WriteAlarm::new(&folder.path().join("log")).is_none());
 }

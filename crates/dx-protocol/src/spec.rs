@@ -54,6 +54,15 @@ impl Grammar {
             Self::Claude => "claude",
         }
     }
+
+    /// Every grammar. A new one does not compile until it is in this list, and then no test passes it over.
+    pub fn all() -> impl Iterator<Item = Self> {
+        std::iter::successors(Some(Self::Text), |grammar| match grammar {
+            Self::Text => Some(Self::Opencode),
+            Self::Opencode => Some(Self::Claude),
+            Self::Claude => None,
+        })
+    }
 }
 
 /// Limits and thresholds of one run, recorded at its start so that later readers judge by the same values. Seconds.

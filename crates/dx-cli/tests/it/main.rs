@@ -15,6 +15,7 @@ mod docs;
 mod gates_at_end;
 mod git_safety;
 mod history;
+mod huge;
 mod jobs;
 mod json;
 pub(crate) mod kills;

@@ -95,9 +95,16 @@ impl Monitor {
 
     /// Once the grace is over: KILL, again and again, until nothing answers.
     pub(super) fn press_end(&mut self) {
-        if self.kill_at.is_some_and(|at| clock::monotonic_ms() >= at) {
+        if self.kill_at.is_some_and(|at| clock::monotonic_ms() >= at) || self.floods_on() {
             end::kill(&self.members());
         }
+    }
+
+    /// One that was asked to end for its output and goes on printing gets no more time for it.
+    fn floods_on(&self) -> bool {
+        let limit = self.ctx.run.created.spec.limits.max_log_bytes;
+        let flood = self.ctx.run.ending.as_ref().is_some_and(|(e, _)| e.reason == ReasonCode::OutputFlood);
+        flood && limit > 0 && self.sample.log_bytes >= limit.saturating_add(limit / 4)
     }
 
     pub(super) fn members(&self) -> Vec<ProcessIdentity> {

@@ -51,6 +51,8 @@ const ACTIONS: &[Action] = &[
     Action { name: "stderr", shape: "TEXT", help: "print TEXT and a newline on stderr", run: |text| say(&mut io::stderr(), text, "\n") },
     Action { name: "close-stdout", shape: "", help: "let go of stdout; a reader of the pipe sees its end", run: |_| close_stdout() },
     Action { name: "flood", shape: "BYTES", help: "print BYTES bytes of 80-column lines on stdout", run: |bytes| flood(number(bytes)?) },
+    Action { name: "long-line", shape: "BYTES", help: "print a line of BYTES bytes and its line feed on stdout", run: |bytes| long_line(number(bytes)?) },
+    Action { name: "extend-stdout", shape: "BYTES", help: "make the file behind stdout BYTES longer without writing: a hole", run: |bytes| extend_stdout(number(bytes)?) },
     Action { name: "flood-forever", shape: "", help: "print lines on stdout until killed", run: |_| flood(u64::MAX) },
     Action { name: "write", shape: "PATH:TEXT", help: "write TEXT to PATH, folders included", run: write_text },
     Action { name: "touch", shape: "PATH", help: "create PATH, empty", run: |path| put(path, b"") },
@@ -164,6 +166,18 @@ fn flood(total: u64) -> io::Result<()> {
         left -= part as u64;
     }
     out.flush()
+}
+
+fn long_line(total: u64) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    io::copy(&mut io::repeat(b'x').take(total), &mut out)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}
+
+fn extend_stdout(more: u64) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).open("/proc/self/fd/1")?;
+    file.set_len(file.metadata()?.len() + more)
 }
 
 fn make_parent(path: &Path) -> io::Result<()> {
