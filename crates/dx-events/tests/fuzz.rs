@@ -123,7 +123,7 @@ fn damage(random: &mut Random, line: &mut Vec<u8>, lines: &[Vec<u8>]) {
 
 fn input(random: &mut Random, lines: &[Vec<u8>]) -> (Vec<u8>, Vec<usize>) {
     let mut text = Vec::new();
-    for _ in 0..1 + random.below(8) {
+    for _ in 0..=random.below(8) {
         let mut line = random.of(lines).clone();
         for _ in 0..random.below(5) {
             damage(random, &mut line, lines);

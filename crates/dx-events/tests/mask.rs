@@ -107,6 +107,16 @@ fn every_shape_goes_wherever_it_stands() {
 }
 
 #[test]
+fn the_guide_lists_every_shape() {
+    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/sandbox-and-secrets.md");
+    let guide = std::fs::read_to_string(guide).unwrap();
+    for shape in SHAPES {
+        let row = guide.lines().find(|line| line.starts_with(&format!("| {} |", shape.name)));
+        assert!(row.is_some_and(|row| row.contains(&format!("`{}`", shape.prefix))), "{shape:?}");
+    }
+}
+
+#[test]
 fn what_is_no_secret_stays() {
     let image =
         base64(&(0..60_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect::<Vec<_>>());

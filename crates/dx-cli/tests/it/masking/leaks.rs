@@ -92,7 +92,7 @@ fn structured_output_reaches_no_record_with_a_secret_in_it() {
     .concat();
     write(world.path("output"), &output);
     let script = format!(
-        "#!/bin/sh\ncase $1 in\nmodels) echo zhipuai-coding-plan/glm-5 ;;\nrun) cat {0}/output; echo \"$OPENCODE_HUSH_KEY\" >&2; touch \"{0}/repos/demo/$OPENCODE_FILE_TOKEN\"; exit 1 ;;\n*) echo 1.18.33 ;;\nesac\n",
+        "#!/bin/sh\ncase $1 in\nmodels) echo zhipuai-coding-plan/glm-5 ;;\nrun) cat {0}/output; echo \"$OPENCODE_HUSH_KEY\" >&2; touch \"{0}/repos/demo/$OPENCODE_FILE_TOKEN\"; git -c user.name=a -c user.email=a@b.invalid commit -q --allow-empty -m \"add $OPENCODE_HUSH_KEY\"; git branch \"on-$OPENCODE_FILE_TOKEN\"; exit 1 ;;\n*) echo 1.18.33 ;;\nesac\n",
         world.env.root().display()
     );
     let program = world.env.bin_dir().join("opencode");
@@ -108,6 +108,7 @@ fn structured_output_reaches_no_record_with_a_secret_in_it() {
     let check = world.check("bd-1");
     assert_eq!(check["reason_code"], "opencode_auth_blocked", "{check:#}");
     assert!(check["outcome"]["detail"].as_str().unwrap().contains("call ****"), "{check:#}");
+    assert_eq!(check["outcome"]["work"]["commits"].as_array().unwrap().len(), 1, "{check:#}");
     assert_eq!(check["outcome"]["work"]["files_changed"], serde_json::json!([stars("named-by-zqxFile-8")]));
     let log = read(world.env.state_dir().join("opencode/bd-1.log"));
     assert_eq!(log.len(), output.len());
