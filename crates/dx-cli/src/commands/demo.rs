@@ -12,7 +12,8 @@ use crate::error::CliError;
 /// Show the main job on this machine, without an account: three jobs at once on a throw-away repository
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The jobs run the real OpenCode when it is on PATH or was fetched with --install, and a small built-in agent otherwise.
+The jobs run the real OpenCode when it is on PATH or was fetched with --install, else the real Claude Code when that is on
+PATH, else a small built-in agent.
 The model is always a script inside dx-runner. Exit code 3 when a job did not end well with a diff.
 
 Examples:
@@ -32,6 +33,6 @@ pub(crate) fn run(ctx: &Context, args: &DemoArgs) -> Result<ExitCode, CliError> 
     if let Some(folder) = stage::folder() {
         return demo::play(ctx, &folder, args.keep);
     }
-    let opencode = if args.install { Some(install::install(ctx)?) } else { agent::find_opencode() };
-    Err(stage::enter(opencode.as_deref()))
+    let program = if args.install { Some(install::install(ctx)?) } else { agent::find() };
+    Err(stage::enter(program.as_deref()))
 }

@@ -8,6 +8,7 @@ use dx_scripted_model::{demo_agent, opencode_config};
 use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::tasks::Task;
@@ -28,19 +29,22 @@ const MAX_RUNTIME: Duration = Duration::from_mins(2);
 pub(crate) enum Agent {
     /// The real OpenCode at this place.
     OpenCode(PathBuf),
+    /// The real Claude Code at this place.
+    ClaudeCode(PathBuf),
     /// Ours, and why.
     BuiltIn(String),
 }
 
-/// The OpenCode on PATH, else the one that `--install` fetched.
-pub(crate) fn find_opencode() -> Option<PathBuf> {
-    on_path().or_else(|| install::binary().filter(|file| is_program(file)))
+/// The OpenCode on PATH, else the one that `--install` fetched, else the Claude Code on PATH.
+pub(crate) fn find() -> Option<PathBuf> {
+    let fetched = || install::binary().filter(|file| is_program(file));
+    on_path("opencode").or_else(fetched).or_else(|| on_path("claude"))
 }
 
-/// The first OpenCode on PATH.
-pub(crate) fn on_path() -> Option<PathBuf> {
+/// The first program of this name on PATH.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut files = std::env::split_paths(&path).map(|dir| dir.join("opencode"));
+    let mut files = std::env::split_paths(&path).map(|dir| dir.join(name));
     files.find(|file| file.is_absolute() && is_program(file))
 }
 
@@ -49,10 +53,26 @@ pub(crate) fn is_program(file: &Path) -> bool {
 }
 
 impl Agent {
+    /// The agent whose program was found.
+    pub(crate) fn real(program: PathBuf) -> Self {
+        if program.ends_with("claude") { Self::ClaudeCode(program) } else { Self::OpenCode(program) }
+    }
+
+    /// Why it cannot be used, where a start would not tell.
+    pub(crate) fn problem(&self) -> Option<String> {
+        let Self::ClaudeCode(program) = self else { return None };
+        match Command::new(program).arg("--version").stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(format!("`claude --version` ended with {}", output.status)),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// The provider's name.
     pub(crate) fn provider(&self) -> &'static str {
         match self {
             Self::OpenCode(_) => "opencode",
+            Self::ClaudeCode(_) => "claude-code",
             Self::BuiltIn(_) => "exec",
         }
     }
@@ -61,6 +81,7 @@ impl Agent {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::OpenCode(_) => "the real OpenCode",
+            Self::ClaudeCode(_) => "the real Claude Code",
             Self::BuiltIn(_) => "a small one that is built into dx-runner",
         }
     }
@@ -71,7 +92,7 @@ impl Agent {
             Self::OpenCode(path) if install::is_ours(path) => {
                 format!("version {}, fetched by dx-runner demo --install", install::VERSION)
             }
-            Self::OpenCode(path) => path.display().to_string(),
+            Self::OpenCode(path) | Self::ClaudeCode(path) => path.display().to_string(),
             Self::BuiltIn(why) => why.clone(),
         }
     }
@@ -88,6 +109,12 @@ impl Agent {
                 let config = format!("OPENCODE_CONFIG_CONTENT={}", opencode_config(model_url));
                 let env = vec![config, "OPENCODE_DISABLE_MODELS_FETCH=1".to_owned()];
                 ("mock/m1", env, Vec::new())
+            }
+            Self::ClaudeCode(_) => {
+                let root = model_url.trim_end_matches("/v1");
+                let env =
+                    vec![format!("ANTHROPIC_BASE_URL={root}"), "ANTHROPIC_AUTH_TOKEN=scripted".to_owned()];
+                ("scripted", env, Vec::new())
             }
             Self::BuiltIn(_) => {
                 let program =

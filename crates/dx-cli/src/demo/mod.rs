@@ -78,24 +78,28 @@ pub(crate) fn play(ctx: &Context, folder: &Path, keep: bool) -> Result<ExitCode,
     Ok(if all_well { ExitCode::Ok } else { ExitCode::JobError })
 }
 
-/// Starts the first job; the agent that took it. An OpenCode that cannot be used is passed over, which is said.
+/// Starts the first job; the agent that took it. A real one that cannot be used is passed over, which is said.
 fn first(
     ctx: &Context,
     interrupts: &Interrupts,
     start: impl Fn(&Agent) -> Result<(), CliError>,
 ) -> Result<Agent, CliError> {
-    let mut agent = Agent::BuiltIn("no OpenCode was found".to_owned());
-    if let Some(path) = stage::opencode() {
-        ctx.out.note("setting up OpenCode in an empty home, which takes a few seconds ...\n");
-        let real = Agent::OpenCode(path.clone());
-        match start(&real) {
-            Err(CliError::Engine(error @ EngineError::Provider { .. })) => {
-                interrupts.check()?;
-                ctx.out.note(format!("{} cannot be used: {error}\n", path.display()));
-                agent = Agent::BuiltIn(format!("{} cannot be used", path.display()));
-            }
-            other => return other.map(|()| real),
+    let mut agent = Agent::BuiltIn("no OpenCode and no Claude Code was found".to_owned());
+    if let Some(path) = stage::agent() {
+        let real = Agent::real(path.clone());
+        if let Agent::OpenCode(_) = real {
+            ctx.out.note("setting up OpenCode in an empty home, which takes a few seconds ...\n");
         }
+        let problem = match real.problem() {
+            Some(problem) => problem,
+            None => match start(&real) {
+                Err(CliError::Engine(error @ EngineError::Provider { .. })) => error.to_string(),
+                other => return other.map(|()| real),
+            },
+        };
+        interrupts.check()?;
+        ctx.out.note(format!("{} cannot be used: {problem}\n", path.display()));
+        agent = Agent::BuiltIn(format!("{} cannot be used", path.display()));
     }
     start(&agent).map(|()| agent)
 }

@@ -19,8 +19,8 @@ use dx_engine::Engine;
 
 /// The folder to be made; set for the program that plays.
 const FOLDER: &str = "DX_RUNNER_DEMO_FOLDER";
-/// The OpenCode to be used, when there is one.
-const OPENCODE: &str = "DX_RUNNER_DEMO_OPENCODE";
+/// The real agent's program to be used, when there is one.
+const AGENT: &str = "DX_RUNNER_DEMO_AGENT";
 /// What jobs get between the request to end and the kill, when the demo ends before them.
 const GRACE: Duration = Duration::from_secs(1);
 /// A monitor may still write its last lines while its folder goes.
@@ -31,20 +31,20 @@ pub(crate) fn folder() -> Option<PathBuf> {
     std::env::var_os(FOLDER).map(PathBuf::from)
 }
 
-/// The OpenCode that was found for us.
-pub(crate) fn opencode() -> Option<PathBuf> {
-    std::env::var_os(OPENCODE).map(PathBuf::from)
+/// The real agent's program that was found for us.
+pub(crate) fn agent() -> Option<PathBuf> {
+    std::env::var_os(AGENT).map(PathBuf::from)
 }
 
 /// Becomes the program that plays; returns only when that fails.
-pub(crate) fn enter(opencode: Option<&Path>) -> CliError {
-    match command(opencode) {
+pub(crate) fn enter(agent: Option<&Path>) -> CliError {
+    match command(agent) {
         Ok(mut command) => failed("start this program again", command.exec()),
         Err(error) => failed("find a place for the demo", error),
     }
 }
 
-fn command(opencode: Option<&Path>) -> io::Result<Command> {
+fn command(program: Option<&Path>) -> io::Result<Command> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
     let name = format!("dx-runner-demo-{}-{now:08x}", std::process::id());
     let folder = std::env::temp_dir().canonicalize()?.join(name);
@@ -56,13 +56,17 @@ fn command(opencode: Option<&Path>) -> io::Result<Command> {
         .env("HOME", folder.join("home"))
         .env("DX_RUNNER_WORKTREE_ROOT", folder.join("worktrees"))
         .env(FOLDER, &folder);
-    if let Some(opencode) = opencode {
-        command.env(OPENCODE, opencode);
+    if let Some(program) = program {
+        command.env(AGENT, program);
     }
-    if let Some(opencode) = opencode.filter(|file| agent::on_path().as_deref() != Some(*file)) {
+    let is_first = |file: &&Path| {
+        let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
+        agent::on_path(name).as_deref() == Some(*file)
+    };
+    if let Some(program) = program.filter(|file| !is_first(file)) {
         // The engine looks for it on PATH.
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let dirs = opencode.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
+        let dirs = program.parent().map(Path::to_owned).into_iter().chain(std::env::split_paths(&path));
         let path = std::env::join_paths(dirs).map_err(io::Error::other)?;
         command.env("PATH", path);
     }
@@ -74,7 +78,8 @@ fn stays(name: &OsStr) -> bool {
     let name = name.to_string_lossy().to_uppercase();
     // A job may not start jobs; that must not be forgotten on the way.
     let ours = name.starts_with("DX_RUNNER_") && name != dx_monitor::MARKER;
-    let settings = ["OPENCODE_", "XDG_", "GIT_"].iter().any(|prefix| name.starts_with(prefix));
+    let settings =
+        ["OPENCODE_", "ANTHROPIC_", "CLAUDE", "XDG_", "GIT_"].iter().any(|prefix| name.starts_with(prefix));
     let access = ["_PROXY", "_KEY", "_TOKEN"].iter().any(|end| name.ends_with(end));
     !ours && !settings && !access
 }
@@ -132,9 +137,16 @@ mod tests {
 
     #[test]
     fn nothing_of_an_account_stays() {
-        for name in
-            ["OPENAI_API_KEY", "https_proxy", "OPENCODE_CONFIG", "XDG_DATA_HOME", "DX_RUNNER_STATE_DIR"]
-        {
+        for name in [
+            "ANTHROPIC_MODEL",
+            "CLAUDECODE",
+            "CLAUDE_CONFIG_DIR",
+            "OPENAI_API_KEY",
+            "https_proxy",
+            "OPENCODE_CONFIG",
+            "XDG_DATA_HOME",
+            "DX_RUNNER_STATE_DIR",
+        ] {
             assert!(!stays(name.as_ref()), "{name}");
         }
         for name in ["PATH", "TERM", "LANG", "NO_COLOR", dx_monitor::MARKER] {

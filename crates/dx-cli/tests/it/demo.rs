@@ -85,7 +85,7 @@ fn without_opencode_it_runs_the_built_in_agent_and_says_so() {
     assert_eq!(output.stderr, "");
     let text = &output.stdout;
     for part in [
-        "agent  a small one that is built into dx-runner\n       no OpenCode was found\n",
+        "agent  a small one that is built into dx-runner\n       no OpenCode and no Claude Code was found\n",
         "\nadd-usage  exited_ok (process_exit_with_rc)\n  exit code 0, ",
         "\n    +    minutes, rest = divmod(seconds, 60)\n",
         "\n3 of 3 jobs ended well. The agent was a small one that is built into dx-runner.\n",
@@ -179,6 +179,38 @@ fn ctrl_c_ends_the_jobs_and_cleans_up() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{complaint}");
     assert!(complaint.contains("interrupted; the demo's jobs were ended"), "{complaint}");
     assert_clean(&env, Some(&folder));
+}
+
+#[test]
+fn a_claude_code_that_does_not_work_is_passed_over() {
+    let env = machine();
+    put_program(&env, "claude", "exit 1");
+    let output = env.run(&["demo"]).assert_code(0);
+    assert!(output.stderr.contains("claude cannot be used: `claude --version` ended with"), "{output}");
+    assert!(output.stdout.contains("The agent was a small one"), "{output}");
+    assert_clean(&env, None);
+}
+
+#[test]
+fn with_claude_code_the_jobs_are_real_runs_of_it() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let mut env = machine();
+    env.link_program("claude", PathBuf::from(agents).join("claude"));
+    // Nothing of the user's account gets there.
+    env.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:1");
+    env.set("ANTHROPIC_API_KEY", "the user's own");
+    let output = env.run(&["demo", "--json"]).assert_code(0);
+    let document: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_good(&document);
+    let told = (&document["provider"], &document["agent"]);
+    assert_eq!(told, (&"claude-code".into(), &"the real Claude Code".into()));
+    let job = &document["jobs"][1];
+    assert_eq!(job["tools"], serde_json::json!({ "Read": 1, "Write": 2 }));
+    assert_eq!((&job["tokens_in"], &job["tokens_out"]), (&400.into(), &40.into()));
+    assert_clean(&env, Some(&folder_of(&document)));
 }
 
 #[test]
