@@ -111,7 +111,8 @@ fn a_worktree_that_names_another_repository_gets_nothing_of_it() {
     write(fake.join("worktrees/own/HEAD"), "ref: refs/heads/main\n");
     let named =
         |place: &Path, git_dir: &Path| write(place.join(".git"), format!("gitdir: {}\n", git_dir.display()));
-    let own = world.repo.join(".git/worktrees").join(worktree.file_name().unwrap());
+    let own = read(worktree.join(".git"));
+    let own = Path::new(own.strip_prefix("gitdir: ").unwrap().trim_end());
     let tries = format!(
         "exec 2>/dev/null; for place in {0}/hooks {0} {0}/refs {0}/objects {1} {2}/hooks; do \
          if echo x > $place/planted; then echo went $place; fi; done; echo end",
@@ -127,10 +128,10 @@ fn a_worktree_that_names_another_repository_gets_nothing_of_it() {
     // A repository, or a worktree of one, that knows nothing of this one.
     named(&worktree, &other.join(".git"));
     check("other", &worktree, &["repository_read_only"]);
-    named(&plain, &own);
+    named(&plain, own);
     check("stolen", &plain, &["repository_read_only"]);
     // Its own administrative folder that says it belongs elsewhere.
-    named(&worktree, &own);
+    named(&worktree, own);
     let commondir = read(own.join("commondir"));
     write(own.join("commondir"), format!("{}\n", other.join(".git").display()));
     check("moved", &worktree, &["repository_read_only"]);
