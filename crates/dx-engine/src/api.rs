@@ -52,7 +52,7 @@ pub struct StartRequest {
     pub gates: Gates,
     /// `None`: strict where the kernel can.
     pub sandbox: Option<SandboxMode>,
-    /// What the agent may write, too; `None`: what the environment says.
+    /// What the agent may write, too; `None`: as configured.
     pub sandbox_write: Option<Vec<PathBuf>>,
     /// A named set of what stands above.
     pub profile: Option<String>,

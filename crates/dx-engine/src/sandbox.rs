@@ -8,7 +8,6 @@ mod places;
 mod repository;
 
 use crate::api::StartRequest;
-use crate::environment;
 use crate::error::EngineError;
 use crate::git::Repository;
 use crate::providers::StatePath;
@@ -19,9 +18,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-
-/// More that the agent may write, set by the caller.
-const WRITE: &str = "DX_RUNNER_SANDBOX_WRITE";
 
 /// A folder like any other.
 const SHARED_MEMORY: &str = "/dev/shm";
@@ -34,13 +30,10 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
-    /// From the request, and from the environment what it leaves open.
-    pub(crate) fn of(request: &StartRequest) -> Result<Self, EngineError> {
-        let write = match &request.sandbox_write {
-            Some(write) => write.clone(),
-            None => environment::paths(WRITE)?.unwrap_or_default(),
-        };
-        Ok(Self { mode: request.sandbox, write })
+    /// From the request, in which configuration left nothing open.
+    pub(crate) fn of(request: &StartRequest) -> Self {
+        let write = request.sandbox_write.clone().unwrap_or_default();
+        Self { mode: request.sandbox, write }
     }
 
     /// For the record.

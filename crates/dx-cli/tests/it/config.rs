@@ -370,3 +370,28 @@ fn places_caps_and_models_come_from_files_too() {
     let none = world.error(64, &["start", "--worktree", &extra, "--", "true"]);
     assert!(none["message"].as_str().unwrap().contains("no provider was named"), "{none}");
 }
+
+#[test]
+fn a_project_demands_the_sandbox_and_cannot_open_it() {
+    let world = World::new();
+    let value = |key: &str| explain(&world, key, &[])["value"].clone();
+    assert_eq!(value("sandbox"), "auto");
+    project(&world, "sandbox = \"off\"\nsandbox_write = [\"/\"]\nrequire_commit = true\n");
+    assert_eq!((value("sandbox"), value("require_commit")), ("auto".into(), true.into()));
+    assert!(!value("sandbox_write").as_array().unwrap().contains(&"/".into()), "{}", value("sandbox_write"));
+    user(&world, "sandbox = \"off\"\n");
+    project(&world, "sandbox = \"strict\"\n");
+    assert_eq!(value("sandbox"), "strict");
+    let args = world.start_args("a", &["--json", "--sandbox", "off"], &["exit:0"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let error = crate::world::error_of(&world.env, &here(&world, &args).assert_code(22));
+    assert_eq!(error["reason_code"], "setting_not_allowed");
+    // Without the project's word the user's own file turns it off, and the record says so.
+    std::fs::remove_file(world.repo.join(".dx-runner.toml")).unwrap();
+    let args = world.start_args("b", &["--json"], &["exit:0"]);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    here(&world, &args).assert_code(0);
+    world.env.run(&["wait", "--beads", "b"]).assert_code(0);
+    let text = world.env.run(&["check", "--beads", "b", "--explain"]).stdout;
+    assert!(text.contains("sandbox: off"), "{text}");
+}

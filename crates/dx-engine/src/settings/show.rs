@@ -285,13 +285,18 @@ fn layer_rows(resolved: &Resolved) -> Vec<LayerRow> {
     (0..resolved.words.len()).map(row).collect()
 }
 
+/// What the user's file takes.
+fn for_user() -> impl Iterator<Item = &'static Setting> {
+    table::ALL.iter().copied().filter(|setting| setting.files != table::Files::Project)
+}
+
 /// A configuration file in which nothing is said yet.
 fn template() -> String {
     let mut text = String::from(
         "# Configuration of dx-runner. Lines without `#` count.\n# `dx-runner config explain KEY` tells what holds and why.\n",
     );
     let mut tables = String::new();
-    for setting in table::ALL {
+    for setting in for_user() {
         let (table, key) = match setting.key.rsplit_once('.') {
             Some((table, "")) => (Some(table), "default"),
             Some((table, key)) => (Some(table), key),
@@ -344,7 +349,7 @@ mod tests {
         let text = template();
         assert_eq!(file::parse(&text, "t", Shape::User).unwrap().entries.len(), 0);
         let settings = text.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
-        assert_eq!(settings.count(), table::ALL.len() + 1);
+        assert_eq!(settings.count(), for_user().count() + 1);
         let uncommented: Vec<&str> = text
             .lines()
             .map(|line| if line.starts_with("# ") { "" } else { line.trim_start_matches('#') })
@@ -354,6 +359,6 @@ mod tests {
             .replace("root = \"…\"", "root = \"/w\"")
             .replace("provider = \"…\"", "provider = \"exec\"");
         let content = file::parse(&uncommented, "t", Shape::User).unwrap();
-        assert_eq!((content.entries.len(), content.allow.len()), (table::ALL.len(), 1));
+        assert_eq!((content.entries.len(), content.allow.len()), (for_user().count(), 1));
     }
 }

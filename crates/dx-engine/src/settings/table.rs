@@ -136,10 +136,14 @@ settings! {
         "A job must have moved HEAD forward at its end.";
     CHECK_TIMEOUT: "check_timeout", Kind::Millis, Rule::Tighten(Scale::Number), Preset::Seconds(|l| l.check_sec), Env::Var("DX_RUNNER_CHECK_TIMEOUT_SEC", Unit::Seconds), None, Files::All,
         "The command of `--check` is ended after this long.";
+    SANDBOX: "sandbox", Kind::Words(&["off", "auto", "strict"]), Rule::Tighten(Scale::Words(&["off", "auto", "strict"])), Preset::Text("auto"), Env::None, Some("--sandbox"), Files::All,
+        "`strict` confines what the agent can write and is refused where the kernel cannot, `auto` is strict where the kernel can, `off` gives it all rights of its user.";
+    SANDBOX_WRITE: "sandbox_write", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_SANDBOX_WRITE", Unit::One), None, Files::All,
+        "More that a confined agent may write.";
     // What holds for all jobs.
     MAX_PARALLEL: "max_parallel.", COUNT, Rule::Tighten(Scale::Number), Preset::None, Env::PerProvider("DX_RUNNER_MAX_PARALLEL_"), None, Files::UserProject,
         "Jobs of a provider that may run at once: `max_parallel.<provider>`, and `max_parallel.default` for those not named.";
-    ALLOWED_PREFIXES: "allowed_prefixes", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", Unit::One), None, Files::UserProject,
+    ALLOWED_PREFIXES: "allowed_prefixes", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", Unit::Lenient), None, Files::UserProject,
         "Folders below which worktrees may lie, beside the built-in ones.";
     WORKTREE_ROOT: "worktree.root", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_ROOT", Unit::One), None, Files::User,
         "Where `--worktree auto` makes worktrees; jobs may always work there. Default: `dx-runner/worktrees` in `$XDG_DATA_HOME`.";

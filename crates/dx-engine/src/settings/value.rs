@@ -33,6 +33,8 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     One,
+    /// In a list, what is no absolute path is passed over.
+    Lenient,
     Seconds,
     Minutes,
 }
@@ -41,7 +43,7 @@ impl Unit {
     /// How many of the kind's own.
     fn factor(self) -> u64 {
         match self {
-            Self::One => 1,
+            Self::One | Self::Lenient => 1,
             Self::Seconds => 1000,
             Self::Minutes => 60_000,
         }
@@ -49,7 +51,7 @@ impl Unit {
 
     pub(crate) fn name(self) -> Option<&'static str> {
         match self {
-            Self::One => None,
+            Self::One | Self::Lenient => None,
             Self::Seconds => Some("seconds"),
             Self::Minutes => Some("minutes"),
         }
@@ -138,7 +140,13 @@ impl Kind {
                 number.map(|n| Some(Value::Number(n))).ok_or_else(|| "which is not a number".to_owned())
             }
             Self::Path => Ok(Path::new(text).is_absolute().then(|| Value::Text(lossy.into_owned()))),
-            Self::Paths => entries(|entry| entry.starts_with('/')),
+            Self::Paths if unit == Unit::Lenient => entries(|entry| entry.starts_with('/')),
+            Self::Paths => {
+                match lossy.split(',').map(str::trim).find(|e| !e.is_empty() && !e.starts_with('/')) {
+                    Some(bad) => Err(format!("and `{bad}` in it is not absolute")),
+                    None => entries(|entry| !entry.is_empty()),
+                }
+            }
             Self::Texts if lossy.trim().is_empty() => Ok(None),
             Self::Texts | Self::Variables => entries(|entry| !entry.is_empty()),
             Self::Bool | Self::Text | Self::Provider | Self::Words(_) => {

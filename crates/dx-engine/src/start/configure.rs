@@ -12,12 +12,12 @@ use crate::permission::Places;
 use crate::providers;
 use crate::settings::{
     ALLOW_MODEL_OVERRIDE, ENV, Inputs, LANE, Layers, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, PROVIDER, PTY,
-    REQUIRE_COMMIT, STALL,
+    REQUIRE_COMMIT, SANDBOX, SANDBOX_WRITE, STALL,
 };
 use crate::worktree;
 use dx_core::settings::Value;
 use dx_jobdir::StateDir;
-use dx_protocol::{BeadsId, Gates, Limits, ProviderName};
+use dx_protocol::{BeadsId, Gates, Limits, ProviderName, SandboxMode};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,6 +85,8 @@ impl Engine {
             pty: settings.is_on(&PTY)?,
             env: settings.list(&ENV)?,
             gates: Gates { require_commit: settings.is_on(&REQUIRE_COMMIT)?, ..request.gates.clone() },
+            sandbox: sandbox_mode(settings.text(&SANDBOX)?.as_deref()),
+            sandbox_write: Some(settings.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect()),
             // They are in the limits now.
             max_runtime: None,
             no_mutation_timeout: None,
@@ -105,6 +107,18 @@ impl Engine {
     }
 }
 
+fn sandbox_word(mode: SandboxMode) -> &'static str {
+    match mode {
+        SandboxMode::Strict => "strict",
+        SandboxMode::Off => "off",
+    }
+}
+
+/// `auto` is strict where the kernel can.
+fn sandbox_mode(word: Option<&str>) -> Option<SandboxMode> {
+    [SandboxMode::Strict, SandboxMode::Off].into_iter().find(|mode| Some(sandbox_word(*mode)) == word)
+}
+
 fn with_flags(layers: Layers, request: &StartRequest) -> Layers {
     let time = |time: Option<Duration>| {
         time.map(|time| Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
@@ -117,6 +131,7 @@ fn with_flags(layers: Layers, request: &StartRequest) -> Layers {
         .with_flag(&LANE, request.lane.map(|lane| Value::Text(lane.as_str().to_owned())))
         .with_flag(&PTY, on(request.pty))
         .with_flag(&ENV, (!request.env.is_empty()).then(|| Value::List(request.env.clone())))
+        .with_flag(&SANDBOX, request.sandbox.map(|mode| Value::Text(sandbox_word(mode).to_owned())))
         .with_flag(&REQUIRE_COMMIT, on(request.gates.require_commit))
         .with_flag(&MAX_RUNTIME, time(request.max_runtime))
         .with_flag(&NO_MUTATION_TIMEOUT, time(request.no_mutation_timeout))

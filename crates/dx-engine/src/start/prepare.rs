@@ -130,7 +130,7 @@ impl Engine {
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
 
-        let asked = Asked::of(request)?;
+        let asked = Asked::of(request);
         let confined = sandbox::resolve(&Wanted {
             asked: &asked,
             provider: provider.name,
