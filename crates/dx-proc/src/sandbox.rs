@@ -181,7 +181,9 @@ impl Domain {
         for (paths, rights) in groups {
             for path in paths {
                 match open(CWD, path.as_path()) {
-                    Ok(fd) => domain.allow(fd.as_fd(), rights).map_err(|source| failed(path, &source))?,
+                    Ok(fd) => {
+                        domain.allow(fd.as_fd(), None, rights).map_err(|source| failed(path, &source))?
+                    }
                     Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
                     Err(errno) => return Err(failed(path, &errno.into())),
                 }
@@ -211,7 +213,8 @@ impl Domain {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             // A link is judged by where it leads.
-            if matches!(name, b"." | b"..") || entry.file_type() == FileType::Symlink {
+            let kind = entry.file_type();
+            if matches!(name, b"." | b"..") || kind == FileType::Symlink {
                 continue;
             }
             let path = folder.join(std::ffi::OsStr::from_bytes(name));
@@ -224,14 +227,20 @@ impl Domain {
             }
             // Gone again, or another user's mount: not ours to read.
             let Ok(entry) = open(fd.as_fd(), entry.file_name()) else { continue };
-            self.allow(entry.as_fd(), READ_FILE).map_err(|source| self::failed(&path, &source))?;
+            // Not all file systems tell the kind.
+            let kind = Some(kind).filter(|kind| *kind != FileType::Unknown);
+            self.allow(entry.as_fd(), kind, READ_FILE).map_err(|source| self::failed(&path, &source))?;
         }
         Ok(())
     }
 
-    fn allow(&self, fd: BorrowedFd<'_>, rights: u64) -> io::Result<()> {
+    /// Adds a rule for what is open. The `kind` is asked for when it is not known.
+    fn allow(&self, fd: BorrowedFd<'_>, kind: Option<FileType>, rights: u64) -> io::Result<()> {
         let mut rights = rights & self.handled;
-        let kind = FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode);
+        let kind = match kind {
+            Some(kind) => kind,
+            None => FileType::from_raw_mode(rustix::fs::fstat(fd)?.st_mode),
+        };
         if kind != FileType::Directory {
             rights &= OF_FILES;
         }
