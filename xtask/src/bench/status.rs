@@ -30,6 +30,7 @@ pub(super) fn run(world: &World, size: Size, report: &mut Report) -> Result<(), 
         })?;
         report.time(&format!("check --json of one {what} job, same records"), &checked, None);
     }
+    report_history(&state, size, report)?;
     let state = world.state("status-today");
     state.start_sleepers("live", 10)?;
     write_history(&state, size.ended, 1)?;
@@ -49,6 +50,27 @@ fn report_status(
 ) -> Result<(), Failure> {
     let pair = interleaved(size.times, |_| timed(state.runner(&["status", "--json"]).args(args), &[0]))?;
     report.time(what, &pair, Some(BUDGET_MS));
+    Ok(())
+}
+
+/// The first question makes the cache out of the ended index; later ones find it.
+fn report_history(state: &State<'_>, size: Size, report: &mut Report) -> Result<(), Failure> {
+    let beside = |what: &str| format!("{what}, {} ended over 30 days", size.ended);
+    let ask = ["history", "query", "SELECT provider, count(*) FROM runs GROUP BY provider", "--json"];
+    let cache = state.root().join("cache/history.sqlite");
+    let cold = interleaved(5, |_| {
+        let _none = fs::remove_file(&cache);
+        timed(&mut state.runner(&ask), &[0])
+    })?;
+    report.time(&beside("history query, cache made anew"), &cold, None);
+    let warm = interleaved(size.times, |_| timed(&mut state.runner(&ask), &[0]))?;
+    report.time(&beside("history query"), &warm, None);
+    let all =
+        interleaved(size.times.min(20), |_| timed(&mut state.runner(&["report", "--all", "--json"]), &[0]))?;
+    report.time(&beside("report --all --json"), &all, None);
+    let one = ["report", "--beads", "original", "--json"];
+    let one = interleaved(size.times.min(20), |_| timed(&mut state.runner(&one), &[0]))?;
+    report.time(&beside("report --json of one job"), &one, None);
     Ok(())
 }
 

@@ -291,3 +291,63 @@ fn answers_as_table_csv_and_json() {
     assert_eq!(json["rows"], serde_json::json!([["a"]]));
     assert_eq!(json["columns"], serde_json::json!(["beads"]));
 }
+
+/// The history's own write is what fails: the disk is full from then on.
+#[test]
+fn a_full_disk_loses_a_line_for_a_while_and_no_outcome() {
+    let world = World::new();
+    let count = |trace: &str| {
+        let ops: Vec<Value> =
+            read(trace).lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let takes_space = |op: &&Value| {
+            let op = op["op"].as_str().unwrap();
+            !op.starts_with("sync") && op != "remove"
+        };
+        let first = ops.iter().position(|op| {
+            op["op"] == "make_dir" && op["path"].as_str().is_some_and(|path| path.ends_with("/history"))
+        });
+        first.map(|first| ops[..first].iter().filter(takes_space).count())
+    };
+    let start = |id: &str, name: &str, value: &str| {
+        let mut command = world.env.product();
+        command.args(world.start_args(id, &[], &["exit:5"])).env(name, value);
+        world.env.run_command(command).assert_code(0);
+        world.env.run(&["wait", "--beads", id]).assert_code(3);
+    };
+    // How many writes come before the history's.
+    let trace = world.path("trace");
+    start("traced", "DX_FAULT_TRACE", &trace);
+    world.await_lines(1);
+    let before = count(&trace).unwrap();
+    std::fs::remove_dir_all(world.env.state_dir()).unwrap();
+    let full = format!("{}+@{}", before + 1, world.path("count"));
+    start("full", "DX_FAULT_ENOSPC", &full);
+    assert_eq!(world.outcome("full").2, "5");
+    let (claim, over) = (world.env.state_dir().join("live/exec.full"), || world.lines().is_empty());
+    wait_until(PATIENCE, "the claim is gone", || !claim.exists());
+    assert!(over(), "the disk was full");
+    assert_eq!(world.told(), pairs(&[("full", "5")]));
+    let pruned = world.json(0, &["prune"]);
+    assert!(pruned["details"].to_string().contains("history: added 1 runs"), "{pruned}");
+    assert_eq!(world.lines().len(), 1);
+}
+
+/// A monitor that dies right before the line, or right after it.
+#[test]
+fn a_kill_around_the_line_costs_nothing() {
+    for step in ["monitor.released", "monitor.history"] {
+        let world = World::new();
+        let marker = world.path("killed");
+        let mut command = world.env.product();
+        command
+            .args(world.start_args("a", &[], &["exit:5"]))
+            .env("DX_FAULT_KILL", format!("{step}@{marker}"));
+        world.env.run_command(command).assert_code(0);
+        world.env.run(&["wait", "--beads", "a"]).assert_code(3);
+        wait_until(PATIENCE, "the monitor was killed", || std::path::Path::new(&marker).exists());
+        assert_eq!(world.told(), pairs(&[("a", "5")]), "{step}");
+        world.env.run(&["prune"]).assert_code(0);
+        world.await_lines(1);
+        assert_eq!(world.told(), pairs(&[("a", "5")]), "{step}");
+    }
+}
