@@ -94,6 +94,23 @@ pub struct JobName {
     pub provider: Option<ProviderName>,
 }
 
+/// `apply`.
+#[derive(Debug, Clone)]
+pub struct ApplyRequest {
+    pub job: JobName,
+    /// The branch that the main checkout is on when `None`.
+    pub branch: Option<String>,
+}
+
+/// `gc`.
+#[derive(Debug, Clone, Copy)]
+pub struct GcRequest {
+    /// Jobs that ended since are kept.
+    pub older_than: Duration,
+    /// So many of those that ended last are kept.
+    pub keep: usize,
+}
+
 /// `worktree create`.
 #[derive(Debug, Clone)]
 pub struct WorktreeRequest {

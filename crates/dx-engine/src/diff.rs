@@ -63,7 +63,8 @@ pub(crate) fn text(
     dirty_file: &Path,
     before: Option<&Fingerprint>,
 ) -> Result<String, EngineError> {
-    let files = work::report(tree, dirty_file, before).report.files_changed;
+    let report = work::report(tree, dirty_file, before).report;
+    let files = report.files_changed;
     if files.is_empty() {
         return Ok(String::new());
     }
@@ -77,6 +78,9 @@ pub(crate) fn text(
     let mut text = String::from_utf8_lossy(&tracked).into_owned();
     for path in call(&OTHERS, None)?.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
         text.push_str(&addition(&repository.work_tree, path));
+    }
+    if let Some(cut) = report.cut.filter(|cut| cut.files > files.len() as u64) {
+        let _fits = writeln!(text, "# not shown: {} more files", cut.files - files.len() as u64);
     }
     Ok(text)
 }

@@ -52,6 +52,12 @@ pub enum EngineError {
     BranchExists { branch: String, at: String },
     #[error("{beads} has a worktree already, on branch {branch} from {base}")]
     WorktreeExists { beads: String, branch: String, base: String },
+    #[error("the main checkout is on no branch")]
+    NoTarget,
+    #[error("{} has changes of its own: {}", path.display(), work.join(", "))]
+    TargetDirty { path: PathBuf, work: Vec<String> },
+    #[error("the work does not fit branch {branch}:{}", crate::error::list(conflicts))]
+    ApplyConflict { branch: String, conflicts: Vec<crate::Conflict>, next_action: String },
     #[error("there is no worktree of `{0}`")]
     NoWorktreeOf(String),
     #[error("{} is a worktree without a record of ours", .0.display())]
@@ -143,6 +149,8 @@ impl EngineError {
             Self::WorktreeExists { .. } => ReasonCode::WorktreeExists,
             Self::NoWorktreeOf(_) => ReasonCode::WorktreeNotFound,
             Self::WorktreeUnrecorded(_) => ReasonCode::WorktreeUnrecorded,
+            Self::TargetDirty { .. } => ReasonCode::TargetDirty,
+            Self::ApplyConflict { .. } => ReasonCode::ApplyConflict,
             Self::WorktreeMisled(_) => ReasonCode::RepositoryRedirected,
             Self::WorktreeInUse { .. } => ReasonCode::WorktreeInUse,
             Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
@@ -156,6 +164,7 @@ impl EngineError {
             Self::EnvUnresolved(_) | Self::CommandMasked { .. } => ReasonCode::EnvUnresolved,
             Self::Argument(_)
             | Self::NoProviderNamed { .. }
+            | Self::NoTarget
             | Self::NoRun { .. }
             | Self::PathNotUtf8(_)
             | Self::NoBase { .. }
@@ -197,6 +206,8 @@ impl EngineError {
                 )
             }
             Self::NoRun { beads, .. } => format!("dx-runner report --beads {beads} lists the runs"),
+            Self::NoTarget => "name a branch with --branch".to_owned(),
+            Self::ApplyConflict { next_action, .. } => next_action.clone(),
             Self::NoRepository(_) => "--repo PATH with a folder of a git repository".to_owned(),
             Self::NoBase { .. } => "make a first commit, or name another one with --base".to_owned(),
             Self::PathNotUtf8(_) => "rename it, or use another place".to_owned(),
@@ -233,4 +244,9 @@ impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
         Self::History(error.to_string())
     }
+}
+
+/// A line for each file.
+fn list(conflicts: &[crate::Conflict]) -> String {
+    conflicts.iter().flat_map(|conflict| ["\n  ", &conflict.path, ": ", &conflict.why]).collect()
 }

@@ -5,6 +5,7 @@
 
 mod action;
 mod api;
+mod apply;
 mod bundle;
 mod check;
 mod diff;
@@ -13,6 +14,7 @@ mod environment;
 mod error;
 mod fingerprint;
 mod gates;
+mod gc;
 mod git;
 pub mod helper_entry;
 mod history;
@@ -37,6 +39,7 @@ mod work;
 mod worktree;
 
 pub use api::*;
+pub use apply::Conflict;
 pub use error::EngineError;
 pub use job_files::LogFiles;
 pub use secrets::{mask_text, own_secrets};

@@ -100,7 +100,7 @@ fn recent_runs(state: &StateDir) -> Vec<RunUuid> {
 }
 
 /// How long ago the time in a UUIDv7 was.
-fn age_ms(uuid: &RunUuid) -> Option<u64> {
+pub(crate) fn age_ms(uuid: &RunUuid) -> Option<u64> {
     let (seconds, nanos) = uuid::Uuid::parse_str(uuid.as_str()).ok()?.get_timestamp()?.to_unix();
     let made = seconds.checked_mul(1000)?.checked_add(u64::from(nanos) / 1_000_000)?;
     Some(u64::try_from(clock::now_ms()).ok()?.saturating_sub(made))

@@ -166,6 +166,8 @@ pub(crate) struct Work {
     pub(crate) report: WorkReport,
     /// All of them, where the report has no more than [`MAX_FILES`].
     pub(crate) paths: BTreeSet<Vec<u8>>,
+    /// Those that differ from HEAD.
+    pub(crate) uncommitted: BTreeSet<Vec<u8>>,
 }
 
 /// Compares now with the start. Never fails: what git cannot tell is `known: false`. Commits that a branch was at before
@@ -216,7 +218,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
         }
     }
     let mutations = (uncommitted.len() + commits.len()) as u64;
-    paths.extend(uncommitted);
+    paths.extend(uncommitted.iter().cloned());
     let cut = (commits.len() > MAX_COMMITS || paths.len() > MAX_FILES)
         .then_some(Cut { commits: commits.len() as u64, files: paths.len() as u64 });
     commits.truncate(MAX_COMMITS);
@@ -236,7 +238,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
         foreign_refs: Vec::new(),
         findings: Vec::new(),
     };
-    Ok(Work { report, paths })
+    Ok(Work { report, paths, uncommitted })
 }
 
 fn head_move(

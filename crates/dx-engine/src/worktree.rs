@@ -19,12 +19,18 @@ mod salvage;
 mod setup;
 
 pub(crate) use create::{Ready, Wish, create, place, undo_unused};
+pub(crate) use disk_use::of as disk_use_of;
+pub(crate) use inspect::{Scratch, operation, paths};
+pub(crate) use lock::Lock;
+pub(crate) use made::Place;
+pub(crate) use remove::{Keep, Unsaved, remove_saved};
+pub(crate) use salvage::{commit, quoted};
 
 use crate::Engine;
 use crate::api::WorktreeRequest;
 use crate::error::EngineError;
 use crate::git::Repository;
-use dx_protocol::WorktreeDocument;
+use dx_protocol::{BeadsId, WorktreeDocument};
 use std::path::{Path, PathBuf};
 
 impl Engine {
@@ -60,6 +66,11 @@ impl Engine {
 /// The text of a path; one that is not UTF-8 cannot be recorded and is refused before anything is made.
 pub(crate) fn utf8(path: &Path) -> Result<&str, EngineError> {
     path.to_str().ok_or_else(|| EngineError::PathNotUtf8(path.to_owned()))
+}
+
+/// The commit that brought a job's work onto a branch, or could not for conflicts.
+pub(crate) fn apply_ref(beads: &BeadsId) -> String {
+    format!("refs/dx-runner/apply/{}", salvage::ref_part(beads))
 }
 
 /// The user's own checkout: what `.dx-runner.toml` is read from, and the branch that work is compared with. `None` for a bare

@@ -40,13 +40,15 @@ pub const STEPS: &[&str] = &[
     "monitor.history",
 ];
 
-/// The named steps of commands that make and remove worktrees, which have tests of their own.
+/// The named steps of commands that make and remove worktrees and records, which have tests of their own.
 pub const WORKTREE_STEPS: &[&str] = &[
     "worktree.planned",
     "worktree.registered",
     "worktree.checked_out",
     "worktree.set_up",
     "worktree.removing",
+    "gc.views_removed",
+    "gc.run_emptied",
 ];
 
 #[cfg(feature = "faults")]

@@ -132,6 +132,8 @@ reason_codes! {
     WorktreeUnsaved, "worktree_unsaved", Conflict, "The worktree holds work that is nowhere else.", "dx-runner worktree salvage <id>, then remove it again";
     WorktreeBudgetExceeded, "worktree_budget_exceeded", Conflict, "Worktrees use as much disk as they may.", "dx-runner worktree list, then remove some; or raise DX_RUNNER_WORKTREE_BUDGET";
     WorktreeSetupFailed, "worktree_setup_failed", PreflightFailed, "A set-up command of the repository's .dx-runner.toml failed; the worktree was taken away again.", "read the log that is named";
+    TargetDirty, "target_dirty", Conflict, "The checkout of the branch has changes of its own.", "commit or stash them, or name another branch with --branch";
+    ApplyConflict, "apply_conflict", Conflict, "The job's work and the branch changed the same; nothing was applied.", "merge by hand";
     BranchTaken, "branch_taken", Conflict, "The branch is there already, or checked out somewhere else.", "--branch with another name";
     ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";

@@ -123,3 +123,64 @@ pub struct WorktreeRemovedDocument {
     /// Refs that hold the work.
     pub salvaged: Vec<String>,
 }
+
+/// `apply --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ApplyDocument {
+    pub schema: String,
+    pub beads: String,
+    pub provider: String,
+    pub branch: String,
+    /// Where the branch was; `null` when there was none.
+    pub was: Option<String>,
+    pub now: Option<String>,
+    /// The branch was made.
+    pub created: bool,
+    /// `false` when the branch had everything already.
+    pub changed: bool,
+    /// The main checkout, when the branch is checked out there.
+    pub checked_out: Option<String>,
+    /// What the branch got, newest first, at most 100.
+    pub commits: Vec<String>,
+    pub files_changed: Vec<String>,
+    pub remarks: Vec<String>,
+}
+
+/// `diff --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DiffDocument {
+    pub schema: String,
+    pub beads: String,
+    pub provider: String,
+    pub worktree: String,
+    /// In the form of `git diff`; empty when nothing changed.
+    pub diff: String,
+}
+
+/// `gc --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GcDocument {
+    pub schema: String,
+    pub removed: Vec<GcRemoved>,
+    pub kept: Vec<GcKept>,
+    pub freed_bytes: u64,
+}
+
+/// A job whose files were deleted; its lines in the history stay.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GcRemoved {
+    pub beads: String,
+    pub provider: String,
+    pub runs: u64,
+    /// A worktree of ours that went too.
+    pub worktree: Option<String>,
+    pub bytes: u64,
+}
+
+/// A job that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GcKept {
+    pub beads: String,
+    pub provider: String,
+    pub why: String,
+}

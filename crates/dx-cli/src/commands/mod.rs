@@ -2,15 +2,18 @@
 //!
 //! Called by: `main`. Must never: decide anything about a job; that is the engine's.
 
+pub(crate) mod apply;
 pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exit_codes;
 pub(crate) mod finalize;
+pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod profiles;
@@ -50,7 +53,10 @@ pub(crate) enum Command {
     Stop(stop::StopArgs),
     Restart(restart::RestartArgs),
     Finalize(finalize::FinalizeArgs),
+    Diff(diff::DiffArgs),
+    Apply(apply::ApplyArgs),
     Prune(prune::PruneArgs),
+    Gc(gc::GcArgs),
     Report(report::ReportArgs),
     Bundle(bundle::BundleArgs),
     History(history::HistoryArgs),
@@ -95,6 +101,9 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Stop(args) => stop::run(ctx, args),
         Command::Restart(args) => restart::run(ctx, args),
         Command::Finalize(args) => finalize::run(ctx, args),
+        Command::Diff(args) => diff::run(ctx, args),
+        Command::Apply(args) => apply::run(ctx, args),
+        Command::Gc(args) => gc::run(ctx, args),
         Command::Prune(args) => prune::run(ctx, args),
         Command::Report(args) => report::run(ctx, args),
         Command::Bundle(args) => bundle::run(ctx, args),

@@ -4,6 +4,7 @@
 
 mod admission;
 mod agent_names;
+mod apply;
 mod bundle;
 mod claude;
 mod concurrency;
@@ -13,6 +14,7 @@ mod detached;
 mod disk;
 mod docs;
 mod gates_at_end;
+mod gc;
 mod git_safety;
 mod history;
 mod huge;

@@ -5,7 +5,7 @@ use super::{Repository, base, failed, last_line, overrides};
 use crate::error::EngineError;
 use std::ffi::OsString;
 use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 /// A command that is being put together.
 #[derive(Debug)]
@@ -36,9 +36,14 @@ impl<'a> Call<'a> {
         self
     }
 
-    /// Runs it, whatever its exit code.
-    pub(crate) fn output(self) -> Result<Output, EngineError> {
-        let Self { repository, args, env, stdin } = self;
+    /// Starts it, with pipes on all three streams.
+    pub(crate) fn start(self) -> Result<Child, EngineError> {
+        let (mut command, args) = (self.command()?, self.args);
+        command.stdin(Stdio::piped()).spawn().map_err(|e| failed(&args, e.to_string()))
+    }
+
+    fn command(&self) -> Result<Command, EngineError> {
+        let Self { repository, args, env, .. } = self;
         let here = || {
             let mut command = base();
             command
@@ -49,10 +54,17 @@ impl<'a> Call<'a> {
             command
         };
         let mut command = here();
-        if repository.may_name_programs().map_err(|e| failed(&args, format!("its configuration: {e}")))? {
+        if repository.may_name_programs().map_err(|e| failed(args, format!("its configuration: {e}")))? {
             command.args(overrides(here())?);
         }
-        command.envs(env).args(&args);
+        command.envs(env.iter().map(|(name, value)| (name, value))).args(args);
+        Ok(command)
+    }
+
+    /// Runs it, whatever its exit code.
+    pub(crate) fn output(self) -> Result<Output, EngineError> {
+        let mut command = self.command()?;
+        let Self { args, stdin, .. } = self;
         if !stdin.is_empty() {
             command.stdin(Stdio::piped());
         }

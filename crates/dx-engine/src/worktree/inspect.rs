@@ -50,6 +50,8 @@ pub(crate) struct Trees {
     pub(crate) work_tree: String,
     /// Files that git does not know, and those listed in `copy`.
     pub(crate) untracked_tree: Option<String>,
+    /// All of it: the tracked files as they are, and the untracked ones that are more than unchanged copies.
+    pub(crate) full_tree: String,
     /// Of the untracked ones, how many are more than unchanged copies.
     pub(crate) untracked: usize,
     /// Repositories inside, whose work or commits are only there.
@@ -98,18 +100,30 @@ impl Trees {
         let others = Call::new(worktree, &others).index(&work).run()?;
         let (folders, mut files): (Vec<&[u8]>, Vec<&[u8]>) =
             paths(&others).partition(|path| path.ends_with(b"/"));
-        let mut untracked = files.len();
         let listed = listed(worktree, &work, &made.copy)?;
-        for path in paths(&listed) {
-            untracked += usize::from(!is_copy(&worktree.work_tree, path, &made.copied));
-            files.push(path);
-        }
+        let (copies, own): (Vec<&[u8]>, Vec<&[u8]>) =
+            paths(&listed).partition(|path| is_copy(&worktree.work_tree, path, &made.copied));
+        files.extend(own);
+        let untracked = files.len();
+        files.extend(copies);
         let untracked_tree = tree_of(worktree, &scratch.index("untracked"), &files)?;
         let mut nested = nested(worktree, &work)?;
         nested.extend(folders.iter().map(|path| path.to_vec()));
         let nested = nested.iter().filter(|path| !is_saved_repository(&at(worktree, path)));
         let nested = nested.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-        Ok(Self { head, head_tree, index_tree, work_tree, untracked_tree, untracked, nested, operation })
+        files.truncate(untracked);
+        let full_tree = tree_of(worktree, &work, &files)?.unwrap_or_else(|| work_tree.clone());
+        Ok(Self {
+            head,
+            head_tree,
+            index_tree,
+            work_tree,
+            untracked_tree,
+            full_tree,
+            untracked,
+            nested,
+            operation,
+        })
     }
 
     /// Whether there is anything that a commit does not have.
@@ -131,7 +145,7 @@ fn at(worktree: &Repository, path: &[u8]) -> PathBuf {
 }
 
 /// What git is in the middle of, by the files that it keeps for it.
-fn operation(git_dir: &Path) -> Option<&'static str> {
+pub(crate) fn operation(git_dir: &Path) -> Option<&'static str> {
     [
         ("rebase-merge", "a rebase"),
         ("rebase-apply", "a rebase"),

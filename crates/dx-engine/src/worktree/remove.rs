@@ -64,7 +64,7 @@ impl Engine {
         let state = self.state()?;
         let (place, made, _lock) = find(beads, repo, &self.places()?)?;
         let branch = made.branch.clone();
-        let removed = match remove_saved(&state, &place, made)? {
+        let removed = match remove_saved(&state, &place, made, Keep::Unsaved)? {
             Ok(removed) => removed,
             Err(Unsaved::Live(job)) => return Err(EngineError::WorktreeInUse { path: place.path(), job }),
             Err(Unsaved::Work(work)) => {
@@ -86,6 +86,15 @@ impl Engine {
     }
 }
 
+/// What keeps a worktree from being removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Work that is in no ref.
+    Unsaved,
+    /// Work that is in no branch, tag or remote; a salvage is not enough.
+    Unmerged,
+}
+
 /// What went with a removed worktree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Removed {
@@ -100,6 +109,7 @@ pub(crate) fn remove_saved(
     state: &StateDir,
     place: &Place,
     mut made: Made,
+    keep: Keep,
 ) -> Result<Result<Removed, Unsaved>, EngineError> {
     let mut salvaged = Vec::new();
     let whole = made.repository(place).filter(|w| is_registered(w) && w.work_tree.is_dir());
@@ -108,9 +118,12 @@ pub(crate) fn remove_saved(
             return Ok(Err(Unsaved::Live(job)));
         }
         let trees = Trees::take(worktree, &made)?;
-        salvaged = salvages(&made, &trees)?;
-        let mut work = unsaved_work(&trees, !salvaged.is_empty());
-        work.extend(unsaved_commits(&made, &trees.head)?);
+        if keep == Keep::Unsaved {
+            salvaged = salvages(&made, &trees)?;
+        }
+        let applied = is_applied(&made, &trees)?;
+        let mut work = unsaved_work(&trees, applied || !salvaged.is_empty());
+        work.extend(unsaved_commits(&made, &trees.head, keep)?);
         if !work.is_empty() {
             return Ok(Err(Unsaved::Work(work)));
         }
@@ -166,6 +179,26 @@ fn salvages(made: &Made, trees: &Trees) -> Result<Vec<String>, EngineError> {
     Ok(found)
 }
 
+/// Whether `apply` brought exactly this state onto a branch that still has it.
+fn is_applied(made: &Made, trees: &Trees) -> Result<bool, EngineError> {
+    let main = made.main();
+    let name = super::apply_ref(&made.beads);
+    if !exists(&main, &name)? {
+        return Ok(false);
+    }
+    let tree = Call::new(&main, &["rev-parse", "--verify", &format!("{name}^{{tree}}")]).line()?;
+    // What was staged and then changed again was not applied.
+    let staged = [&trees.head_tree, &trees.work_tree, &trees.full_tree].contains(&&trees.index_tree);
+    if tree != trees.full_tree
+        || !staged
+        || !main.git_says(&["merge-base", "--is-ancestor", &trees.head, &name])?
+    {
+        return Ok(false);
+    }
+    let left = ["rev-list", "--count", &name, "--not", "--branches", "--tags", "--remotes"];
+    Ok(Call::new(&main, &left).line()? == "0")
+}
+
 fn unsaved_work(trees: &Trees, salvaged: bool) -> Vec<String> {
     let mut work: Vec<String> = trees
         .nested
@@ -188,7 +221,7 @@ fn unsaved_work(trees: &Trees, salvaged: bool) -> Vec<String> {
 }
 
 /// Commits that only this worktree's HEAD and branch lead to.
-fn unsaved_commits(made: &Made, head: &str) -> Result<Option<String>, EngineError> {
+fn unsaved_commits(made: &Made, head: &str, keep: Keep) -> Result<Option<String>, EngineError> {
     let main = made.main();
     let branch = format!("refs/heads/{}", made.branch);
     let exclude = format!("--exclude={}", made.branch);
@@ -197,9 +230,12 @@ fn unsaved_commits(made: &Made, head: &str) -> Result<Option<String>, EngineErro
     if exists(&main, &branch)? {
         args.push(&branch);
     }
-    args.extend(["--not", &exclude, "--branches", "--tags", "--remotes", "--glob=refs/dx-runner/*"]);
+    args.extend(["--not", &exclude, "--branches", "--tags", "--remotes"]);
+    if keep == Keep::Unsaved {
+        args.push("--glob=refs/dx-runner/salvage/*");
+    }
     let count = Call::new(&main, &args).line()?;
-    Ok((count != "0").then(|| format!("{count} commits that no other branch, tag, remote or salvage has")))
+    Ok((count != "0").then(|| format!("{count} commits that no other branch, tag or remote has")))
 }
 
 fn exists(main: &Repository, name: &str) -> Result<bool, EngineError> {
@@ -253,7 +289,7 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
     let checked_out = String::from_utf8_lossy(&list)
         .lines()
         .any(|l| l.split_once('\0').is_some_and(|(found, path)| found == name && !path.is_empty()));
-    if checked_out || (at != made.base && unsaved_commits(made, &at)?.is_some()) {
+    if checked_out || (at != made.base && unsaved_commits(made, &at, Keep::Unsaved)?.is_some()) {
         return Ok(false);
     }
     // With the value that was looked at: whoever moved it meanwhile keeps it.

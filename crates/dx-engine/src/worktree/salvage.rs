@@ -12,10 +12,15 @@ use std::path::Path;
 
 /// All salvages of an id are below it.
 pub(super) fn refs_of(beads: &BeadsId) -> String {
+    format!("refs/dx-runner/salvage/{}", ref_part(beads))
+}
+
+/// The id as part of a ref's name.
+pub(super) fn ref_part(beads: &BeadsId) -> String {
     // Git takes neither ending for the part of a name.
     let id = beads.as_str();
     let bad = id.ends_with('.') || Path::new(id).extension().is_some_and(|e| e == "lock");
-    format!("refs/dx-runner/salvage/{id}{}", if bad { "-" } else { "" })
+    format!("{id}{}", if bad { "-" } else { "" })
 }
 
 /// A commit by us, with the given parents.
