@@ -23,6 +23,11 @@ const SOON: Duration = Duration::from_mins(2);
 /// In every prompt, so that a prompt in a command line can be found.
 const SECRET_WORD: &str = "xylophone-7731";
 
+/// The value of a variable that every agent of these tests has.
+const HUSH: &str = "zqx/\"qmvwkxz7\" Q";
+/// A part of it that is the same in every form.
+const HUSH_CORE: &str = "qmvwkxz7";
+
 /// One OpenCode in one home, with its model.
 struct World {
     env: TestEnv,
@@ -34,10 +39,11 @@ struct World {
 pub(crate) static ONE: Mutex<()> = Mutex::new(());
 
 type Case = (&'static str, fn(&World));
-const CASES: [Case; 6] = [
+const CASES: [Case; 7] = [
     ("success", success),
     ("warm_second_start", warm_second_start),
     ("stop_with_a_tool_in_its_own_session", stop_with_a_tool_in_its_own_session),
+    ("a_secret_that_a_tool_and_the_answer_show", a_secret_that_a_tool_and_the_answer_show),
     ("unknown_model", unknown_model),
     ("one_list_and_no_prompt_in_a_command_line", one_list_and_no_prompt_in_a_command_line),
     // Last: its permissions make for another list of models.
@@ -100,6 +106,7 @@ impl World {
         env.set("DX_RUNNER_SANDBOX_WRITE", env.path("command-lines"));
         env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        env.set("OPENCODE_HUSH_KEY", HUSH);
         // It ignores TERM at times.
         env.set("DX_RUNNER_GRACE_MS", "1000");
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
@@ -212,6 +219,45 @@ fn stop_with_a_tool_in_its_own_session(world: &World) {
     let end = world.end("stop");
     assert_end(&end, "exited_err", "manual_stop", "137");
     assert_eq!(end["outcome"]["state"], "killed");
+}
+
+fn a_secret_that_a_tool_and_the_answer_show(world: &World) {
+    let (go, view) = (world.env.path("hush-go"), |suffix: &str| {
+        world.env.state_dir().join("opencode").join(format!("hush.{suffix}"))
+    });
+    let wait = format!(
+        "echo \"$OPENCODE_HUSH_KEY\" ghp_zqxTokenNeedle4402abcdef0123456789; until test -e {}; do sleep 0.1; done; echo \"$OPENCODE_HUSH_KEY\"",
+        go.display()
+    );
+    let scenario = format!("bash:{wait},text:the key is {HUSH}");
+    world.start("hush", &scenario, &[]).assert_code(0);
+    wait_until(PATIENCE, "the model has asked for the tool", || !world.calls("hush-go").is_empty());
+    wait_until(PATIENCE, "there is a monitor", || view("monitor.pid").exists());
+    dx_testkit::send_signal(dx_testkit::read_pid(view("monitor.pid")), 9);
+    std::fs::write(&go, "").unwrap();
+    let end = world.end("hush");
+    assert_end(&end, "exited_ok", "exit_zero_no_mutations", "0");
+    let log = std::fs::read_to_string(view("log")).unwrap();
+    assert!(
+        log.contains("the key is ****")
+            && log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()),
+        "{log}"
+    );
+    let mut shown = log;
+    for args in [
+        &["check", "--json", "--explain", "--beads", "hush"][..],
+        &["status", "--json", "--all"],
+        &["events", "--beads", "hush"],
+        &["logs", "--beads", "hush", "--lines", "0"],
+        &["logs", "--beads", "hush", "--raw"],
+        &["report", "--beads", "hush", "--format", "json"],
+    ] {
+        shown += &world.env.run(args).to_string();
+    }
+    for needle in [HUSH_CORE, "zqxTokenNeedle"] {
+        assert!(!shown.contains(needle), "{needle} in {shown}");
+        assert_eq!(crate::world::files_with(&world.env.state_dir(), needle), Vec::<PathBuf>::new());
+    }
 }
 
 fn unknown_model(world: &World) {
