@@ -182,7 +182,7 @@ impl Domain {
             for path in paths {
                 match open(CWD, path.as_path()) {
                     Ok(fd) => {
-                        domain.allow(fd.as_fd(), None, rights).map_err(|source| failed(path, &source))?
+                        domain.allow(fd.as_fd(), None, rights).map_err(|source| failed(path, &source))?;
                     }
                     Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {}
                     Err(errno) => return Err(failed(path, &errno.into())),
