@@ -27,6 +27,7 @@ const MOST_PATTERNS: usize = 1024;
 const KNOWN_GROUPS: usize = 7;
 const SHAPE_GROUPS: usize = 8;
 const ESCAPES: u16 = 1 << 15;
+const SHAPES_ONLY: u16 = ((1 << SHAPE_GROUPS) - 1) << KNOWN_GROUPS;
 
 /// Values to be masked, and the token shapes, which always are.
 #[derive(Clone)]
@@ -124,6 +125,14 @@ impl Secrets {
             at += 1;
         }
         at
+    }
+
+    /// Whether a known value and whether a shape may begin at this place, as the filter tells.
+    pub(super) fn possible(&self, text: &[u8], at: usize) -> (bool, bool) {
+        let [a, b, c, ..] = text[at..] else { return (true, true) };
+        let [first, second, third] = &self.filter;
+        let groups = first[usize::from(a)] & second[usize::from(b)] & third[usize::from(c)];
+        (groups & !SHAPES_ONLY != 0, groups & SHAPES_ONLY != 0)
     }
 
     /// The longest known value at this place. `More` counts for more than a shorter value.

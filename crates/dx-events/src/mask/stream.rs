@@ -133,7 +133,9 @@ impl<S: Borrow<Secrets>> MaskStream<S> {
                 at = next;
             }
             let Some(byte) = text.get(at) else { break };
-            match self.secrets.borrow().known_at(text, at, last) {
+            let (known, shape) = self.secrets.borrow().possible(text, at);
+            let look = if known { self.secrets.borrow().known_at(text, at, last) } else { Look::No };
+            match look {
                 Look::Found(len) => until = until.max(at + len),
                 Look::More => break,
                 Look::No => {}
@@ -144,7 +146,9 @@ impl<S: Borrow<Secrets>> MaskStream<S> {
                 goes |= masked;
             } else {
                 self.inside = None;
-                match Secrets::shape_at(text, at, self.is_alone(text, at), last) {
+                let look =
+                    if shape { Secrets::shape_at(text, at, self.is_alone(text, at), last) } else { Look::No };
+                match look {
                     Look::Found(inside) => {
                         let mut inside = inside;
                         goes |= inside.take(*byte).unwrap_or(false);
