@@ -12,6 +12,7 @@ mod recovery;
 mod report;
 mod start;
 mod status;
+mod worktrees;
 mod world;
 
 use std::path::PathBuf;
@@ -89,12 +90,13 @@ impl Options {
 type Section = fn(&World, Size, &mut Report) -> Result<(), Failure>;
 
 /// What is measured, in this order: what needs a quiet machine first.
-const SECTIONS: [(&str, Section); 5] = [
+const SECTIONS: [(&str, Section); 6] = [
     ("memory", memory::run),
     ("recovery", recovery::run),
     ("start", start::run),
     ("status", status::run),
     ("crowd", crowd::run),
+    ("worktrees", worktrees::run),
 ];
 
 /// Measures the release build with whole processes; with `peers` also the same work by other programs, where installed.

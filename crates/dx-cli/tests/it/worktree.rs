@@ -76,7 +76,9 @@ fn made_listed_and_removed() {
     env.git(&repo, &["worktree", "prune"]);
     env.git(&repo, &["fsck", "--strict"]);
 
-    let again = create(&env, "bd-1", &repo, &[]);
+    let mut command = env.product();
+    command.current_dir(repo.join("sub")).args(["--json", "worktree", "create", "bd-1", "--repo", "."]);
+    let again = document(&env, "worktree", &env.run_command(command).assert_code(0).stdout);
     assert_eq!((&again["created"], &again["path"]), (&Value::Bool(false), &made["path"]));
 
     let row = only_row(&env);

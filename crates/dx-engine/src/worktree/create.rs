@@ -41,12 +41,13 @@ pub(crate) struct Ready {
 
 /// The repository at a path, which may itself be a bare one.
 fn repository(repo: &Path) -> Result<Repository, EngineError> {
-    let bare = ["HEAD", "objects", "refs"].iter().all(|name| repo.join(name).exists());
-    if bare && !repo.join(".git").exists() {
-        let dir = repo.canonicalize().map_err(|_| EngineError::NoRepository(repo.to_owned()))?;
+    // The names of its folders are taken from it.
+    let dir = repo.canonicalize().map_err(|_| EngineError::NoRepository(repo.to_owned()))?;
+    let bare = ["HEAD", "objects", "refs"].iter().all(|name| dir.join(name).exists());
+    if bare && !dir.join(".git").exists() {
         return Ok(Repository { git_dir: dir.clone(), common_dir: dir.clone(), work_tree: dir });
     }
-    Repository::find(repo).ok_or_else(|| EngineError::NoRepository(repo.to_owned()))
+    Repository::find(&dir).ok_or_else(|| EngineError::NoRepository(repo.to_owned()))
 }
 
 /// Where [`create`] makes it: `<root>/<id>/<repo>`.
