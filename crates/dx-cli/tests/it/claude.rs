@@ -157,6 +157,21 @@ fn stop_with_a_tool_in_its_own_session() {
 }
 
 #[test]
+fn a_retry_is_told_while_it_lasts() {
+    let Some(world) = World::new() else { return };
+    world.start("retry", "500", &[]);
+    let reason = || {
+        let check = world.env.run(&["check", "--json", "--beads", "retry"]).stdout;
+        serde_json::from_str::<Value>(&check).unwrap()["reason_code"].clone()
+    };
+    wait_until(PATIENCE, "the retry is told", || reason() == "provider_retrying");
+    world.env.run(&["stop", "--beads", "retry"]).assert_code(0);
+    assert_eq!(world.end("retry")["reason_code"], "manual_stop");
+    let events = world.env.run(&["events", "--beads", "retry"]).assert_code(0).stdout;
+    assert!(events.contains("500"), "{events}");
+}
+
+#[test]
 fn without_claude_the_start_is_refused() {
     let mut env = environment();
     let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
