@@ -55,6 +55,12 @@ const SUITES: &[Suite] = &[
         what: "parsers and masking against damaged recordings; DX_FUZZ_SECONDS=300",
         agents: false,
     },
+    Suite {
+        name: "health",
+        program: JOBS,
+        what: "verdicts on agents that are silent in all known ways: false alarms and misses",
+        agents: false,
+    },
 ];
 
 /// Prints the suites.

@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "numbers of a run are what it is for")]
 
+#[path = "it/health/cases.rs"]
+mod health_cases;
 #[path = "it/kills/random.rs"]
 mod random;
 #[path = "it/truth/table.rs"]
@@ -136,6 +138,15 @@ fn floods_are_ended_at_their_limit() {
         assert!(size < FLOOD_LIMIT + FLOOD_SLACK, "{size} bytes");
         job.assert_settled(&uuid);
         wait_until(PATIENCE, "the agent is gone", || !job.agents().iter().any(|agent| is_running(*agent)));
+    }
+}
+
+/// Verdicts at named moments of agents that are silent in all known ways.
+#[test]
+fn health_of_scripted_agents() {
+    if is_wanted() {
+        let wrong = health_cases::run();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     }
 }
 

@@ -4,15 +4,19 @@
 
 use dx_protocol::{Limits, OutcomeState, ReasonCode, State};
 
+/// What is known to wait without a word about how long (a tool at work, a retry) is believed for this many stall
+/// thresholds.
+const PATIENCE: u64 = 3;
+
 /// A known reason to be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitKind {
-    /// A tool runs, for this long.
+    /// A tool runs, and nothing was heard for this long.
     Tool { for_ms: u64 },
-    /// The agent retries; it said how long it waits, and this much of that is left.
-    Retry { left_ms: Option<u64> },
-    /// Rate limited; this much is left, where it is known.
-    RateLimit { left_ms: Option<u64> },
+    /// The agent retries; it said how long it waits, and this much of that is left. Negative: it is over for so long.
+    Retry { left_ms: Option<i64> },
+    /// Rate limited; this much is left, where it is known. Negative: it is over for so long.
+    RateLimit { left_ms: Option<i64> },
     /// A question that nobody answers.
     Input,
 }
@@ -74,25 +78,31 @@ pub fn classify(o: &Observation) -> Judgement {
     live
 }
 
+/// Whether a wait still explains the silence. After the time that was told, the next attempt has a threshold of its own to
+/// be heard of: the silence before it was none.
+fn waits(left_ms: Option<i64>, o: &Observation) -> bool {
+    let stall_ms = o.limits.stall_sec.saturating_mul(1000);
+    match left_ms {
+        Some(left) => left > 0 || left.unsigned_abs() < stall_ms,
+        None => o.event_age_ms.is_some_and(|age| age < stall_ms.saturating_mul(PATIENCE)),
+    }
+}
+
 fn classify_live(o: &Observation) -> Judgement {
-    let stall_ms = o.limits.stall_sec * 1000;
-    let grace_ms = o.limits.startup_grace_sec * 1000;
+    let stall_ms = o.limits.stall_sec.saturating_mul(1000);
+    let grace_ms = o.limits.startup_grace_sec.saturating_mul(1000);
     let fresh = |age: Option<u64>| age.is_some_and(|age| age < stall_ms);
     match o.wait {
         Some(WaitKind::Input) => return judged(State::Stalled, ReasonCode::AwaitingInput, "awaiting_input"),
-        Some(WaitKind::RateLimit { left_ms: Some(1..) }) => {
+        Some(WaitKind::RateLimit { left_ms }) if waits(left_ms, o) => {
             return judged(State::Healthy, ReasonCode::RateLimitedWaiting, "known_wait");
         }
-        Some(WaitKind::RateLimit { left_ms: None }) if fresh(o.event_age_ms) => {
-            return judged(State::Healthy, ReasonCode::RateLimitedWaiting, "known_wait");
-        }
-        Some(WaitKind::Retry { left_ms: Some(1..) }) => {
+        Some(WaitKind::Retry { left_ms }) if waits(left_ms, o) => {
             return judged(State::Healthy, ReasonCode::ProviderRetrying, "known_wait");
         }
-        Some(WaitKind::Retry { left_ms: None }) if fresh(o.event_age_ms) => {
-            return judged(State::Healthy, ReasonCode::ProviderRetrying, "known_wait");
-        }
-        Some(WaitKind::Tool { for_ms }) if for_ms < stall_ms || fresh(o.cpu_age_ms) => {
+        Some(WaitKind::Tool { for_ms })
+            if for_ms < stall_ms.saturating_mul(PATIENCE) || fresh(o.cpu_age_ms) =>
+        {
             return judged(State::Healthy, ReasonCode::ToolInFlight, "tool_in_flight");
         }
         _ => {}
@@ -120,7 +130,7 @@ fn classify_live(o: &Observation) -> Judgement {
             judged(State::Stalled, ReasonCode::StaleLogNoCpu, "stalled")
         }
         Some(age) if *age >= stall_ms => judged(State::Stalled, ReasonCode::NoProgress, "stalled"),
-        None if o.elapsed_ms >= o.limits.no_op_sec * 1000 => {
+        None if o.elapsed_ms >= o.limits.no_op_sec.saturating_mul(1000) => {
             judged(State::NoOp, ReasonCode::NoHeartbeatNoMutation, "no_op")
         }
         _ if o.only_started => judged(State::Launching, ReasonCode::ProviderWarmup, "launching"),
@@ -239,11 +249,56 @@ mod tests {
                 later(Observation {
                     event_age_ms: Some(29 * min),
                     log_bytes: 5,
-                    wait: Some(WaitKind::RateLimit { left_ms: Some(60 * min) }),
+                    wait: Some(WaitKind::RateLimit { left_ms: Some(60 * 60_000) }),
                     ..quiet()
                 }),
                 State::Healthy,
                 ReasonCode::RateLimitedWaiting,
+            ),
+            (
+                "rate limit, just over",
+                later(Observation {
+                    event_age_ms: Some(29 * min),
+                    log_bytes: 5,
+                    wait: Some(WaitKind::RateLimit { left_ms: Some(-5) }),
+                    ..quiet()
+                }),
+                State::Healthy,
+                ReasonCode::RateLimitedWaiting,
+            ),
+            (
+                "rate limit, over for long",
+                later(Observation {
+                    event_age_ms: Some(29 * min),
+                    log_bytes: 5,
+                    wait: Some(WaitKind::RateLimit { left_ms: Some(-20 * 60_000) }),
+                    ..quiet()
+                }),
+                State::Stalled,
+                ReasonCode::StaleLogNoCpu,
+            ),
+            (
+                "retry, no time told",
+                later(Observation {
+                    event_age_ms: Some(25 * min),
+                    log_bytes: 5,
+                    wait: Some(WaitKind::Retry { left_ms: None }),
+                    ..quiet()
+                }),
+                State::Healthy,
+                ReasonCode::ProviderRetrying,
+            ),
+            (
+                "retry, no time told, for too long",
+                Observation {
+                    elapsed_ms: 90 * min,
+                    event_age_ms: Some(60 * min),
+                    log_bytes: 5,
+                    wait: Some(WaitKind::Retry { left_ms: None }),
+                    ..quiet()
+                },
+                State::Stalled,
+                ReasonCode::StaleLogNoCpu,
             ),
             (
                 "question",
@@ -262,13 +317,25 @@ mod tests {
                 ReasonCode::ToolInFlight,
             ),
             (
-                "tool without CPU for ever",
+                "tool without CPU past the threshold",
                 later(Observation {
                     wait: Some(WaitKind::Tool { for_ms: 25 * min }),
                     event_age_ms: Some(25 * min),
                     log_bytes: 5,
                     ..quiet()
                 }),
+                State::Healthy,
+                ReasonCode::ToolInFlight,
+            ),
+            (
+                "tool without CPU for ever",
+                Observation {
+                    elapsed_ms: 90 * min,
+                    wait: Some(WaitKind::Tool { for_ms: 60 * min }),
+                    event_age_ms: Some(60 * min),
+                    log_bytes: 5,
+                    ..quiet()
+                },
                 State::Stalled,
                 ReasonCode::StaleLogNoCpu,
             ),

@@ -5,9 +5,10 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Foreign, Record};
 use crate::view::{self, View};
+use dx_core::WaitKind;
 use dx_jobdir::views;
 use dx_proc::{Host, clock};
-use dx_protocol::{CheckDocument, Explanation, Sandbox, Timestamp, VerdictWords};
+use dx_protocol::{CheckDocument, Explanation, Sandbox, Timestamp, VerdictWords, Wait};
 use std::time::Duration;
 
 pub(crate) const CHECK_SCHEMA: &str = "dx-runner/check/1";
@@ -87,6 +88,7 @@ fn pending() -> VerdictWords {
 
 fn explanation(view: &View) -> Explanation {
     let o = &view.observation;
+    let sample = view.sample.as_ref();
     let age = |name: &str, ms: Option<u64>| {
         format!(
             "{name}={}",
@@ -107,11 +109,11 @@ fn explanation(view: &View) -> Explanation {
         age("cpu_growth_age", o.cpu_age_ms),
         format!("mutations={}", o.mutations),
         age("mutation_age", o.mutation_age_ms),
-        format!("wait={}", o.wait.map_or_else(|| "none".to_owned(), |w| format!("{w:?}").to_lowercase())),
+        format!("wait={}", wait_words(o.wait, sample.and_then(|s| s.wait.as_ref()))),
         format!("startup_grace_sec={}", o.limits.startup_grace_sec),
         format!("no_op_sec={}", o.limits.no_op_sec),
         format!("stall_sec={}", o.limits.stall_sec),
-        age("sample_age", view.sample.as_ref().map(|s| clock::monotonic_ms().saturating_sub(s.mono_ms))),
+        age("sample_age", sample.map(|s| clock::monotonic_ms().saturating_sub(s.mono_ms))),
     ];
     if let Some(words) = view.outcome.as_ref().map(views::verdict_words) {
         let VerdictWords { process, provider, work, gates, check } = words;
@@ -128,6 +130,27 @@ fn explanation(view: &View) -> Explanation {
         observation.push(format!("check_due={}", dx_core::check_is_due(&view.run)));
     }
     Explanation { rule: view.judgement.rule.to_owned(), observation }
+}
+
+/// What the agent is known to wait for, and how long.
+fn wait_words(kind: Option<WaitKind>, told: Option<&Wait>) -> String {
+    let seconds = |ms: u64| format!("{:.1}s", ms as f64 / 1000.0);
+    let left = |left: Option<i64>| match left {
+        Some(left) if left > 0 => format!("{} left", seconds(left.unsigned_abs())),
+        Some(left) => format!("over for {}", seconds(left.unsigned_abs())),
+        None => "no time told".to_owned(),
+    };
+    match (kind, told) {
+        (None, _) => "none".to_owned(),
+        (Some(WaitKind::Tool { for_ms }), Some(Wait::Tool { name, .. })) => {
+            format!("tool {name} for {}", seconds(for_ms))
+        }
+        (Some(WaitKind::Tool { for_ms }), _) => format!("tool for {}", seconds(for_ms)),
+        (Some(WaitKind::Retry { left_ms }), _) => format!("retry, {}", left(left_ms)),
+        (Some(WaitKind::RateLimit { left_ms }), _) => format!("rate_limit, {}", left(left_ms)),
+        (Some(WaitKind::Input), Some(Wait::Input { what })) => format!("input: {what}"),
+        (Some(WaitKind::Input), _) => "input".to_owned(),
+    }
 }
 
 /// The document of another program's record, with what it tells.

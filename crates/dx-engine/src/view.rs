@@ -212,10 +212,10 @@ pub(crate) fn observe(sample: &Sample, limits: &Limits) -> Observation {
     let wait = sample.wait.as_ref().map(|wait| match wait {
         Wait::Tool { since_mono_ms, .. } => WaitKind::Tool { for_ms: now.saturating_sub(*since_mono_ms) },
         Wait::Retry { until_mono_ms } => {
-            WaitKind::Retry { left_ms: until_mono_ms.map(|until| until.saturating_sub(now)) }
+            WaitKind::Retry { left_ms: until_mono_ms.map(|until| until.cast_signed() - now.cast_signed()) }
         }
         Wait::RateLimit { until } => {
-            WaitKind::RateLimit { left_ms: until.map(|until| until.since_ms(Timestamp(clock::now_ms()))) }
+            WaitKind::RateLimit { left_ms: until.map(|until| until.0.saturating_sub(clock::now_ms())) }
         }
         Wait::Input { .. } => WaitKind::Input,
     });

@@ -30,7 +30,8 @@ pub fn render(event: &AgentEvent) -> Option<String> {
         AgentEvent::Retrying { attempt, delay_ms, status, message } => {
             let delay =
                 delay_ms.map(|ms| format!(" in {}.{} s", ms / 1000, ms % 1000 / 100)).unwrap_or_default();
-            format!("! retry {attempt}{delay}{}: {message}", http(*status))
+            let number = Some(attempt).filter(|n| **n > 0).map(|n| format!(" {n}")).unwrap_or_default();
+            format!("! retry{number}{delay}{}: {message}", http(*status))
         }
         AgentEvent::RateLimited { until_ms: Some(until) } => {
             format!("! rate limited until {} (Unix time)", until / 1000)

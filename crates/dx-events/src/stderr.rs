@@ -1,10 +1,12 @@
-//! What agents say on stderr and nowhere else: refused permissions, an agent that does not exist.
+//! What agents say on stderr and nowhere else: refused permissions, an agent that does not exist, calls of the model that
+//! failed and are tried again.
 //!
 //! Called with single lines of a job's `.err`. Never takes anything else there for an event: stderr is for people.
 
 use dx_protocol::{AgentEvent, ErrorClass};
 
 use crate::clean::{MESSAGE_MAX, line, without_ansi};
+use crate::opencode_error::contains;
 use dx_protocol::Grammar;
 
 /// The event in one line of stderr, if there is one.
@@ -26,7 +28,26 @@ fn claude(text: &str) -> Option<AgentEvent> {
     })
 }
 
+/// A line of OpenCode's own log about a call that failed. It tries again, or prints the error and ends. Calls for titles
+/// (`small=true`) are none of the task's.
+fn opencode_call(text: &str) -> Option<AgentEvent> {
+    let rest = text.split_once(" level=ERROR")?.1;
+    if !rest.contains(" message=\"stream error\" ") || !rest.contains(" small=false ") {
+        return None;
+    }
+    let said = rest.split_once(" error.error=\"")?.1;
+    let said = said.strip_suffix('"').unwrap_or(said);
+    let message = line(said.split_once("Error: ").map_or(said, |(_, message)| message), MESSAGE_MAX);
+    if ["rate limit", "too many requests", "429"].iter().any(|words| contains(&message, words)) {
+        return Some(AgentEvent::RateLimited { until_ms: None });
+    }
+    Some(AgentEvent::Retrying { attempt: 0, delay_ms: None, status: None, message })
+}
+
 fn opencode(text: &str) -> Option<AgentEvent> {
+    if text.starts_with("timestamp=") {
+        return opencode_call(text.trim_end());
+    }
     // Cheap before copying: real lines are short and start with a coloured "!".
     if !text.contains('!') {
         return None;
@@ -63,6 +84,28 @@ mod tests {
         ));
         assert_eq!(stderr_event(Grammar::Opencode, "oh no! permission requested: x"), None);
         assert_eq!(stderr_event(Grammar::Text, agent), None);
+        let failed = |small: &str, error: &str| {
+            stderr_event(
+                Grammar::Opencode,
+                &format!(
+                    "timestamp=2026-11-21T13:03:50.419Z level=ERROR run=620760fc message=\"stream error\" \
+                     providerID=mock modelID=m1 session.id=ses_e0 small={small} agent=build mode=primary \
+                     error.error=\"AI_APICallError: {error}\""
+                ),
+            )
+        };
+        assert_eq!(
+            failed("false", "Rate limit reached for requests"),
+            Some(AgentEvent::RateLimited { until_ms: None })
+        );
+        let retrying = AgentEvent::Retrying {
+            attempt: 0,
+            delay_ms: None,
+            status: None,
+            message: "Internal server error".into(),
+        };
+        assert_eq!(failed("false", "Internal server error"), Some(retrying));
+        assert_eq!(failed("true", "Rate limit reached for requests"), None);
         let agent = "--agent 'x' not found. Available agents: claude, Explore";
         assert!(matches!(
             stderr_event(Grammar::Claude, agent),

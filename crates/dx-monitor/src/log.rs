@@ -80,7 +80,11 @@ impl Follower {
         let mut round = Round::default();
         let mut buffer = vec![0; PIECE];
         self.read_err(&mut buffer, &mut round);
+        // Which came first within one round is unknown. What is told of a failed call shall not be taken back by the
+        // step before it.
+        let mut errors = std::mem::take(&mut round.events);
         self.read_log(&mut buffer, &mut round);
+        round.events.append(&mut errors);
         round
     }
 

@@ -8,6 +8,7 @@ mod checking;
 mod ending;
 mod following;
 mod launching;
+mod waiting;
 
 use crate::args::{
     AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SECRETS_FD, SETTLER_FD,
@@ -222,7 +223,11 @@ impl Monitor {
         let journalled_to = ctx.run.agent_offset;
         let work_known = created.tree.is_some();
         Self {
-            cpu: Cpu::new(&limits, now).resumed(sample.cpu_ms, sample.cpu_grew_mono_ms),
+            cpu: Cpu::new(&limits, now).resumed(
+                sample.cpu_ms,
+                sample.cpu_sampled_mono_ms,
+                sample.cpu_grew_mono_ms,
+            ),
             strays: Strays::new(limits.grace_ms),
             ctx,
             signals,

@@ -7,8 +7,9 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use crate::clock;
 use crate::error::Error;
-use crate::identity::{Host, ProcessIdentity};
+use crate::identity::{Host, ProcessIdentity, command_name};
 use crate::pidfd::PidFd;
 use crate::stat;
 
@@ -36,6 +37,45 @@ pub fn tree_cpu_ms(roots: &[i32]) -> u64 {
         .map(|s| s.cpu_ticks)
         .sum();
     ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
+}
+
+/// A process by what people call it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    pub name: String,
+    pub age_ms: u64,
+}
+
+/// The oldest living descendant of the roots, none of them itself, that is not older than this.
+pub fn oldest_within(roots: &[i32], age_ms: u64) -> Option<Named> {
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    let now = clock::boottime_ms();
+    let mut found: Option<(i32, u64)> = None;
+    for pid in with_descendants(roots).into_iter().filter(|pid| !roots.contains(pid)) {
+        let Some(stat) = stat::read(pid).ok().flatten().filter(|stat| !stat.is_dead()) else { continue };
+        let age = now.saturating_sub(stat.start_ticks.saturating_mul(1000) / ticks);
+        if age <= age_ms && found.is_none_or(|(_, oldest)| age > oldest) {
+            found = Some((pid, age));
+        }
+    }
+    let (pid, age_ms) = found?;
+    Some(Named { name: command_name(pid)?, age_ms })
+}
+
+/// The name of a process among the roots and their descendants that is blocked in reading a terminal.
+pub fn terminal_reader(roots: &[i32]) -> Option<String> {
+    with_descendants(roots).into_iter().find(|pid| reads_terminal(*pid)).and_then(command_name)
+}
+
+/// By the system call that it is in. `false` where the kernel does not tell.
+fn reads_terminal(pid: i32) -> bool {
+    let Ok(text) = fs::read_to_string(format!("/proc/{pid}/syscall")) else { return false };
+    let mut words = text.split_ascii_whitespace();
+    let is_read = words.next().and_then(|n| n.parse().ok()) == Some(libc::SYS_read);
+    let fd = words.next().and_then(|n| i32::from_str_radix(n.trim_start_matches("0x"), 16).ok());
+    let (true, Some(fd)) = (is_read, fd) else { return false };
+    fs::read_link(format!("/proc/{pid}/fd/{fd}"))
+        .is_ok_and(|path| path.starts_with("/dev/pts") || path == std::path::Path::new("/dev/tty"))
 }
 
 /// Processes whose environment at their exec has exactly the entry `name=value`, this process left out. Sees only

@@ -16,6 +16,7 @@ mod docs;
 mod gates_at_end;
 mod gc;
 mod git_safety;
+mod health;
 mod history;
 mod huge;
 mod jobs;

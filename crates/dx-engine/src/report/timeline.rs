@@ -86,7 +86,8 @@ fn agent_words(event: &AgentEvent) -> Option<(&'static str, String)> {
         AgentEvent::ToolFinished { name, .. } => ("tool failed", name.clone()),
         AgentEvent::FileChanged { path } => ("file changed", path.clone()),
         AgentEvent::Retrying { attempt, message, .. } => {
-            ("retrying", format!("attempt {attempt}: {message}"))
+            let number = if *attempt > 0 { format!("attempt {attempt}: ") } else { String::new() };
+            ("retrying", format!("{number}{message}"))
         }
         AgentEvent::RateLimited { .. } => ("rate limited", String::new()),
         AgentEvent::PermissionAsked { what } => ("permission asked", what.clone()),

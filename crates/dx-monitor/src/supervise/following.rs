@@ -1,10 +1,10 @@
 //! Watching: the log, CPU, the worktree, and the observation that readers get.
 
-use super::Monitor;
+use super::{Monitor, waiting};
 use crate::helper::Helper;
 use dx_jobdir::views;
 use dx_proc::{clock, tree};
-use dx_protocol::{AgentEvent, Event, Settled, Timestamp, Wait, WorkReport};
+use dx_protocol::{AgentEvent, Event, Settled, Timestamp, WorkReport};
 
 /// Git is not asked about mutations more often than this, nor than this many times its own duration.
 const OBSERVE_EVERY_MS: u64 = 60_000;
@@ -25,6 +25,7 @@ impl Monitor {
         if round.lost_bytes > 0 {
             self.ctx.record(Event::LogTruncated { lost_bytes: round.lost_bytes });
         }
+        let mut heard = false;
         for (offset, event) in round.events {
             // What the monitor before this one has seen keeps its times.
             if offset < self.replayed_to {
@@ -32,31 +33,24 @@ impl Monitor {
             }
             kind_of(&event).clone_into(&mut self.sample.last_event);
             self.sample.last_event_mono_ms = now;
-            match &event {
-                AgentEvent::FileChanged { .. } => self.mutated(self.sample.mutations.max(1), now),
-                AgentEvent::ToolStarted { name, .. } => {
-                    self.sample.wait = Some(Wait::Tool { name: name.clone(), since_mono_ms: now });
-                }
-                AgentEvent::Retrying { delay_ms, .. } => {
-                    self.sample.wait = Some(Wait::Retry { until_mono_ms: delay_ms.map(|d| now + d) });
-                }
-                AgentEvent::RateLimited { until_ms } => {
-                    self.sample.wait = Some(Wait::RateLimit { until: until_ms.map(Timestamp) });
-                }
-                AgentEvent::PermissionAsked { what } => {
-                    self.sample.wait = Some(Wait::Input { what: what.clone() });
-                }
-                _ => self.sample.wait = None,
+            if matches!(event, AgentEvent::FileChanged { .. }) {
+                self.mutated(self.sample.mutations.max(1), now);
             }
+            self.sample.wait = waiting::told(&event, now);
+            heard = true;
             if event.is_journalled() && self.journalled_to.is_none_or(|to| offset > to) {
                 self.journal_agent(offset, event);
             }
+        }
+        if heard && self.sample.wait.is_none() {
+            self.sample.wait = waiting::unfinished(&self.follower.summary, now);
         }
         let bytes = self.follower.bytes();
         let grew = bytes != self.sample.log_bytes;
         if grew {
             self.sample.log_mono_ms = now;
             self.cpu.postpone(now);
+            self.forget_terminal();
         }
         let parsed = self.follower.parsed();
         let changed = grew || parsed != self.sample.parsed_bytes;
@@ -73,6 +67,7 @@ impl Monitor {
             self.sample.cpu_ms = self.cpu.total_ms;
             self.sample.cpu_sampled_mono_ms = self.cpu.sampled_at;
             self.sample.cpu_grew_mono_ms = self.cpu.grew_at;
+            self.look_at_tree(now);
             publish = true;
         }
         if publish {

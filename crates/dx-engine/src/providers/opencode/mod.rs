@@ -59,6 +59,8 @@ fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     argv.push(wish.worktree.as_os_str().to_owned());
     argv.extend(["--model".into(), OsString::from(&choice.model)]);
     argv.extend(wish.agent.iter().flat_map(|name| ["--agent".into(), OsString::from(name)]));
+    // While it tries again it prints nothing, for minutes. Its log tells each call that failed.
+    argv.extend(["--print-logs", "--log-level", "ERROR"].map(OsString::from));
     let key = wish.env.iter().filter_map(|(n, _)| n.to_str()).find(|n| KEYS.contains(n));
     Ok(Resolved {
         argv,

@@ -1,0 +1,289 @@
+//! The scripted cases of health: jobs of a fake agent that is silent in all the ways that are known, looked at until each
+//! named moment has passed, and false alarms and misses counted.
+//!
+//! For: the soak suite `health`; `health` reads the table for the guide. Must never: judge by itself; what is expected
+//! stands in `cases.txt`.
+
+#![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+use dx_testkit::{TestEnv, wait_until};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+const CASES: &str = include_str!("cases.txt");
+/// The threshold of everything.
+const THRESHOLD: Duration = Duration::from_secs(4);
+/// Until a job that never gave a sign is a no-op: longer than a start takes on a crowded machine.
+const NO_OP: Duration = Duration::from_secs(6);
+/// When is looked, in halves of the threshold after the agent began to do what its case is about.
+pub(crate) const MOMENTS: [(&str, u32); 3] =
+    [("after half a threshold", 1), ("after two", 4), ("after five", 10)];
+const PATIENCE: Duration = Duration::from_mins(2);
+/// States that call for a person.
+const ALARMS: [&str; 3] = ["stalled", "no_op", "exited_err"];
+
+/// A Claude Code, or an OpenCode, whose prompt is what the fake agent shall do.
+const PLAYER: &str = "#!/bin/sh\ncase \"$1\" in\nmodels) echo mock/m1; exit ;;\n--version) echo 1.0; exit ;;\nesac\n\
+    eval \"set -- $(cat)\"\nexec FAKE_AGENT \"$@\"\n";
+
+/// One row of the table.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    agent: &'static str,
+    actions: &'static str,
+    options: &'static str,
+    pub(crate) expected: [&'static str; 3],
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let lines = CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [name, agent, actions, options, begin, two, five] = cells[..] else {
+                panic!("not seven cells: {line}")
+            };
+            Case { name, agent, actions, options, expected: [begin, two, five] }
+        })
+        .collect()
+}
+
+/// What a word of the table stands for.
+fn action(word: &str, begun: &Path, index: usize) -> String {
+    let claude = |content: &str, kind: &str| {
+        format!(
+            "print:{{\"type\":\"{kind}\",\"session_id\":\"s\",\"message\":{{\"id\":\"m{index}\",\"content\":[{content}]}}}}"
+        )
+    };
+    let call = |id: &str| {
+        claude(
+            &format!("{{\"type\":\"tool_use\",\"id\":\"{id}\",\"name\":\"Bash\",\"input\":{{}}}}"),
+            "assistant",
+        )
+    };
+    let done = |id: &str, failed: bool| {
+        claude(
+            &format!("{{\"type\":\"tool_result\",\"tool_use_id\":\"{id}\",\"is_error\":{failed}}}"),
+            "user",
+        )
+    };
+    let (name, argument) = word.split_once(':').unwrap_or((word, ""));
+    match name {
+        "@begun" => format!("touch:{}", begun.display()),
+        "@init" => "print:{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\",\"model\":\"m\"}".into(),
+        "@text" => claude("{\"type\":\"text\",\"text\":\"hm\"}", "assistant"),
+        "@tool" => call("c1"),
+        "@tool2" => call("c2"),
+        "@tool2-done" => done("c2", false),
+        "@failing-call" => done("c3", true),
+        "@useless-call" => done("c4", false),
+        "@retry" => "print:{\"type\":\"system\",\"subtype\":\"api_retry\",\"session_id\":\"s\",\"attempt\":1,\
+            \"retry_delay_ms\":1000,\"error_status\":503,\"error\":\"overloaded\"}"
+            .into(),
+        "@limit" => {
+            let at = UNIX_EPOCH.elapsed().unwrap().as_secs() + argument.parse::<u64>().unwrap();
+            format!(
+                "print:{{\"type\":\"rate_limit_event\",\"session_id\":\"s\",\
+                 \"rate_limit_info\":{{\"status\":\"rejected\",\"resetsAt\":{at}}}}}"
+            )
+        }
+        "@result" => "print:{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"session_id\":\"s\",\
+            \"result\":\"done\"}"
+            .into(),
+        "@step" => "print:{\"type\":\"step_start\",\"timestamp\":1,\"sessionID\":\"s\",\"part\":{\"type\":\"step-start\"}}"
+            .into(),
+        "@failed-call" => "stderr:timestamp=2026-01-01T00:00:00.000Z level=ERROR run=1 message=\"stream error\" \
+            providerID=mock modelID=m1 session.id=s small=false agent=build mode=primary \
+            error.error=\"AI_APICallError: Rate limit reached for requests\""
+            .into(),
+        "ask" => "exec:sh\n-c\nread answer".into(),
+        _ => word.to_owned(),
+    }
+}
+
+/// All actions of a case, repetitions written out.
+fn actions(case: &Case, begun: &Path) -> Vec<String> {
+    let mut all = Vec::new();
+    let mut rest = case.actions;
+    while let Some((times, from)) = rest.split_once("*(") {
+        let (before, times) = times.rsplit_once(' ').unwrap_or(("", times));
+        let (inner, after) = from.split_once(')').unwrap();
+        all.extend(before.split_whitespace());
+        (0..times.parse().unwrap()).for_each(|_: usize| all.extend(inner.split_whitespace()));
+        rest = after;
+    }
+    all.extend(rest.split_whitespace());
+    all.iter().enumerate().map(|(index, word)| action(word, begun, index)).collect()
+}
+
+fn quoted(words: &[String]) -> String {
+    words.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''"))).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a verdict is one of those that a cell allows.
+fn fits(cell: &str, seen: &(String, String)) -> bool {
+    cell.split(" or ").any(|one| match one.split_once(' ') {
+        Some((state, reason)) => state == seen.0 && reason == seen.1,
+        None => one == seen.0,
+    })
+}
+
+fn allows_alarm(cell: &str) -> bool {
+    cell.split(" or ").any(|one| ALARMS.contains(&one.split(' ').next().unwrap_or_default()))
+}
+
+/// One job that is looked at.
+struct Watched {
+    case: Case,
+    id: String,
+    /// Made by the agent when it begins to do what its case is about.
+    begun: std::path::PathBuf,
+    seen: Vec<(String, String)>,
+    /// Alarms seen between two moments that both allow none.
+    between: Vec<String>,
+}
+
+/// Runs all cases at once; the numbers of false alarms and misses, and all that was not as expected.
+pub(crate) fn run() -> Vec<String> {
+    let env = environment();
+    let mut watched: Vec<Watched> =
+        cases().into_iter().enumerate().map(|(index, case)| Watched::new(&env, index, case)).collect();
+    let commands: Vec<_> = watched.iter().map(|job| start(&env, job)).collect();
+    let mut newest = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let env = &env;
+        for (command, prompt) in commands {
+            scope.spawn(move || env.try_run(command, prompt.as_bytes()).unwrap().assert_code(0));
+        }
+        wait_until(PATIENCE + THRESHOLD * 6, "all moments have passed", || {
+            let at = SystemTime::now();
+            look(env, &mut newest);
+            for job in &mut watched {
+                note(job, at, &newest);
+            }
+            watched.iter().all(|job| job.seen.len() == MOMENTS.len())
+        });
+    });
+    env.run(&["stop", "--all", "--grace", "0s"]);
+    tell(&watched)
+}
+
+fn environment() -> TestEnv {
+    let mut env = TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner")).deadline(PATIENCE);
+    let player = PLAYER.replace("FAKE_AGENT", &env.fake_agent().display().to_string());
+    for name in ["claude", "opencode"] {
+        let path = env.bin_dir().join(name);
+        std::fs::write(&path, &player).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    for (name, time) in [("STARTUP_GRACE", THRESHOLD), ("NO_OP", NO_OP), ("STALL", THRESHOLD)] {
+        env.set(format!("DX_RUNNER_{name}_SEC"), time.as_secs().to_string());
+    }
+    for name in ["EXEC", "OPENCODE", "CLAUDE_CODE"] {
+        env.set(format!("DX_RUNNER_MAX_PARALLEL_{name}"), "100");
+    }
+    env
+}
+
+impl Watched {
+    fn new(env: &TestEnv, index: usize, case: Case) -> Self {
+        let id = format!("case-{index}");
+        env.git_repo(&id, &[("a.txt", "one\n")]);
+        let begun = env.path(format!("{id}.begun"));
+        Self { case, id, begun, seen: Vec::new(), between: Vec::new() }
+    }
+}
+
+/// The start of a job and its prompt.
+fn start(env: &TestEnv, job: &Watched) -> (Command, String) {
+    let Watched { case, id, begun, .. } = job;
+    let worktree = env.allowed_root().join(id).display().to_string();
+    let actions = actions(case, begun);
+    let provider = if case.agent == "pty" { "exec" } else { case.agent };
+    let mut command = env.product();
+    command.args(["start", "--beads", id, "--provider", provider, "--worktree", &worktree]);
+    command.args(case.options.split_whitespace().filter(|word| *word != "-"));
+    if provider == "opencode" {
+        command.args(["--model", "mock/m1", "--allow-model-override"]);
+    }
+    let prompt = if provider == "exec" {
+        command.args((case.agent == "pty").then_some("--pty")).arg("--").arg(env.fake_agent()).args(&actions);
+        String::new()
+    } else {
+        command.args(["--prompt-file", "-"]);
+        quoted(&actions)
+    };
+    (command, prompt)
+}
+
+/// The newest verdict of every job.
+fn look(env: &TestEnv, newest: &mut BTreeMap<String, (String, String)>) {
+    let listed = env.run(&["status", "--all", "--json"]).assert_code(0).stdout;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    for job in listed["jobs"].as_array().unwrap() {
+        let word = |key: &str| job[key].as_str().unwrap_or_default().to_owned();
+        newest.insert(word("beads"), (word("state"), word("reason_code")));
+    }
+}
+
+/// Takes in a verdict that was asked for at this time.
+fn note(job: &mut Watched, at: SystemTime, newest: &BTreeMap<String, (String, String)>) {
+    let begun = std::fs::metadata(&job.begun).and_then(|begun| begun.modified()).ok();
+    let since = begun.and_then(|begun| at.duration_since(begun).ok());
+    let (Some(since), Some(verdict)) = (since, newest.get(&job.id)) else { return };
+    let Some((_, halves)) = MOMENTS.get(job.seen.len()) else { return };
+    if since >= THRESHOLD / 2 * *halves {
+        job.seen.push(verdict.clone());
+        return;
+    }
+    let mut around = job.case.expected[job.seen.len().saturating_sub(1)..=job.seen.len()].iter();
+    if !around.any(|cell| allows_alarm(cell)) && ALARMS.contains(&verdict.0.as_str()) {
+        job.between.push(format!("{} {} after {:.1} s", verdict.0, verdict.1, since.as_secs_f64()));
+    }
+}
+
+/// Prints the table and the numbers.
+fn tell(watched: &[Watched]) -> Vec<String> {
+    let (mut false_alarms, mut misses, mut wrong) = (0, 0, Vec::new());
+    let mut looks = 0;
+    for job in watched {
+        let mut line = format!("{}\n", job.case.name);
+        for ((moment, cell), seen) in MOMENTS.iter().zip(job.case.expected).zip(&job.seen) {
+            looks += 1;
+            let right = fits(cell, seen);
+            let said = ALARMS.contains(&seen.0.as_str());
+            let word = match (right, said, allows_alarm(cell)) {
+                (true, ..) => "ok",
+                (false, true, false) => "FALSE ALARM",
+                (false, false, true) => "MISS",
+                (false, ..) => "OTHER",
+            };
+            false_alarms += usize::from(word == "FALSE ALARM");
+            misses += usize::from(word == "MISS");
+            let _fits = writeln!(line, "  {:<23} {cell} -> {} {} {word}", moment.0, seen.0, seen.1);
+            if !right {
+                wrong.push(format!("{}, {}: {seen:?}, not {cell} ({word})", job.case.name, moment.0));
+            }
+        }
+        for alarm in &job.between {
+            let _fits = writeln!(line, "  in between {alarm} FALSE ALARM");
+        }
+        if !job.between.is_empty() {
+            false_alarms += 1;
+            wrong.push(format!("{}: {}", job.case.name, job.between.join(", ")));
+        }
+        print!("{line}");
+    }
+    println!(
+        "\n{} cases, {looks} verdicts: {false_alarms} false alarms, {misses} misses, {} not as expected",
+        watched.len(),
+        wrong.len()
+    );
+    wrong
+}
