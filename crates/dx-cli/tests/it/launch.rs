@@ -3,7 +3,7 @@
 
 use crate::world::{World, error_of, read, write};
 use dx_protocol::{Event, Record, Timestamp, Writer};
-use dx_testkit::{Output, TestEnv, is_running, read_pid};
+use dx_testkit::{Output, TestEnv, is_running, read_pid, wait_until};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,6 +72,10 @@ fn a_monitor_that_hangs_is_killed_before_the_next_one() {
     let (_, second) = world.pids("bd-1");
     let first: i32 = read(&calls).lines().next().unwrap().parse().unwrap();
     assert!(first != second && !is_running(first) && is_running(second));
+    // `start` returns when the agent's program runs; its first line comes a moment later.
+    let written =
+        || std::fs::read_to_string(world.repo.join("agents")).is_ok_and(|text| text.ends_with('\n'));
+    wait_until(Duration::from_mins(1), "the agent's line", written);
     assert_eq!(read(world.repo.join("agents")).lines().count(), 1);
     world.env.run(&["stop", "--beads", "bd-1", "--grace", "0s"]).assert_code(0);
 }
