@@ -1,10 +1,12 @@
 //! Sampling the tree's CPU time, only while the log is silent, backing off while nothing changes.
 
-use dx_protocol::Limits;
+use dx_protocol::{Grammar, Limits};
 
-/// Less than this of a core between two samples is no progress, in thousandths. An OpenCode that hangs on a dead
-/// connection uses 14 (its runtime's timers), a Claude Code 1; the least that a build gets on a crowded machine is more.
-const PROGRESS: u64 = 40;
+/// Less than this of a core between two samples, in thousandths, is no progress: a runtime that idles. While an answer
+/// streams in that it does not print yet, a Claude Code uses about 30, and 1 on a dead connection …
+const PROGRESS: u64 = 5;
+/// … and an OpenCode 250, and 14 on a dead connection.
+const PROGRESS_OF_OPENCODE: u64 = 40;
 /// The kernel counts in ticks of 10 ms: fewer than two of them are noise in a short interval.
 const PROGRESS_MS: u64 = 20;
 const SHORTEST_MS: u64 = 200;
@@ -13,6 +15,7 @@ const LONGEST_MS: u64 = 60_000;
 
 /// When to sample next, and what the last sample said.
 pub(crate) struct Cpu {
+    progress: u64,
     first_ms: u64,
     interval_ms: u64,
     next_at: u64,
@@ -27,10 +30,12 @@ pub(crate) struct Cpu {
 
 impl Cpu {
     /// The interval follows the shortest threshold, so that short ones are judged by fresh samples.
-    pub(crate) fn new(limits: &Limits, now: u64) -> Self {
+    pub(crate) fn new(limits: &Limits, grammar: Grammar, now: u64) -> Self {
         let shortest = limits.startup_grace_sec.min(limits.no_op_sec).min(limits.stall_sec);
         let first_ms = (shortest * 1000 / 5).clamp(SHORTEST_MS, FIRST_MS);
+        let progress = if grammar == Grammar::Opencode { PROGRESS_OF_OPENCODE } else { PROGRESS };
         Self {
+            progress,
             first_ms,
             interval_ms: first_ms,
             next_at: now + first_ms,
@@ -66,7 +71,7 @@ impl Cpu {
     /// Takes a sample in; `true` when it changes what is known.
     pub(crate) fn sample(&mut self, now: u64, tree_ms: u64) -> bool {
         let growth = tree_ms.saturating_sub(self.tree_ms);
-        let needed = now.saturating_sub(self.sampled_at).saturating_mul(PROGRESS) / 1000;
+        let needed = now.saturating_sub(self.sampled_at).saturating_mul(self.progress) / 1000;
         let grew = growth >= needed.max(PROGRESS_MS);
         if grew {
             self.grew_at = now;
@@ -87,23 +92,26 @@ mod tests {
     use super::*;
 
     /// Samples every ten seconds with these times of the tree: whether each shows progress.
-    fn progress(times: &[u64]) -> Vec<bool> {
-        let mut cpu = Cpu::new(&Limits::default(), 0);
+    fn progress(grammar: Grammar, times: &[u64]) -> Vec<bool> {
+        let mut cpu = Cpu::new(&Limits::default(), grammar, 0);
         times.iter().enumerate().map(|(n, time)| cpu.sample((n as u64 + 1) * 10_000, *time)).collect()
     }
 
     #[test]
     fn an_idle_runtime_is_no_progress_and_a_starved_build_is() {
         // An OpenCode on a dead connection: 140 ms in 10 s, for ever.
-        assert_eq!(progress(&[2_000, 2_140, 2_280, 2_420]), [true, false, false, false]);
+        let opencode = |times| progress(Grammar::Opencode, times);
+        assert_eq!(opencode(&[2_000, 2_140, 2_280, 2_420]), [true, false, false, false]);
         // A build that gets a twentieth of a core.
-        assert_eq!(progress(&[500, 1_000, 1_500]), [true; 3]);
-        assert_eq!(progress(&[0, 10]), [false; 2]);
+        assert_eq!(opencode(&[500, 1_000, 1_500]), [true; 3]);
+        // A Claude Code on a dead connection, and one to which an answer streams.
+        assert_eq!(progress(Grammar::Claude, &[1_000, 1_010, 1_020, 1_320]), [true, false, false, true]);
+        assert_eq!(progress(Grammar::Text, &[0, 10, 60]), [false, false, true]);
     }
 
     #[test]
     fn progress_after_a_stray_has_taken_its_time_along() {
-        let mut cpu = Cpu::new(&Limits::default(), 0);
+        let mut cpu = Cpu::new(&Limits::default(), Grammar::Opencode, 0);
         assert!(cpu.sample(10_000, 60_000));
         // Its ten minutes are gone from the tree; what the agent uses now still counts.
         assert!(!cpu.sample(20_000, 1_000));
@@ -113,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_monitor_that_takes_over_goes_on() {
-        let mut cpu = Cpu::new(&Limits::default(), 50_000).resumed(8_000, 40_000, 30_000);
+        let mut cpu = Cpu::new(&Limits::default(), Grammar::Opencode, 50_000).resumed(8_000, 40_000, 30_000);
         assert!(!cpu.sample(60_000, 8_100));
         assert_eq!((cpu.total_ms, cpu.grew_at), (8_100, 30_000));
     }

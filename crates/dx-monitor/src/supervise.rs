@@ -223,7 +223,7 @@ impl Monitor {
         let journalled_to = ctx.run.agent_offset;
         let work_known = created.tree.is_some();
         Self {
-            cpu: Cpu::new(&limits, now).resumed(
+            cpu: Cpu::new(&limits, created.contract.grammar, now).resumed(
                 sample.cpu_ms,
                 sample.cpu_sampled_mono_ms,
                 sample.cpu_grew_mono_ms,
