@@ -171,10 +171,8 @@ struct Monitor {
     gone_at: Option<u64>,
     /// There is more of the log to read at once.
     behind: bool,
-    /// Bytes of the log that were parsed when memory was last given back.
-    trimmed_at: u64,
-    /// What starting took was given back.
-    trimmed: bool,
+    /// Something was parsed or published since memory was last given back.
+    used_memory: bool,
 }
 
 impl Monitor {
@@ -254,15 +252,14 @@ impl Monitor {
             journalled_to,
             gone_at: None,
             behind: false,
-            trimmed_at: 0,
-            trimmed: false,
+            used_memory: true,
         }
     }
 
     /// The loop, until the outcome is written or nothing more can be done.
     fn watch(&mut self) {
         while self.look() {
-            self.trim_once();
+            self.give_back();
             self.wait();
         }
         self.finish();
@@ -290,10 +287,10 @@ impl Monitor {
         true
     }
 
-    /// What starting took is given back with the first quiet tick of a running agent.
-    fn trim_once(&mut self) {
-        if !self.trimmed && self.agent_pid != 0 && self.plan.is_none() && !self.behind {
-            self.trimmed = true;
+    /// What the last look took goes back to the kernel before the monitor waits, if it did more than look.
+    fn give_back(&mut self) {
+        if self.used_memory && self.agent_pid != 0 && self.plan.is_none() && !self.behind {
+            self.used_memory = false;
             dx_proc::memory::trim();
         }
     }

@@ -152,6 +152,7 @@ mod tests {
                 "{word}"
             );
         }
-        assert_eq!(html.matches("&lt;script").count(), 10);
+        // The title stands in the head and in the body.
+        assert_eq!(html.matches("&lt;script").count(), 11);
     }
 }

@@ -10,8 +10,6 @@ use dx_protocol::{AgentEvent, Event, Settled, Timestamp, WorkReport};
 const OBSERVE_EVERY_MS: u64 = 60_000;
 const OBSERVE_DUTY: u64 = 100;
 
-/// After this much parsed log the allocator's leftovers are given back.
-const TRIM_BYTES: u64 = 256 << 10;
 
 impl Monitor {
     /// Takes in what the agent printed.
@@ -56,10 +54,6 @@ impl Monitor {
         let changed = grew || parsed != self.sample.parsed_bytes;
         self.sample.log_bytes = bytes;
         self.sample.parsed_bytes = parsed;
-        if !self.behind && (parsed.saturating_sub(self.trimmed_at) >= TRIM_BYTES) {
-            self.trimmed_at = parsed;
-            dx_proc::memory::trim();
-        }
         self.sample.usage = self.follower.summary.usage;
         let mut publish = changed;
         if !grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
@@ -94,6 +88,7 @@ impl Monitor {
 
     pub(super) fn publish(&mut self) {
         self.beats += 1;
+        self.used_memory = true;
         self.sample.mono_ms = clock::monotonic_ms();
         self.sample.monitor.clone_from(&self.ctx.run.monitor);
         self.sample.ending = self.ctx.run.ending.is_some();
