@@ -67,7 +67,7 @@ pub enum EngineError {
     #[error("job `{job}` works in {}", path.display())]
     WorktreeInUse { path: PathBuf, job: String },
     #[error("{} holds work that is nowhere else: {}", path.display(), work.join("; "))]
-    WorktreeUnsaved { beads: String, path: PathBuf, work: Vec<String> },
+    WorktreeUnsaved { beads: String, path: PathBuf, work: Vec<String>, beyond_salvage: bool },
     #[error("worktrees use {used} bytes, and their budget is {budget}")]
     WorktreeBudget { used: u64, budget: u64 },
     #[error("the set-up command `{command}` failed: {how}; its output is in {}", log.display())]
@@ -217,6 +217,9 @@ impl EngineError {
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
+            Self::WorktreeUnsaved { beads, beyond_salvage: true, .. } => format!(
+                "commit and push inside what is named, or move it out of the worktree; for the rest dx-runner worktree salvage {beads}; then remove it again"
+            ),
             Self::AlreadyRunning { beads, .. } | Self::WorktreeUnsaved { beads, .. } => {
                 self.reason().next_action().replace("<id>", beads)
             }

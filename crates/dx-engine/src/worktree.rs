@@ -12,6 +12,7 @@ mod inspect;
 mod list;
 mod lock;
 mod made;
+mod nested;
 mod project;
 mod register;
 mod remove;

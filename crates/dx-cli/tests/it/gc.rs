@@ -35,7 +35,7 @@ fn job(env: &TestEnv, repo: &Path, id: &str, script: &str) {
 }
 
 /// Waits until no process of ours looks after a record that ended.
-fn settle(env: &TestEnv) {
+pub(crate) fn settle(env: &TestEnv) {
     wait_until(PATIENCE, "monitors of ended jobs are gone", || {
         let runs = std::fs::read_dir(env.state_dir().join("runs")).unwrap();
         let journals = runs.map(|run| run.unwrap().path().join("journal"));

@@ -2,6 +2,7 @@
 //!
 //! For: those commands. Must never: run git through the product's own code.
 
+mod inside;
 mod kills;
 mod salvage;
 mod setup;

@@ -4,9 +4,11 @@
 
 use super::copy::is_unchanged;
 use super::made::{Copied, Made};
+use super::nested::{self, Found};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
 use rustix::fs::Mode;
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -56,6 +58,8 @@ pub(crate) struct Trees {
     pub(crate) untracked: usize,
     /// Repositories inside, whose work or commits are only there.
     pub(crate) nested: Vec<String>,
+    /// Where no repository could be looked for; a sentence for each.
+    pub(crate) unseen: Vec<String>,
     /// What git is in the middle of.
     pub(crate) operation: Option<&'static str>,
 }
@@ -107,9 +111,15 @@ impl Trees {
         let untracked = files.len();
         files.extend(copies);
         let untracked_tree = tree_of(worktree, &scratch.index("untracked"), &files)?;
-        let mut nested = nested(worktree, &work)?;
+        let Found { repositories, unseen } = nested::look(&worktree.work_tree);
+        // Git tells of those whose `.git` is not theirs, too.
+        let mut nested: BTreeSet<Vec<u8>> = submodules(worktree, &work)?.into_iter().collect();
         nested.extend(folders.iter().map(|path| path.to_vec()));
-        let nested = nested.iter().filter(|path| !is_saved_repository(&at(worktree, path)));
+        let with_slash = |path: &[u8]| [path, b"/"].concat();
+        let more: Vec<_> =
+            repositories.iter().filter(|path| !nested.contains(*path)).map(|path| with_slash(path)).collect();
+        nested.extend(more);
+        let nested = nested.iter().filter(|path| !nested::is_saved(&at(worktree, path)));
         let nested = nested.map(|path| String::from_utf8_lossy(path).into_owned()).collect();
         files.truncate(untracked);
         let full_tree = tree_of(worktree, &work, &files)?.unwrap_or_else(|| work_tree.clone());
@@ -122,6 +132,7 @@ impl Trees {
             full_tree,
             untracked,
             nested,
+            unseen,
             operation,
         })
     }
@@ -185,18 +196,9 @@ fn tree_of(worktree: &Repository, index: &Path, files: &[&[u8]]) -> Result<Optio
 }
 
 /// Submodules that were filled.
-fn nested(worktree: &Repository, index: &Path) -> Result<Vec<Vec<u8>>, EngineError> {
+fn submodules(worktree: &Repository, index: &Path) -> Result<Vec<Vec<u8>>, EngineError> {
     let list = Call::new(worktree, &["ls-files", "--stage", "-z"]).index(index).run()?;
     let links = paths(&list).filter(|entry| entry.starts_with(b"160000 "));
     let path = |entry: &[u8]| entry.splitn(2, |b| *b == b'\t').nth(1).map(<[u8]>::to_vec);
     Ok(links.filter_map(path).filter(|path| at(worktree, path).join(".git").exists()).collect())
-}
-
-/// Whether a repository inside has neither changes nor commits that no remote has.
-fn is_saved_repository(path: &Path) -> bool {
-    let Some(inner) = Repository::find(path).filter(|inner| inner.work_tree == path) else { return false };
-    let nothing = |args: &[&str]| inner.git(args).is_ok_and(|output| output.is_empty());
-    nothing(&["status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none"])
-        && nothing(&["rev-list", "--max-count=1", "HEAD", "--branches", "--tags", "--not", "--remotes"])
-        && nothing(&["for-each-ref", "refs/stash"])
 }

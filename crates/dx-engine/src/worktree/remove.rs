@@ -21,7 +21,11 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Unsaved {
     /// A live job works in it.
     Live(String),
-    Work(Vec<String>),
+    Work {
+        work: Vec<String>,
+        /// Some of it no salvage can hold.
+        beyond_salvage: bool,
+    },
 }
 
 /// The one worktree of an id, locked.
@@ -67,11 +71,12 @@ impl Engine {
         let removed = match remove_saved(&state, &place, made, Keep::Unsaved)? {
             Ok(removed) => removed,
             Err(Unsaved::Live(job)) => return Err(EngineError::WorktreeInUse { path: place.path(), job }),
-            Err(Unsaved::Work(work)) => {
+            Err(Unsaved::Work { work, beyond_salvage }) => {
                 return Err(EngineError::WorktreeUnsaved {
                     beads: beads.to_string(),
                     path: place.path(),
                     work,
+                    beyond_salvage,
                 });
             }
         };
@@ -125,11 +130,12 @@ pub(crate) fn remove_saved(
         let mut work = unsaved_work(&trees, applied || !salvaged.is_empty());
         work.extend(unsaved_commits(&made, &trees.head, keep)?);
         if !work.is_empty() {
-            return Ok(Err(Unsaved::Work(work)));
+            let beyond_salvage = !trees.nested.is_empty() || !trees.unseen.is_empty();
+            return Ok(Err(Unsaved::Work { work, beyond_salvage }));
         }
     } else if made.stage == Stage::Ready && std::fs::symlink_metadata(place.path()).is_ok() {
         let unknown = "what is in it cannot be told: the repository does not lead to it any more";
-        return Ok(Err(Unsaved::Work(vec![unknown.to_owned()])));
+        return Ok(Err(Unsaved::Work { work: vec![unknown.to_owned()], beyond_salvage: false }));
     }
     // No start can claim a job between this look and the renaming.
     let lock = ClaimLock::take(state)?;
@@ -205,6 +211,7 @@ fn unsaved_work(trees: &Trees, salvaged: bool) -> Vec<String> {
         .iter()
         .map(|path| format!("{path} is a repository with work of its own, which cannot be salvaged"))
         .collect();
+    work.extend(trees.unseen.iter().cloned());
     if salvaged {
         return work;
     }

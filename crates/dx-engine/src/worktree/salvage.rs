@@ -88,7 +88,7 @@ fn keep(
             paths(&Call::new(worktree, &["ls-tree", "-r", "-z", "--name-only", tree]).run()?).count()
         }
     };
-    let mut not_kept = trees.nested.clone();
+    let mut not_kept = [&trees.nested[..], &trees.unseen].concat();
     not_kept.extend(trees.operation.map(|what| format!("the state of {what}")));
     let (repo, path) = (quoted(&made.repo), quoted(&format!("{}.back", place.path().display())));
     let apply = if trees.is_dirty() || untracked.is_some() {

@@ -10,7 +10,6 @@ use dx_protocol::{AgentEvent, Event, Settled, Timestamp, WorkReport};
 const OBSERVE_EVERY_MS: u64 = 60_000;
 const OBSERVE_DUTY: u64 = 100;
 
-
 impl Monitor {
     /// Takes in what the agent printed.
     pub(super) fn follow(&mut self) {
