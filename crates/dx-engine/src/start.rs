@@ -11,6 +11,7 @@ mod prepare;
 use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::error::EngineError;
+use crate::git::Repository;
 use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
@@ -57,6 +58,7 @@ impl Engine {
         if spec.command_masked {
             return Err(EngineError::CommandMasked { beads: job.beads.to_string() });
         }
+        refuse_redirected(&found.run.created)?;
         let saved = found.paths.prompt();
         // Read before anything ends: with the end of a run secrets are taken out of its copy.
         let prompt = saved_prompt(&found.run.created, &saved)?;
@@ -225,6 +227,15 @@ fn saved_prompt(created: &Created, saved: &Path) -> Result<Option<Vec<u8>>, Engi
         };
         EngineError::PromptUnreadable { path: saved.to_owned(), source: std::io::Error::other(why) }
     })
+}
+
+/// A worktree that leads to another repository than at the start of its run: a new run would take that for the truth.
+fn refuse_redirected(created: &Created) -> Result<(), EngineError> {
+    let Some(then) = &created.tree else { return Ok(()) };
+    let same = Repository::find(Path::new(&then.work_tree)).is_some_and(|now| {
+        now.git_dir == Path::new(&then.git_dir) && now.common_dir == Path::new(&then.common_dir)
+    });
+    if same { Ok(()) } else { Err(EngineError::WorktreeMisled(then.work_tree.clone().into())) }
 }
 
 fn refuse_nested() -> Result<(), EngineError> {

@@ -65,6 +65,7 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         argv: plan.argv(),
         env: plan.env(),
         cwd: ctx.run.created.contract.cwd.clone().into(),
+        umask: ctx.run.created.contract.umask,
         stdin,
         stdout,
         stderr,

@@ -78,7 +78,8 @@ impl Follower {
     /// Takes in what is new.
     pub(crate) fn round(&mut self) -> Round {
         let mut round = Round::default();
-        let mut buffer = vec![0; PIECE];
+        // Not there before there is something to read: most looks find nothing, and one monitor is there for each job.
+        let mut buffer = Vec::new();
         self.read_err(&mut buffer, &mut round);
         // Which came first within one round is unknown. What is told of a failed call shall not be taken back by the
         // step before it.
@@ -96,7 +97,7 @@ impl Follower {
         }
     }
 
-    fn read_log(&mut self, buffer: &mut [u8], round: &mut Round) {
+    fn read_log(&mut self, buffer: &mut Vec<u8>, round: &mut Round) {
         let Self { log: Some(log), parser, summary, .. } = self else { return };
         let size = log.len();
         if size < log.offset() {
@@ -106,6 +107,11 @@ impl Follower {
         }
         round.grew |= size != self.size;
         self.size = size;
+        if size == log.offset() {
+            log.mend_end();
+            return;
+        }
+        buffer.resize(PIECE, 0);
         let plain = self.grammar == Grammar::Text;
         let mut budget = if plain { PLAIN_ROUND } else { ROUND };
         while budget > 0 {
@@ -138,7 +144,7 @@ impl Follower {
         round.more = true;
     }
 
-    fn read_err(&mut self, buffer: &mut [u8], round: &mut Round) {
+    fn read_err(&mut self, buffer: &mut Vec<u8>, round: &mut Round) {
         let Self { err: Some(err), err_line, summary, .. } = self else { return };
         let size = err.len();
         if size < err.offset() {
@@ -148,6 +154,11 @@ impl Follower {
         }
         round.grew |= size != self.err_size;
         self.err_size = size;
+        if size == err.offset() {
+            err.mend_end();
+            return;
+        }
+        buffer.resize(PIECE, 0);
         let (grammar, offset) = (self.grammar, self.parser.offset());
         let mut budget = ROUND;
         while budget > 0 {

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) placements: Vec<Placement>,
     /// Wait for a byte of the parent before exec.
     pub(crate) hold: bool,
+    /// The file mode creation mask of the program; `None`: as it is here.
+    pub(crate) umask: Option<u32>,
     /// Make descriptor 1, a terminal, the controlling one of the new session.
     pub(crate) terminal: bool,
     /// The domain to enter before exec.
@@ -64,6 +66,7 @@ impl Plan {
             cwd: None,
             placements,
             hold: false,
+            umask: None,
             terminal: false,
             sandbox: None,
             channel: -1,
@@ -141,6 +144,10 @@ fn prepare(plan: &mut Plan) -> std::result::Result<(), i32> {
     unsafe { libc::setsid() };
     signals::reset_for_child();
     place(plan)?;
+    if let Some(mask) = plan.umask {
+        // SAFETY: a plain integer; it cannot fail.
+        unsafe { libc::umask(mask) };
+    }
     if plan.terminal {
         // SAFETY: plain integers; the session is new and has no terminal yet.
         check(unsafe { libc::ioctl(1, libc::TIOCSCTTY, 0) })?;

@@ -49,6 +49,14 @@ pub fn fork_here() -> Result<ForkResult> {
     }
 }
 
+/// This process's file mode creation mask, read without changing it. `None` where the kernel does not tell (before Linux
+/// 4.7).
+pub fn umask_of_self() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(mask.trim(), 8).ok()
+}
+
 /// An agent's command.
 #[derive(Debug)]
 pub struct AgentCommand {
@@ -58,6 +66,8 @@ pub struct AgentCommand {
     pub env: Vec<(OsString, OsString)>,
     /// Working directory.
     pub cwd: PathBuf,
+    /// File mode creation mask; `None`: this process's.
+    pub umask: Option<u32>,
     /// Becomes descriptor 0.
     pub stdin: OwnedFd,
     /// Becomes descriptor 1.
@@ -80,7 +90,7 @@ pub struct Held {
 }
 
 /// Forks the agent's child: own session, default signals, its three descriptors and no others, its working directory;
-/// then it waits for [`Held::release`], and enters its sandbox just before exec. The umask is inherited.
+/// then it waits for [`Held::release`], and enters its sandbox just before exec.
 ///
 /// Fails before the fork with [`Error::EmptyArgv`], [`Error::NulByte`] or [`Error::ProgramNotFound`]; else with
 /// [`Error::OpenChannel`] or [`Error::Fork`], or as [`ProcessIdentity::of_pid`] (the child has been reaped then).
@@ -98,6 +108,7 @@ pub fn fork_held(cmd: AgentCommand) -> Result<Held> {
     let mut plan = Plan::new(path, argv, env, placements);
     plan.cwd = Some(program::c_string(cmd.cwd.as_os_str(), "the working directory")?);
     plan.hold = true;
+    plan.umask = cmd.umask;
     plan.terminal = cmd.terminal;
     plan.sandbox = cmd.sandbox.as_ref().map(|domain| domain.as_fd().as_raw_fd());
     let (pid, channel) = child::start(plan)?;

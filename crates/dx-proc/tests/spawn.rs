@@ -24,6 +24,7 @@ fn command(argv: &[&str], cwd: &Path) -> (AgentCommand, File) {
         argv: words(argv),
         env: env(),
         cwd: cwd.into(),
+        umask: None,
         stdin: null(),
         stdout: copy,
         stderr: null(),

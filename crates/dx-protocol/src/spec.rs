@@ -206,6 +206,9 @@ pub struct Contract {
     pub prompt_bytes: u64,
     /// How the prompt reaches the agent: `stdin`, `file` or `none`.
     pub prompt_channel: String,
+    /// The caller's file mode creation mask, which the agent gets; `None`: a private one.
+    #[serde(default)]
+    pub umask: Option<u32>,
     /// What the agent is confined to.
     #[serde(default)]
     pub sandbox: Sandbox,

@@ -108,7 +108,7 @@ fn the_agent_inherits_no_signal_settings() {
     let mut bash = world.env.command("bash");
     bash.current_dir(&world.repo).args([
         "-c",
-        "trap '' INT HUP TERM PIPE QUIT; dx-runner start --beads bd-1 --provider exec -- sleep 300",
+        "umask 027; trap '' INT HUP TERM PIPE QUIT; dx-runner start --beads bd-1 --provider exec -- sleep 300",
     ]);
     world.env.run_command(bash).assert_code(0);
     let (agent, _) = world.pids("bd-1");
@@ -117,6 +117,9 @@ fn the_agent_inherits_no_signal_settings() {
         let mask = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         assert_eq!(mask.trim().trim_matches('0'), "", "{name} {mask}");
     }
+    // The files it makes are as private as its caller's are.
+    let umask = status.lines().find_map(|line| line.strip_prefix("Umask:")).unwrap();
+    assert_eq!(umask.trim(), "0027");
     world.env.run(&["stop", "--beads", "bd-1"]).assert_code(0);
     assert_eq!(world.rc("bd-1").as_deref(), Some("143"));
 }

@@ -136,6 +136,12 @@ fn every_changed_path_must_be_in_scope() {
     let check = world.ended("forbidden", &["--scope", "**"], "mkdir -p app; echo 1 > app/.env");
     assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
     assert_eq!(gate(&check, "scope")["details"], "forbidden: app/.env");
+    // A commit that another one stands in for is judged by what it holds.
+    let replaced = format!(
+        "echo 6 > elsewhere; git add -A; {COMMIT}; git replace HEAD $(git commit-tree -m z 'HEAD~1^{{tree}}')"
+    );
+    let check = world.ended("replaced", &["--scope", "src"], &replaced);
+    assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
     // What was there before is not the agent's.
     let check = world.ended("before", &["--scope", "src"], "echo 5 > src/c");
     assert_end(&check, "pass", "none", "exited_ok", "process_exit_with_rc", "0");

@@ -282,6 +282,9 @@ fn a_rewritten_git_file_is_an_integrity_failure_and_its_fsmonitor_does_not_run()
     assert_eq!(check["outcome"]["gates"][0]["details"], ".git");
     env.run(&["diff", "--beads", "bd-1"]);
     assert!(!ran.exists(), "after a diff: {}", read(&ran));
+    let refused = env.run(&["restart", "--beads", "bd-1"]);
+    assert!(refused.stderr.contains("leads to another repository"), "{refused:?}");
+    assert!(!ran.exists(), "after a restart: {}", read(&ran));
 
     // The trap was armed.
     let mut git = env.command("git");

@@ -61,6 +61,7 @@ pub(crate) fn created() -> Created {
             prompt_sha256: String::new(),
             prompt_bytes: 0,
             prompt_channel: "stdin".into(),
+            umask: None,
             sandbox: Sandbox::default(),
         },
         tree: None,

@@ -288,6 +288,7 @@ pub(super) fn contract_of(
         prompt_sha256: prompt.sha256(),
         prompt_bytes: prompt.bytes.len() as u64,
         prompt_channel: resolved.prompt_channel.to_owned(),
+        umask: dx_proc::umask_of_self(),
         sandbox,
     }
 }

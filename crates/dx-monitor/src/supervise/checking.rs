@@ -229,6 +229,7 @@ fn start(ctx: &Context, command: &str) -> Result<Running, String> {
         argv: [SHELL, "-c", command].map(OsString::from).into(),
         env,
         cwd: ctx.run.created.contract.cwd.clone().into(),
+        umask: ctx.run.created.contract.umask,
         stdin,
         stdout: write,
         stderr,
