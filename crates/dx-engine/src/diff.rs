@@ -9,7 +9,10 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
+use crate::secrets::{self, Masking};
 use crate::{lookup, work};
+use dx_monitor::Access;
+use dx_proc::Host;
 use dx_protocol::TreeStart;
 use rustix::fs::{Mode, OFlags};
 use std::ffi::OsStr;
@@ -45,15 +48,16 @@ const OTHERS: [&str; 5] = ["--literal-pathspecs", "ls-files", "--others", "--exc
 
 impl Engine {
     /// Everything that changed in the job's worktree since its newest run began; empty when nothing did, or when it is
-    /// no git worktree. What differed from HEAD before the start and was left alone is not the agent's and not shown.
+    /// no git worktree. Secrets that can be known here are masked, in names and in lines. What differed from HEAD before the start and was left alone is not the agent's and not shown.
     pub fn diff(&self, job: &JobName) -> Result<String, EngineError> {
         let none = || EngineError::NoJob { beads: job.beads.to_string(), near: Vec::new() };
         let state = self.state_for_reading()?.ok_or_else(none)?;
         let found = lookup::newest_ours(&state, job)?;
-        found.run.created.tree.as_ref().map_or_else(
-            || Ok(String::new()),
-            |tree| text(tree, &found.paths.tree(), Fingerprint::load(&found.paths.repository()).as_ref()),
-        )
+        let Some(tree) = found.run.created.tree.as_ref() else { return Ok(String::new()) };
+        let text = text(tree, &found.paths.tree(), Fingerprint::load(&found.paths.repository()).as_ref())?;
+        secrets::also(&secrets::of_agent(&Host::current()?, &found));
+        let secrets = Masking::again(&found.run.created, Access::Read).secrets;
+        Ok(secrets.mask_text(&text).into_owned())
     }
 }
 

@@ -12,12 +12,12 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Foreign, Found, Record};
 use crate::view::View;
-use crate::{check, history};
+use crate::{check, history, secrets};
 use dx_jobdir::{StateDir, read_journal, views};
 use dx_proc::{Host, clock};
 use dx_protocol::{
-    HistoryLine, OutcomeState, ReasonCode, ReportAttempt, ReportDocument, ReportRecord, RunUuid, State,
-    Timestamp, Usage, VerdictWords,
+    HistoryLine, OutcomeState, ReasonCode, ReportAttempt, ReportDocument, ReportFile, ReportRecord, RunUuid,
+    State, Timestamp, Usage, VerdictWords,
 };
 use std::collections::BTreeMap;
 
@@ -73,7 +73,7 @@ impl Engine {
         let uuid = chosen.uuid();
         let mut document = match (&newest, view) {
             (Some(found), Some(view)) if view.run.created.ids.run_uuid.as_str() == uuid => {
-                of_run(&view, found, true)
+                of_run(&view, found, Some(&host))
             }
             _ => earlier(&state, &host, uuid, chosen)?,
         };
@@ -88,7 +88,7 @@ fn earlier(state: &StateDir, host: &Host, uuid: &str, told: &Told) -> Result<Rep
     if let Ok(uuid) = uuid.parse::<RunUuid>()
         && let Ok(found) = lookup::read_run(state, &state.run(&uuid).journal(), false)
     {
-        return Ok(of_run(&View::of(state, host, &found), &found, false));
+        return Ok(of_run(&View::of(state, host, &found), &found, None));
     }
     match told {
         Told::Line(line) => Ok(of_line(line)),
@@ -157,8 +157,32 @@ fn live_attempt(view: &View) -> ReportAttempt {
     }
 }
 
-/// One of our runs whose journal is there. The worktree is of the newest run only.
-fn of_run(view: &View, found: &Found, newest: bool) -> ReportDocument {
+/// Lines per file in the worktree as it is now, and how many files the record does not name.
+fn stat(view: &View, found: &Found, host: &Host) -> Option<(Vec<ReportFile>, u64)> {
+    let created = &view.run.created;
+    let tree = created.tree.as_ref()?;
+    if let Some(outcome) = &view.outcome {
+        return diff_stat::of(tree, &found.paths)
+            .map(|files| diff_stat::by_record(files, &outcome.work.files_changed));
+    }
+    // No names are recorded before the end. While the agent lives, its secrets are known from itself; when they cannot be, no
+    // name is told.
+    let values = secrets::of_agent(host, found);
+    if values.is_empty() && !created.spec.env_names.is_empty() {
+        return None;
+    }
+    secrets::also(&values);
+    let mut files = diff_stat::of(tree, &found.paths)?;
+    for file in &mut files {
+        file.path = secrets::mask_text(&file.path).into_owned();
+    }
+    Some((files, 0))
+}
+
+/// One of our runs whose journal is there. The worktree is of the newest run only; `host` is given for that one.
+fn of_run(view: &View, found: &Found, host: Option<&Host>) -> ReportDocument {
+    let stat = host.and_then(|host| stat(view, found, host));
+    let (diff_stat, diff_stat_left_out) = stat.map_or((None, 0), |(files, left_out)| (Some(files), left_out));
     let check = check::document(view, false);
     let (run, outcome) = (&view.run, view.outcome.as_ref());
     let created = &run.created;
@@ -187,11 +211,8 @@ fn of_run(view: &View, found: &Found, newest: bool) -> ReportDocument {
         strays: outcome.map_or(0, |o| u64::from(o.strays)),
         work: outcome.map(|o| o.work.clone()).filter(|work| work.known),
         gates: outcome.map(|o| o.gates.clone()).unwrap_or_default(),
-        diff_stat: created
-            .tree
-            .as_ref()
-            .filter(|_| newest)
-            .and_then(|tree| diff_stat::of(tree, &found.paths)),
+        diff_stat,
+        diff_stat_left_out,
         timeline: journal.as_ref().map(|j| timeline::of(&j.records)).unwrap_or_default(),
         record: ReportRecord {
             source: "journal".to_owned(),
@@ -278,6 +299,7 @@ fn of_line(line: &HistoryLine) -> ReportDocument {
         work: None,
         gates: Vec::new(),
         diff_stat: None,
+        diff_stat_left_out: 0,
         timeline: Vec::new(),
         record: ReportRecord {
             source: "history".to_owned(),
@@ -359,6 +381,7 @@ fn of_foreign(foreign: &Foreign) -> ReportDocument {
         work: None,
         gates: Vec::new(),
         diff_stat: None,
+        diff_stat_left_out: 0,
         timeline: Vec::new(),
         record: ReportRecord {
             source: "foreign".to_owned(),

@@ -50,6 +50,13 @@ pub(crate) fn is_masked(text: &str) -> bool {
     matches!(mask_text(text), Cow::Owned(_))
 }
 
+/// Whether a recorded name is this one with parts of it masked: byte for byte, a `*` for each that was secret.
+pub(crate) fn is_masked_form(recorded: &str, raw: &str) -> bool {
+    recorded.len() == raw.len()
+        && recorded.contains('*')
+        && recorded.bytes().zip(raw.bytes()).all(|(known, byte)| known == b'*' || known == byte)
+}
+
 /// What [`mask_text`] masks with, for streams.
 pub fn own_secrets() -> Arc<Secrets> {
     Arc::clone(&OWN.read().unwrap_or_else(PoisonError::into_inner).ready)

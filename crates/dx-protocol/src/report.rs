@@ -62,6 +62,9 @@ pub struct ReportDocument {
     pub gates: Vec<GateVerdict>,
     /// Lines added and removed per file, in the worktree as it is now; `null` when git was not or could not be asked.
     pub diff_stat: Option<Vec<ReportFile>>,
+    /// Files that differ now and are not in the run's record: their names are not told.
+    #[serde(default)]
+    pub diff_stat_left_out: u64,
     /// What happened, in order. Of a long run the middle is left out, and a row says so.
     pub timeline: Vec<ReportStep>,
     /// Of the record itself, what somebody should know who relies on it.

@@ -155,6 +155,9 @@ fn changes(report: &ReportDocument) -> Section {
     if count > MOST_ROWS {
         notes.push(format!("{} more files.", count - MOST_ROWS));
     }
+    if report.diff_stat_left_out > 0 {
+        notes.push(format!("{} files differ that the record does not name.", report.diff_stat_left_out));
+    }
     if stat.is_some() {
         notes.push("Lines are those of the worktree as it is now.".to_owned());
     }

@@ -1,13 +1,72 @@
 //! Lines added and removed per file, counted in the text that `diff` gives: one place decides what is the agent's work.
+//!
+//! Must never: show a name as the worktree has it when the record does not. An agent may have put a secret into a name;
+//! the record was written by who knew the secret, whoever asks later need not know it.
 
 use crate::fingerprint::Fingerprint;
+use crate::secrets::is_masked_form;
 use dx_jobdir::RunPaths;
 use dx_protocol::{ReportFile, TreeStart};
+use std::borrow::Cow;
+use std::collections::HashSet;
 
 /// The worktree against its start; `None` when git cannot tell.
 pub(super) fn of(tree: &TreeStart, paths: &RunPaths) -> Option<Vec<ReportFile>> {
     let before = Fingerprint::load(&paths.repository());
     crate::diff::text(tree, &paths.tree(), before.as_ref()).ok().map(|text| count(&text))
+}
+
+/// The files under their recorded names, and how many the record does not name.
+pub(super) fn by_record(files: Vec<ReportFile>, recorded: &[String]) -> (Vec<ReportFile>, u64) {
+    let exact: HashSet<&str> = recorded.iter().map(String::as_str).collect();
+    let all = files.len();
+    let named: Vec<ReportFile> = files
+        .into_iter()
+        .filter_map(|file| {
+            let raw = unquoted(&file.path);
+            if exact.contains(raw.as_ref()) {
+                return Some(file);
+            }
+            let masked = recorded.iter().find(|name| is_masked_form(name, &raw))?;
+            Some(ReportFile { path: masked.clone(), ..file })
+        })
+        .collect();
+    let left_out = (all - named.len()) as u64;
+    (named, left_out)
+}
+
+/// A name without git's quotes and escapes.
+fn unquoted(name: &str) -> Cow<'_, str> {
+    let Some(inner) = name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(name);
+    };
+    let mut bytes = Vec::with_capacity(inner.len());
+    let mut rest = inner.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let octal = rest.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        if let Some(byte) = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            bytes.push(byte);
+            rest = &rest[3..];
+        } else if let Some((&letter, after)) = rest.split_first() {
+            rest = after;
+            bytes.push(match letter {
+                b'a' => 7,
+                b'b' => 8,
+                b't' => b'\t',
+                b'n' => b'\n',
+                b'v' => 11,
+                b'f' => 12,
+                b'r' => b'\r',
+                other => other,
+            });
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn count(diff: &str) -> Vec<ReportFile> {
@@ -54,6 +113,16 @@ fn name(names: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_of_the_record_are_told() {
+        let file = |path: &str| ReportFile { path: path.to_owned(), added: 1, removed: 0, binary: false };
+        let live = ["plain", "\"\\303\\244\\t\\\"\"", "f-hunter22", "later-hunter22"].map(file).to_vec();
+        let recorded = ["plain", "ä\t\"", "f-********"].map(str::to_owned);
+        let (told, left_out) = by_record(live, &recorded);
+        let names: Vec<&str> = told.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!((names, left_out), (vec!["plain", "\"\\303\\244\\t\\\"\"", "f-********"], 1));
+    }
 
     #[test]
     fn content_that_looks_like_a_header_is_content() {

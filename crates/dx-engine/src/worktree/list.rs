@@ -8,6 +8,7 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
 use crate::lookup::{self, Record};
+use crate::secrets::{self, is_masked_form, mask_text};
 use crate::view::View;
 use dx_jobdir::StateDir;
 use dx_proc::{Host, clock};
@@ -58,12 +59,19 @@ fn row(state: Option<&StateDir>, beads: &BeadsId, place: &Place) -> WorktreeRow 
         dirty: None,
         size_bytes: disk_use::of(&path),
         age_sec: made.as_ref().map_or(0, |made| Timestamp(clock::now_ms()).since_ms(made.created_at) / 1000),
-        owner: state.and_then(|state| owner(state, beads, &path)),
+        owner: None,
         salvages: made.as_ref().map(salvages).unwrap_or_default(),
     };
     if let (WorktreeState::Ready, Some(made), Some(worktree)) = (stage, &made, &worktree) {
         look(&mut row, made, worktree);
     }
+    let Some((owner, recorded)) = state.and_then(|state| owner(state, beads, &path)) else { return row };
+    row.owner = Some(owner);
+    // An agent may have put a secret into a branch's name; who wrote the record knew it.
+    row.branch = match recorded {
+        Some(name) if is_masked_form(&name, &row.branch) => name,
+        _ => mask_text(&row.branch).into_owned(),
+    };
     row
 }
 
@@ -89,21 +97,26 @@ fn look(row: &mut WorktreeRow, made: &Made, worktree: &Repository) {
     }
 }
 
-/// The newest job of this id that worked in it.
-fn owner(state: &StateDir, beads: &BeadsId, path: &Path) -> Option<WorktreeOwner> {
+/// The newest job of this id that worked in it, and the branch that it was on at its end. What of its secrets can be known
+/// is masked from here on.
+fn owner(state: &StateDir, beads: &BeadsId, path: &Path) -> Option<(WorktreeOwner, Option<String>)> {
     let job = JobName { beads: beads.clone(), provider: None };
     let Ok(Some(Record::Ours(found))) = lookup::newest_known(state, &job) else { return None };
     let here = path.canonicalize().ok()?;
     if Path::new(&found.run.created.spec.worktree) != here {
         return None;
     }
-    let view = View::of(state, &Host::current().ok()?, &found);
-    Some(WorktreeOwner {
+    let host = Host::current().ok()?;
+    secrets::also(&secrets::of_agent(&host, &found));
+    let view = View::of(state, &host, &found);
+    let branch = view.outcome.as_ref().and_then(|outcome| outcome.work.branch.clone());
+    let owner = WorktreeOwner {
         provider: found.run.created.ids.provider.to_string(),
         run_instance: found.run.created.ids.run_instance.clone(),
         state: view.judgement.state,
         ended: view.ended(),
-    })
+    };
+    Some((owner, branch))
 }
 
 fn salvages(made: &Made) -> Vec<String> {

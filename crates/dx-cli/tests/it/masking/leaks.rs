@@ -216,3 +216,50 @@ fn a_command_with_a_secret_runs_and_is_in_no_record() {
         world.env.run_command(world.knowing(&["--json", "restart", "--beads", "bd-1"])).assert_code(10);
     assert!(refused.stderr.contains("env_unresolved") && refused.stderr.contains("--env NAME"), "{refused}");
 }
+
+#[test]
+fn a_secret_in_a_name_is_told_by_nobody_who_does_not_know_it() {
+    const NEEDLE: &str = "zqxneedle-99";
+    let world = World::new();
+    let script = r#"echo x > "f-$PLAIN" && git checkout -q -b "b-$PLAIN" && echo ready"#;
+    let mut command = world.env.product();
+    command.args(["start", "--beads", "bd-1", "--provider", "exec", "--env", "PLAIN", "--worktree", "auto"]);
+    command.args(["--repo", &world.repo.display().to_string(), "--wait", "--", "sh", "-c", script]);
+    command.env("PLAIN", NEEDLE);
+    world.env.run_command(command).assert_code(0);
+    let masked = stars(NEEDLE);
+    let name = format!("f-{masked}");
+    let report = world.json(0, &["report", "--beads", "bd-1"]);
+    assert_eq!(report["files_changed"], serde_json::json!([name]));
+    assert_eq!(report["diff_stat"][0]["path"], name.as_str());
+    assert_eq!((&report["diff_stat"][0]["added"], &report["diff_stat_left_out"]), (&1.into(), &0.into()));
+    let list = world.json(0, &["worktree", "list"]);
+    assert_eq!(list["worktrees"][0]["branch"], format!("b-{masked}"));
+    // Made when nobody looked any more.
+    let tree = std::path::PathBuf::from(report["worktree"].as_str().unwrap());
+    write(tree.join(format!("later-{NEEDLE}")), "y\n");
+    let report = world.json(0, &["report", "--beads", "bd-1"]);
+    assert_eq!(report["diff_stat"].as_array().unwrap().len(), 1);
+    assert_eq!(report["diff_stat_left_out"], 1);
+    for args in [
+        &["report", "--beads", "bd-1", "--format", "markdown"][..],
+        &["report", "--beads", "bd-1", "--format", "html"],
+        &["report", "--beads", "bd-1", "--format", "json"],
+        &["worktree", "list"],
+    ] {
+        let shown = format!("{}", world.env.run(args).assert_code(0));
+        assert!(!shown.contains("zqxneedle"), "{args:?}: {shown}");
+    }
+    let bundle = world.path("bundle.tgz");
+    world.env.run(&["bundle", "--beads", "bd-1", "-o", &bundle]).assert_code(0);
+    let mut text = String::new();
+    let mut unpack = std::process::Command::new("tar");
+    let out = unpack.args(["-xzOf", &bundle]).output().unwrap();
+    text.push_str(&String::from_utf8_lossy(&out.stdout));
+    assert!(text.contains("diff_stat") && !text.contains("zqxneedle"), "{text}");
+    // Who knows the value has it masked in the tree's own text too.
+    let mut diff = world.env.product();
+    diff.args(["diff", "--beads", "bd-1"]).env("PLAIN", NEEDLE);
+    let shown = world.env.run_command(diff).assert_code(0).stdout;
+    assert!(shown.contains(&name) && !shown.contains("zqxneedle"), "{shown}");
+}
