@@ -13,6 +13,13 @@ use crate::identity::{Host, ProcessIdentity, command_name};
 use crate::pidfd::PidFd;
 use crate::stat;
 
+/// Parent of all kernel threads.
+const KTHREADD: i32 = 2;
+/// How often a process without an environment is looked at, and the pause between. An exec takes microseconds to a few
+/// milliseconds.
+const EXEC_LOOKS: usize = 5;
+const EXEC_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
+
 /// Children of `pid`, exited ones that are not reaped included. Empty when it is gone.
 pub fn children(pid: i32) -> Vec<i32> {
     let mut list = Vec::new();
@@ -195,23 +202,45 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
+/// In the middle of its exec a process has no environment for a moment: one that shows none is looked at again.
 fn has_entry(pid: i32, entry: &[u8]) -> bool {
-    stat::open_proc(pid, "environ").ok().flatten().is_some_and(|fd| search(&fd, entry))
+    for _ in 0..EXEC_LOOKS {
+        let Ok(Some(fd)) = stat::open_proc(pid, "environ") else { return false };
+        if let Some(found) = search(&fd, entry) {
+            return found;
+        }
+        if !has_program(pid) {
+            return false;
+        }
+        std::thread::sleep(EXEC_PAUSE);
+    }
+    false
 }
 
-fn search(fd: &OwnedFd, entry: &[u8]) -> bool {
+/// Whether it is neither a kernel thread nor dead.
+fn has_program(pid: i32) -> bool {
+    stat::read(pid)
+        .ok()
+        .flatten()
+        .is_some_and(|stat| !stat.is_dead() && pid != KTHREADD && stat.ppid != KTHREADD)
+}
+
+/// `None`: there is no environment at all.
+fn search(fd: &OwnedFd, entry: &[u8]) -> Option<bool> {
     let mut buffer = [0u8; 4096];
     let mut matcher = Matcher::new(entry);
+    let mut empty = true;
     loop {
         match rustix::io::read(fd, &mut buffer) {
-            Ok(0) => return matcher.at_end(),
+            Ok(0) => return (!empty).then(|| matcher.at_end()),
             Ok(len) => {
+                empty = false;
                 if matcher.feed(buffer.get(..len).unwrap_or_default()) {
-                    return true;
+                    return Some(true);
                 }
             }
             Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return false,
+            Err(_) => return Some(false),
         }
     }
 }
