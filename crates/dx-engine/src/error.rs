@@ -74,6 +74,8 @@ pub enum EngineError {
     SetupFailed { command: String, how: String, log: PathBuf },
     #[error("failed to copy {} into the worktree", path.display())]
     CopyFailed { path: PathBuf, source: io::Error },
+    #[error("`copy` in .dx-runner.toml names {}, which leads out of the repository, to {}", path.display(), to.display())]
+    CopyLeaves { path: PathBuf, to: PathBuf },
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
@@ -155,7 +157,9 @@ impl EngineError {
             Self::WorktreeInUse { .. } => ReasonCode::WorktreeInUse,
             Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
             Self::WorktreeBudget { .. } => ReasonCode::WorktreeBudgetExceeded,
-            Self::SetupFailed { .. } | Self::CopyFailed { .. } => ReasonCode::WorktreeSetupFailed,
+            Self::SetupFailed { .. } | Self::CopyFailed { .. } | Self::CopyLeaves { .. } => {
+                ReasonCode::WorktreeSetupFailed
+            }
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
             Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
@@ -212,7 +216,9 @@ impl EngineError {
             Self::NoBase { .. } => "make a first commit, or name another one with --base".to_owned(),
             Self::PathNotUtf8(_) => "rename it, or use another place".to_owned(),
             Self::BranchName(_) => "another id, or worktree create with --branch NAME".to_owned(),
-            Self::CopyFailed { .. } => "mend the path, or take it from `copy` in .dx-runner.toml".to_owned(),
+            Self::CopyFailed { .. } | Self::CopyLeaves { .. } => {
+                "mend the path, or take it from `copy` in .dx-runner.toml".to_owned()
+            }
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),

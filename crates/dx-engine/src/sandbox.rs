@@ -30,6 +30,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// From words of the configuration; any other mode than strict and off is strict where the kernel can.
+    pub(crate) fn configured(mode: Option<SandboxMode>, write: Vec<PathBuf>) -> Self {
+        Self { mode, write }
+    }
+
     /// From the request, in which configuration left nothing open.
     pub(crate) fn of(request: &StartRequest) -> Self {
         let write = request.sandbox_write.clone().unwrap_or_default();

@@ -44,6 +44,7 @@ impl Engine {
             base: request.base.as_deref(),
             branch: request.branch.as_deref(),
             places: &self.places()?,
+            sandbox: &self.sandbox_in(&request.repo)?,
             progress: &progress,
         })?;
         let Ready { made, place, .. } = &ready;

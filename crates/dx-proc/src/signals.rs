@@ -43,6 +43,23 @@ impl SignalFd {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Runs `work` with these signals blocked in the calling thread and delivered through a descriptor. Afterwards the
+    /// thread's mask is what it was, so that one that `work` did not take has its usual effect then.
+    ///
+    /// Fails as [`SignalFd::new`], without running `work`.
+    pub fn during<T>(signals: &[i32], work: impl FnOnce(&Self) -> T) -> Result<T> {
+        let mut old = MaybeUninit::<libc::sigset_t>::zeroed();
+        // SAFETY: nothing is changed by a null new set, and `old` is valid for writes.
+        let code = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), old.as_mut_ptr()) };
+        if code != 0 {
+            return Err(Error::BlockSignals { source: io::Error::from_raw_os_error(code) });
+        }
+        let done = Self::new(signals).map(|fd| work(&fd));
+        // SAFETY: `old` was filled above; a null old set is allowed.
+        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, old.as_ptr(), std::ptr::null_mut()) };
+        done
+    }
+
     /// Takes all pending signals; empty when there are none. A signal sent twice may come once.
     ///
     /// Fails with [`Error::DrainSignals`].

@@ -6,6 +6,7 @@ mod inside;
 mod kills;
 mod salvage;
 mod setup;
+mod setup_rights;
 
 use crate::world::{World, error_of, read, write};
 use crate::{document, environment};

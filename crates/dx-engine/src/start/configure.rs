@@ -10,6 +10,7 @@ use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::permission::Places;
 use crate::providers;
+use crate::sandbox::Asked;
 use crate::settings::{
     ALLOW_MODEL_OVERRIDE, ENV, Inputs, LANE, Layers, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, PROVIDER, PTY,
     REQUIRE_COMMIT, SANDBOX, SANDBOX_WRITE, STALL,
@@ -94,6 +95,13 @@ impl Engine {
             ..request.clone()
         };
         Ok(Configured { request, limits, settings: Arc::new(settings) })
+    }
+
+    /// The sandbox for what is run in a repository beside a start.
+    pub(crate) fn sandbox_in(&self, repo: &Path) -> Result<Asked, EngineError> {
+        let layers = self.layers(project_of(repo).as_deref(), None)?;
+        let write = layers.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect();
+        Ok(Asked::configured(sandbox_mode(layers.text(&SANDBOX)?.as_deref()), write))
     }
 
     /// For a restart, whose request is that of the record: caps, places and lists of models are those of today.

@@ -213,6 +213,7 @@ impl Engine {
                     base: None,
                     branch: None,
                     places: &places,
+                    sandbox: &Asked::of(request),
                     progress: &progress,
                 };
                 let made = ready.insert(worktree::create(&wish)?);

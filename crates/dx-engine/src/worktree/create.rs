@@ -8,6 +8,7 @@ use super::{copy, disk_use, main_checkout, register, remove, setup, utf8};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
 use crate::permission::Places;
+use crate::sandbox::Asked;
 use dx_jobdir::{StateDir, claim, faults};
 use dx_monitor::MARKER;
 use dx_protocol::BeadsId;
@@ -25,6 +26,8 @@ pub(crate) struct Wish<'a> {
     /// The id when `None`.
     pub(crate) branch: Option<&'a str>,
     pub(crate) places: &'a Places,
+    /// What the set-up is confined to.
+    pub(crate) sandbox: &'a Asked,
     pub(crate) progress: &'a dyn Fn(&str),
 }
 
@@ -244,7 +247,16 @@ impl Wanted<'_> {
         if !made.setup.is_empty() {
             place.save(made)?;
             (self.wish.progress)(&format!("sets the worktree up: {}", made.setup.join("; ")));
-            setup::run(&made.setup, &made.beads, &made.mark, &worktree.work_tree, &place.setup_log())?;
+            setup::run(&setup::Setup {
+                commands: &made.setup,
+                beads: &made.beads,
+                mark: &made.mark,
+                worktree: &worktree,
+                log: &place.setup_log(),
+                tmp: &place.setup_tmp(),
+                sandbox: self.wish.sandbox,
+                progress: self.wish.progress,
+            })?;
         }
         faults::step("worktree.set_up");
         made.stage = Stage::Ready;

@@ -97,6 +97,11 @@ impl Place {
         self.folder.join(format!("{}.setup.log", self.name))
     }
 
+    /// The set-up's folder for temporary files, while it runs.
+    pub(super) fn setup_tmp(&self) -> PathBuf {
+        self.folder.join(format!(".{}.setup-tmp", self.name))
+    }
+
     /// What is recorded; `None` when nothing readable is.
     pub(crate) fn load(&self) -> Option<Made> {
         let bytes = dx_jobdir::read_bounded(&self.record(), MAX_BYTES).ok()?;
@@ -138,7 +143,9 @@ impl Place {
                     None => entry.path().join(".git").exists().then_some(name),
                 }
             })
-            .filter(|name| !name.starts_with('.') || !name.ends_with(".removing"))
+            .filter(|name| {
+                !name.starts_with('.') || !(name.ends_with(".removing") || name.ends_with(".setup-tmp"))
+            })
             .collect();
         names.sort();
         names.dedup();

@@ -1,7 +1,7 @@
 //! `[worktree]` of a repository's `.dx-runner.toml`: what makes a new worktree buildable.
 //!
-//! It is read from the user's own checkout as it is on disk, never from a worktree or a commit: an agent writes those, and
-//! its commands run with the user's rights. Other tables of the file are other modules'.
+//! It is read from the user's own checkout as it is on disk, never from a worktree or a commit, which an agent writes. What it
+//! says may still be a stranger's: see [`super::setup`] and [`super::copy`]. Other tables of the file are other modules'.
 
 use crate::error::EngineError;
 use crate::settings::{Content, PROJECT_FILE, SettingsError, WORKTREE_COPY, WORKTREE_SETUP, project_file};

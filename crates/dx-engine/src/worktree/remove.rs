@@ -267,6 +267,7 @@ fn set_aside(place: &Place) -> Result<(), EngineError> {
 pub(super) fn finish(place: &Place, made: &Made) -> Result<bool, EngineError> {
     set_aside(place)?;
     remove_tree(&place.trash())?;
+    remove_tree(&place.setup_tmp())?;
     let main = made.main();
     let lock = Lock::repository(&main.common_dir)?;
     let path = place.path();
@@ -304,7 +305,7 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
 }
 
 /// Removes a folder, also one with folders in it that may not be written.
-fn remove_tree(path: &Path) -> Result<(), EngineError> {
+pub(super) fn remove_tree(path: &Path) -> Result<(), EngineError> {
     let remove = || match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -20,6 +20,11 @@ fn add(world: &World, files: &[(&str, &str)]) {
     world.env.git(&world.repo, &["commit", "--quiet", "--message=files"]);
 }
 
+/// Has this command run in each new worktree, in the sandbox.
+fn set_up(world: &World, command: &str) {
+    write(world.repo.join(".dx-runner.toml"), format!("[worktree]\nsetup = [\"{command}\"]\n"));
+}
+
 #[test]
 fn cargo_test() {
     let mut world = world();
@@ -42,7 +47,9 @@ fn cargo_test() {
             (".gitignore", "target\n"),
         ],
     );
+    set_up(&world, "cargo fetch --offline && cargo build --offline");
     let worktree = linked(&world, "one");
+    assert!(worktree.join("target/debug").is_dir());
     let (code, log) = sh(&world, "bd-1", &worktree, &[], "cargo test --offline");
     assert_eq!(code, "0", "{log}");
     assert_eq!(log.matches("test result: ok. 1 passed").count(), 2, "{log}");
@@ -78,7 +85,9 @@ fn npm_ci() {
             (".gitignore", "node_modules\n"),
         ],
     );
+    set_up(&world, "npm ci --offline --no-audit --no-fund");
     let worktree = linked(&world, "one");
+    assert!(worktree.join("node_modules/part/index.js").exists());
     let (code, log) = sh(&world, "bd-1", &worktree, &[], "npm ci --offline --no-audit --no-fund && npm test");
     assert_eq!(code, "0", "{log}");
     assert!(log.contains("added 1 package") && log.contains("\ntested\n"), "{log}");
