@@ -66,6 +66,8 @@ pub enum EngineError {
     WorktreeMisled(PathBuf),
     #[error("job `{job}` works in {}", path.display())]
     WorktreeInUse { path: PathBuf, job: String },
+    #[error("process {process} works in {}", path.display())]
+    WorktreeOccupied { path: PathBuf, process: String },
     #[error("{} holds work that is nowhere else: {}", path.display(), work.join("; "))]
     WorktreeUnsaved { beads: String, path: PathBuf, work: Vec<String>, beyond_salvage: bool },
     #[error("worktrees use {used} bytes, and their budget is {budget}")]
@@ -154,7 +156,7 @@ impl EngineError {
             Self::TargetDirty { .. } => ReasonCode::TargetDirty,
             Self::ApplyConflict { .. } => ReasonCode::ApplyConflict,
             Self::WorktreeMisled(_) => ReasonCode::RepositoryRedirected,
-            Self::WorktreeInUse { .. } => ReasonCode::WorktreeInUse,
+            Self::WorktreeInUse { .. } | Self::WorktreeOccupied { .. } => ReasonCode::WorktreeInUse,
             Self::WorktreeUnsaved { .. } => ReasonCode::WorktreeUnsaved,
             Self::WorktreeBudget { .. } => ReasonCode::WorktreeBudgetExceeded,
             Self::SetupFailed { .. } | Self::CopyFailed { .. } | Self::CopyLeaves { .. } => {
@@ -223,6 +225,9 @@ impl EngineError {
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
+            Self::WorktreeOccupied { .. } => {
+                "wait until it ends, or have it leave the folder; if it is a job's, stop that, with the DX_RUNNER_STATE_DIR it was started with".to_owned()
+            }
             Self::WorktreeUnsaved { beads, beyond_salvage: true, .. } => format!(
                 "commit and push inside what is named, or move it out of the worktree; for the rest dx-runner worktree salvage {beads}; then remove it again"
             ),

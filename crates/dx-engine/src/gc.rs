@@ -212,6 +212,9 @@ fn worktree(
     Ok(match remove_saved(state, &place, made, Keep::Unmerged)? {
         Ok(_) => Ok(Some(bytes)),
         Err(Unsaved::Live(job)) => Err(format!("job {job} works in its worktree {}", folder.display())),
+        Err(Unsaved::Occupied(process)) => {
+            Err(format!("process {process} works in its worktree {}", folder.display()))
+        }
         Err(Unsaved::Work { work, .. }) => {
             Err(format!("its worktree {} holds {}", folder.display(), work.join("; ")))
         }

@@ -180,8 +180,9 @@ impl Engine {
             worktree::undo_unused(state, worktree);
         }
         let (prepared, journal, begun) = claimed?;
+        let mut warnings = sandbox::warnings(&prepared.created.contract.sandbox);
         // The claim keeps it from here on.
-        drop(worktree);
+        warnings.extend(worktree.map(|worktree| worktree.warnings).unwrap_or_default());
         faults::step("starter.claimed");
         let mut ready = Ready::default();
         let started = publish(state, &paths, &prepared, begun)
@@ -194,7 +195,7 @@ impl Engine {
                 log: state.view(&request.provider, beads, "log"),
                 worktree: prepared.created.spec.worktree.clone(),
                 selected_model: prepared.created.contract.selected_model.clone(),
-                warnings: sandbox::warnings(&prepared.created.contract.sandbox),
+                warnings,
                 fresh: true,
             }),
             Err(error) => {

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use crate::clock;
 use crate::error::Error;
@@ -82,7 +83,7 @@ fn reads_terminal(pid: i32) -> bool {
     let fd = words.next().and_then(|n| i32::from_str_radix(n.trim_start_matches("0x"), 16).ok());
     let (true, Some(fd)) = (is_read, fd) else { return false };
     fs::read_link(format!("/proc/{pid}/fd/{fd}"))
-        .is_ok_and(|path| path.starts_with("/dev/pts") || path == std::path::Path::new("/dev/tty"))
+        .is_ok_and(|path| path.starts_with("/dev/pts") || path == Path::new("/dev/tty"))
 }
 
 /// Processes whose environment at their exec has exactly the entry `name=value`, this process left out. Sees only
@@ -92,6 +93,17 @@ pub fn marked(name: &str, value: &str) -> Vec<i32> {
     let own = own_pid();
     let mut list = all_pids();
     list.retain(|&pid| pid != own && has_entry(pid, entry.as_bytes()));
+    list
+}
+
+/// Processes whose working directory is this folder or one below it, this process left out. Sees only what this user may
+/// look at; `folder` without links in it.
+pub fn working_in(folder: &Path) -> Vec<i32> {
+    let own = own_pid();
+    let mut list = all_pids();
+    list.retain(|&pid| {
+        pid != own && fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(folder))
+    });
     list
 }
 

@@ -4,6 +4,7 @@
 
 mod inside;
 mod kills;
+mod occupied;
 mod salvage;
 mod setup;
 mod setup_rights;

@@ -220,6 +220,13 @@ impl Engine {
                 for remark in &made.remarks {
                     self.progress(remark);
                 }
+                if !made.fresh
+                    && let Some(process) = worktree::stranger(state, &made.path())
+                {
+                    let path = made.path();
+                    let text = "works already, and is of no job of this state directory";
+                    made.warnings.push(format!("in {} process {process} {text}", path.display()));
+                }
                 made.path()
             }
             WorktreeChoice::Inferred => {

@@ -39,6 +39,8 @@ pub(crate) struct Ready {
     /// It was made by this call.
     pub(crate) fresh: bool,
     pub(crate) remarks: Vec<String>,
+    /// For the answer of the start that uses it.
+    pub(crate) warnings: Vec<String>,
     lock: Lock,
 }
 
@@ -95,7 +97,7 @@ pub(crate) fn create(wish: &Wish) -> Result<Ready, EngineError> {
     };
     // Others may use it at the same time, but not remove it.
     lock.share()?;
-    Ok(Ready { made, place, fresh, remarks, lock })
+    Ok(Ready { made, place, fresh, remarks, warnings: Vec::new(), lock })
 }
 
 fn real(path: &Path) -> PathBuf {

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub(crate) enum Unsaved {
     /// A live job works in it.
     Live(String),
+    /// So does a process; perhaps of a job that another state directory records.
+    Occupied(String),
     Work {
         work: Vec<String>,
         /// Some of it no salvage can hold.
@@ -71,6 +73,9 @@ impl Engine {
         let removed = match remove_saved(&state, &place, made, Keep::Unsaved)? {
             Ok(removed) => removed,
             Err(Unsaved::Live(job)) => return Err(EngineError::WorktreeInUse { path: place.path(), job }),
+            Err(Unsaved::Occupied(process)) => {
+                return Err(EngineError::WorktreeOccupied { path: place.path(), process });
+            }
             Err(Unsaved::Work { work, beyond_salvage }) => {
                 return Err(EngineError::WorktreeUnsaved {
                     beads: beads.to_string(),
@@ -119,8 +124,8 @@ pub(crate) fn remove_saved(
     let mut salvaged = Vec::new();
     let whole = made.repository(place).filter(|w| is_registered(w) && w.work_tree.is_dir());
     if let (Some(worktree), Stage::Ready) = (&whole, made.stage) {
-        if let Some(job) = live_job(state, &place.path()) {
-            return Ok(Err(Unsaved::Live(job)));
+        if let Some(user) = user(state, &place.path()) {
+            return Ok(Err(user));
         }
         let trees = Trees::take(worktree, &made)?;
         if keep == Keep::Unsaved {
@@ -139,8 +144,8 @@ pub(crate) fn remove_saved(
     }
     // No start can claim a job between this look and the renaming.
     let lock = ClaimLock::take(state)?;
-    if let Some(job) = live_job(state, &place.path()) {
-        return Ok(Err(Unsaved::Live(job)));
+    if let Some(user) = user(state, &place.path()) {
+        return Ok(Err(user));
     }
     made.stage = Stage::Removing;
     place.save(&made)?;
@@ -149,6 +154,25 @@ pub(crate) fn remove_saved(
     drop(lock);
     let branch = finish(place, &made)?;
     Ok(Ok(Removed { branch, salvaged }))
+}
+
+/// Who works in this folder. The claims are those of one state directory, and others may use the same worktrees.
+fn user(state: &StateDir, path: &Path) -> Option<Unsaved> {
+    let job = live_job(state, path).map(Unsaved::Live);
+    job.or_else(|| process_in(path).map(Unsaved::Occupied))
+}
+
+/// A process that has its working directory in this folder.
+fn process_in(path: &Path) -> Option<String> {
+    let path = path.canonicalize().ok()?;
+    let pid = *dx_proc::tree::working_in(&path).first()?;
+    let name = dx_proc::command_name(pid).unwrap_or_default();
+    Some(format!("{pid} ({name})"))
+}
+
+/// A process in this folder that no live job of this state directory accounts for.
+pub(crate) fn stranger(state: &StateDir, path: &Path) -> Option<String> {
+    if live_job(state, path).is_some() { None } else { process_in(path) }
 }
 
 /// A live job that works in this folder.
