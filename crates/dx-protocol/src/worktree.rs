@@ -98,6 +98,9 @@ pub struct SalvageDocument {
     pub head: String,
     /// In the form of a stash: the worktree, on top of HEAD, the index and, where there are any, the untracked files.
     pub r#ref: String,
+    /// The job's branch, when HEAD was elsewhere and does not have all its commits.
+    #[serde(default)]
+    pub branch_ref: Option<String>,
     pub commit: String,
     /// Files whose staged state differs from HEAD.
     pub staged: u64,

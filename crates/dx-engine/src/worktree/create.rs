@@ -45,7 +45,7 @@ pub(crate) struct Ready {
 }
 
 /// The repository at a path, which may itself be a bare one.
-fn repository(repo: &Path) -> Result<Repository, EngineError> {
+pub(super) fn repository(repo: &Path) -> Result<Repository, EngineError> {
     // The names of its folders are taken from it.
     let dir = repo.canonicalize().map_err(|_| EngineError::NoRepository(repo.to_owned()))?;
     let bare = ["HEAD", "objects", "refs"].iter().all(|name| dir.join(name).exists());
@@ -60,7 +60,11 @@ pub(crate) fn place(beads: &BeadsId, repo: &Path, places: &Places) -> Result<Pla
     place_of(beads, &repository(repo)?, places)
 }
 
-fn place_of(beads: &BeadsId, repository: &Repository, places: &Places) -> Result<Place, EngineError> {
+pub(super) fn place_of(
+    beads: &BeadsId,
+    repository: &Repository,
+    places: &Places,
+) -> Result<Place, EngineError> {
     Place::new(places.worktree_root()?, beads, &name(repository))
 }
 
@@ -100,7 +104,7 @@ pub(crate) fn create(wish: &Wish) -> Result<Ready, EngineError> {
     Ok(Ready { made, place, fresh, remarks, warnings: Vec::new(), lock })
 }
 
-fn real(path: &Path) -> PathBuf {
+pub(super) fn real(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 

@@ -38,8 +38,17 @@ pub(super) fn find(
 ) -> Result<(Place, Made, Lock), EngineError> {
     let root = places.worktree_root()?;
     let none = || EngineError::NoWorktreeOf(beads.to_string());
-    let place = match repo {
-        Some(repo) => create::place(beads, repo, places)?,
+    let repository = repo.map(create::repository).transpose()?;
+    let place = match &repository {
+        Some(repository) => {
+            let place = create::place_of(beads, repository, places)?;
+            // A folder below the root names itself, not what else its repository has there.
+            let (named, path) = (create::real(&repository.work_tree), create::real(&place.path()));
+            if named.starts_with(create::real(root)) && named != path {
+                return Err(none());
+            }
+            place
+        }
         None => match &Place::of_id(root, beads)[..] {
             [] => return Err(none()),
             [one] => one.clone(),
@@ -54,6 +63,14 @@ pub(super) fn find(
     };
     let lock = Lock::existing(&place.folder)?.ok_or_else(none)?;
     match place.load() {
+        // Another one's of the same name.
+        Some(made)
+            if repository.as_ref().is_some_and(|repository| {
+                create::real(&repository.common_dir) != create::real(Path::new(&made.common_dir))
+            }) =>
+        {
+            Err(none())
+        }
         Some(made) => Ok((place, made, lock)),
         None if place.path().join(".git").exists() => Err(EngineError::WorktreeUnrecorded(place.path())),
         None => Err(none()),

@@ -6,7 +6,7 @@ use super::made::{Made, Place, leads_home};
 use super::remove::find;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::git::{Call, Repository};
+use crate::git::{Call, Repository, line};
 use dx_protocol::{BeadsId, SalvageDocument, Timestamp};
 use std::path::Path;
 
@@ -78,6 +78,8 @@ fn keep(
     let kept = commit(&main, &trees.work_tree, &parents, &format!("salvage of {what}"))?;
     let stem = format!("{}/{}", refs_of(&made.beads), Timestamp(dx_proc::clock::now_ms()).compact());
     let name = new_ref(&main, &stem, &kept)?;
+    let branch = branch_elsewhere(made, &trees.head)?;
+    let branch = branch.map(|tip| new_ref(&main, &format!("{name}-branch"), &tip)).transpose()?;
     let count = |from: &str, to: &str| -> Result<u64, EngineError> {
         let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", from, to];
         Ok(paths(&Call::new(worktree, &args).run()?).count() as u64)
@@ -90,12 +92,16 @@ fn keep(
     };
     let mut not_kept = [&trees.nested[..], &trees.unseen].concat();
     not_kept.extend(trees.operation.map(|what| format!("the state of {what}")));
-    let (repo, path) = (quoted(&made.repo), quoted(&format!("{}.back", place.path().display())));
+    // Beside the repository: below the root it would be taken for a job's.
+    let suffix = format!("{}.{}", made.beads, name.rsplit('/').next().unwrap_or_default());
+    let (repo, path) = (quoted(&made.repo), quoted(&format!("{}.{suffix}", made.repo)));
     let apply = if trees.is_dirty() || untracked.is_some() {
         vec![format!("git -C {path} stash apply --index {name}")]
     } else {
         Vec::new()
     };
+    let own = quoted(&format!("{}.{suffix}", made.branch));
+    let branch_back = branch.iter().map(|kept| format!("git -C {repo} branch {own} {kept}")).collect();
     let checkout = format!("git -C {repo} worktree add --detach {path} {name}^1");
     Ok(SalvageDocument {
         schema: "dx-runner/salvage/1".to_owned(),
@@ -104,13 +110,26 @@ fn keep(
         branch: made.branch.clone(),
         head: trees.head.clone(),
         r#ref: name,
+        branch_ref: branch,
         commit: kept,
         staged: count(&trees.head_tree, &trees.index_tree)?,
         unstaged: count(&trees.index_tree, &trees.work_tree)?,
         untracked: files as u64,
         not_kept,
-        restore: [vec![checkout], apply].concat(),
+        restore: [vec![checkout], apply, branch_back].concat(),
     })
+}
+
+/// Where the job's branch is, when what is checked out does not have all of it.
+fn branch_elsewhere(made: &Made, head: &str) -> Result<Option<String>, EngineError> {
+    let main = made.main();
+    let name = format!("refs/heads/{}^{{commit}}", made.branch);
+    let output = Call::new(&main, &["rev-parse", "--verify", "--quiet", &name]).output()?;
+    if !output.status.success() {
+        return Ok(None);
+    }
+    let tip = line(&output.stdout);
+    Ok((!main.git_says(&["merge-base", "--is-ancestor", &tip, head])?).then_some(tip))
 }
 
 /// Gives a commit a name that nothing has.

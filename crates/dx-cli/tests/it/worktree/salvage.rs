@@ -20,7 +20,17 @@ fn restore(env: &TestEnv, kept: &Value) -> PathBuf {
         shell.args(["-c", line.as_str().unwrap()]);
         env.run_command(shell).assert_code(0);
     }
-    PathBuf::from(format!("{}.back", kept["path"].as_str().unwrap()))
+    let path = only_place(kept);
+    assert!(!path.starts_with(env.path("xdg/data/dx-runner/worktrees")), "outside the root");
+    path
+}
+
+/// Beside the repository, named by id and time.
+fn only_place(kept: &Value) -> PathBuf {
+    let name = kept["ref"].as_str().unwrap().strip_prefix("refs/dx-runner/salvage/").unwrap();
+    let demo = kept["restore"][0].as_str().unwrap().split(" worktree add").next().unwrap();
+    let repo = demo.strip_prefix("git -C ").unwrap().trim_matches('\'');
+    PathBuf::from(format!("{repo}.{}", name.replace('/', ".")))
 }
 
 /// Everything about a worktree that counts.
@@ -149,4 +159,43 @@ fn a_worktree_whose_agent_set_traps_is_salvaged_without_running_them() {
     assert!(!ran.exists());
     let text = env.git(&repo, &["cat-file", "-p", &format!("{}:a.txt", kept["commit"].as_str().unwrap())]);
     assert_eq!(text, "two\n");
+}
+
+#[test]
+fn a_branch_that_was_left_for_another_is_kept_too() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    write(path.join("a.txt"), "two\n");
+    env.git(&path, &["commit", "-q", "-am", "work"]);
+    let tip = env.git(&path, &["rev-parse", "HEAD"]);
+    env.git(&path, &["checkout", "-q", "-b", "side", "main"]);
+    refused(&env, 32, &["worktree", "remove", "bd-1"]);
+    let kept = salvage(&env, "bd-1");
+    let branch = kept["branch_ref"].as_str().unwrap();
+    assert_eq!(env.git(&repo, &["rev-parse", branch]), tip);
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    env.git(&repo, &["gc", "-q", "--prune=now"]);
+    restore(&env, &kept);
+    let back = env.git(&repo, &["for-each-ref", "--format=%(objectname)", "refs/heads/bd-1.*"]);
+    assert_eq!(back, tip, "{kept}");
+}
+
+#[test]
+fn a_repository_is_named_exactly() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    let back = path.with_file_name("demo.back");
+    env.git(&repo, &["worktree", "add", "-q", "--detach", back.to_str().unwrap()]);
+    let error = refused(&env, 1, &["worktree", "remove", "bd-1", "--repo", back.to_str().unwrap()]);
+    assert_eq!(error["reason_code"], "worktree_not_found", "{error}");
+    // Nor is another repository of the same name meant.
+    std::fs::create_dir(env.path("repos/more")).unwrap();
+    env.git(env.path("repos/more"), &["init", "-q", "demo"]);
+    let same = env.path("repos/more/demo");
+    refused(&env, 1, &["worktree", "remove", "bd-1", "--repo", same.to_str().unwrap()]);
+    assert!(path.exists() && back.exists());
+    env.run(&["worktree", "remove", "bd-1", "--repo", path.to_str().unwrap()]).assert_code(0);
+    assert!(!path.exists() && back.exists());
 }
