@@ -106,6 +106,10 @@ mod tests {
         for command in tree.get_subcommands().filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("dx-runner"), "{} has no example", command.get_name());
+            for below in command.get_subcommands() {
+                let help = below.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("dx-runner"), "{} {}", command.get_name(), below.get_name());
+            }
             for argument in command.get_arguments() {
                 assert!(argument.get_help().is_some(), "{} {}", command.get_name(), argument.get_id());
             }

@@ -138,8 +138,10 @@ pub enum Fate {
     Overridden,
     /// It would have loosened what this word (by its place in the list) says.
     Looser(usize),
-    /// It is beyond what the user's file allows.
+    /// It is beyond what the user's file allows, and a higher layer said something else.
     BeyondAllowed,
+    /// It is beyond what the user's file allows, and counts as far as that goes.
+    CutToAllowed,
     /// These entries of its list are not allowed; the others count.
     Partly(Vec<String>),
 }
@@ -198,9 +200,10 @@ fn tighten(scale: Scale, words: &[Word], allow: Option<&Value>) -> Merged {
                 *fate = Fate::BeyondAllowed;
             }
         }
-        if merged.from.is_some_and(beyond) {
+        if let Some(from) = merged.from.filter(|at| beyond(*at)) {
             merged.value = Some(bound.clone());
             merged.from = None;
+            merged.fates[from] = Fate::CutToAllowed;
         }
         return merged;
     }

@@ -76,7 +76,14 @@ fn every_word_is_told_what_became_of_it() {
         [Fate::Overridden, Fate::Overridden, Fate::Counts, Fate::Looser(2)]
     );
     assert_eq!(fates("default=120 project=240", None), [Fate::Counts, Fate::Looser(0)]);
-    assert_eq!(fates("default=120 flag=240", Some(200)), [Fate::Overridden, Fate::BeyondAllowed]);
+    assert_eq!(fates("default=120 flag=240", Some(200)), [Fate::Overridden, Fate::CutToAllowed]);
+    // 0 is never, and beyond everything.
+    assert_eq!(fates("default=60 project=0", Some(120)), [Fate::Overridden, Fate::CutToAllowed]);
+    assert_eq!(
+        fates("default=60 project=0 flag=90", Some(120)),
+        [Fate::Overridden, Fate::BeyondAllowed, Fate::Counts]
+    );
+    assert_eq!(fates("default=60 project=0", Some(0)), [Fate::Overridden, Fate::Counts]);
 }
 
 #[test]

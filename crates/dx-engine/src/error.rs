@@ -192,7 +192,11 @@ impl EngineError {
     pub fn next_action(&self) -> String {
         match self {
             Self::NoJob { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
-            Self::NoProvider { known, .. } => format!("known providers: {}", known.join(", ")),
+            Self::NoProvider { name, known } => {
+                let near = |known: &&String| strsim::jaro_winkler(name, known) > 0.84;
+                let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));
+                format!("{}known providers: {}", hint.unwrap_or_default(), known.join(", "))
+            }
             Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
             Self::PathDenied { allowed, .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();

@@ -26,8 +26,10 @@ pub(crate) struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Every setting with its value and its source (the default)
+    #[command(after_help = "Example:\n  dx-runner config show --profile review")]
     Show(ProfileArg),
     /// One setting: what each layer says, what counts, what was refused and why
+    #[command(after_help = "Example:\n  dx-runner config explain max_runtime")]
     Explain {
         /// The setting, for example max_runtime or max_parallel.opencode
         #[arg(value_name = "KEY")]
@@ -36,8 +38,10 @@ enum What {
         profile: ProfileArg,
     },
     /// The files that are looked for
+    #[command(after_help = "Example:\n  dx-runner config path")]
     Path,
     /// Write your configuration file with every setting in it, commented out
+    #[command(after_help = "Example:\n  dx-runner config init")]
     Init,
 }
 

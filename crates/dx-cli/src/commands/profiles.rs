@@ -24,8 +24,10 @@ pub(crate) struct ProfilesArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// All profiles, a line each (the default)
+    #[command(after_help = "Example:\n  dx-runner profiles list")]
     List,
     /// One profile with everything it says
+    #[command(after_help = "Example:\n  dx-runner profiles show review")]
     Show {
         /// Its name
         #[arg(value_name = "NAME")]

@@ -23,6 +23,7 @@ pub(crate) struct ProvidersArgs {
 #[derive(Debug, Subcommand)]
 enum What {
     /// All providers, a line each (the default)
+    #[command(after_help = "Example:\n  dx-runner providers list")]
     List,
     /// One provider with everything about it
     Show {

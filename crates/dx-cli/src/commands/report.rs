@@ -25,16 +25,16 @@ pub(crate) struct ReportArgs {
     #[arg(long, visible_alias = "id", value_name = "ID", required_unless_present = "all")]
     beads: Option<BeadsId>,
     /// Only runs of this provider
-    #[arg(long, value_name = "PROVIDER", requires = "beads")]
+    #[arg(long, value_name = "PROVIDER")]
     provider: Option<ProviderName>,
     /// The job's run of this number, 1 being the first; otherwise the newest
-    #[arg(long, value_name = "N", requires = "beads")]
+    #[arg(long, value_name = "N", requires = "beads", conflicts_with = "all")]
     run: Option<u32>,
     /// All runs in the history, with totals per provider and model
     #[arg(long, conflicts_with = "beads")]
     all: bool,
     /// Only runs that ended within this time
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, requires = "all")]
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, requires = "all", conflicts_with = "beads")]
     since: Option<Duration>,
     /// How to write it; markdown unless told otherwise
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -71,7 +71,7 @@ pub(crate) fn run(ctx: &Context, args: &ReportArgs) -> Result<ExitCode, CliError
         let report = ctx.engine.report(&job, args.run)?;
         show(ctx, format, &report, || job_page::of(&report))?;
     } else {
-        let report = ctx.engine.report_all(args.since)?;
+        let report = ctx.engine.report_all(args.since, args.provider.as_ref())?;
         show(ctx, format, &report, || all_page::of(&report))?;
     }
     Ok(ExitCode::Ok)

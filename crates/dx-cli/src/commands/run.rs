@@ -32,7 +32,10 @@ pub(crate) struct RunArgs {
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
     let prompt = args.prompt.as_ref().map(|text| PromptSource::Text(text.clone().into_bytes()));
-    if args.prompt.is_none() && args.provider.as_str() != start_options::EXEC {
+    if args.prompt.is_none()
+        && args.options.command.is_empty()
+        && args.provider.as_str() != start_options::EXEC
+    {
         let example = format!("dx-runner run {} \"what to do\"", args.provider);
         return Err(CliError::refused_try(ReasonCode::PromptMissing, "the prompt is missing", example));
     }

@@ -121,7 +121,6 @@ impl StartOptions {
         prompt: Option<PromptSource>,
         unnamed: WorktreeChoice,
     ) -> Result<StartRequest, CliError> {
-        self.check(provider)?;
         let worktree = self.worktree(unnamed);
         Ok(StartRequest {
             beads: self.beads.clone(),
@@ -173,15 +172,6 @@ impl StartOptions {
         }
         let (profile, repo) = (self.profile.as_deref(), self.repo.as_deref());
         Ok(ctx.engine.configured_provider(profile, &self.worktree(unnamed), repo, self.beads.as_ref())?)
-    }
-
-    /// The engine would pass over a command that nothing runs.
-    fn check(&self, provider: &ProviderName) -> Result<(), CliError> {
-        if provider.as_str() == EXEC || self.command.is_empty() {
-            return Ok(());
-        }
-        let message = format!("a command after `--` is only for provider exec, not for {provider}");
-        Err(CliError::refused(ReasonCode::InvalidArgument, message))
     }
 }
 

@@ -171,6 +171,10 @@ fn a_project_only_tightens() {
     assert_eq!(recorded(&world, "e", &["--max-runtime", "1h"], &[], "max_runtime_sec"), "3600");
     project(&world, "max_runtime = \"5h\"\nenv = [\"LANGUAGE=de\", \"X=1\"]\n");
     assert_eq!(recorded(&world, "f", &[], &[], "max_runtime_sec"), "14400");
+    let told = explain(&world, "max_runtime", &[]);
+    let cut = told["layers"].as_array().unwrap().iter().find(|row| row["layer"] == "project").unwrap();
+    assert_eq!((&cut["effect"], &told["source"]), (&"partly".into(), &"allow".into()));
+    assert!(cut["why"].as_str().unwrap().contains("as far as [allow] goes"), "{cut}");
     assert!(world.pairs("f", "contract")["env_names"].split(',').any(|name| name == "LANGUAGE"));
     let args = world.start_args("g", &["--json", "--max-runtime", "0"], &["exit:0"]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

@@ -149,6 +149,12 @@ fn commands_are_only_for_exec_and_prompts_for_the_others() {
     assert!(run(&["opencode"]).contains("reason: prompt_missing"));
     assert!(run(&["exec"]).contains("after --"));
     env.run(&["run", "opencode"]).assert_code(64);
+    // What is wrong with the name is said first.
+    for args in [&[&base[..], &["exce", "--", "true"]].concat()[..], &["run", "exce", "--", "true"]] {
+        let output = env.run(args).assert_code(20);
+        assert!(output.stderr.contains("provider_not_found"), "{output}");
+        assert!(output.stderr.contains("did you mean exec?"), "{output}");
+    }
 }
 
 #[test]

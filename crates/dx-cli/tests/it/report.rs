@@ -221,6 +221,15 @@ fn totals_per_provider_and_model() {
     let newest: Vec<&str> =
         all["runs"].as_array().unwrap().iter().map(|r| r["run_uuid"].as_str().unwrap()).collect();
     assert_eq!(newest[2..], ["3", "2", "1"]);
+    let one = world.json(0, &["report", "--all", "--provider", "opencode"]);
+    assert_eq!((&one["total"]["runs"], one["providers"].as_array().unwrap().len()), (&3.into(), 1));
+    for args in [
+        &["report", "--all", "--run", "1"][..],
+        &["report", "--beads", "a", "--since", "1h"],
+        &["report", "--beads", "a", "--all"],
+    ] {
+        assert!(world.env.run(args).assert_code(64).stderr.contains("cannot be used with"), "{args:?}");
+    }
     let recent = world.json(0, &["report", "--all", "--since", "1h"]);
     assert_eq!((&recent["total"]["runs"], recent["providers"].as_array().unwrap().len()), (&2.into(), 1));
     let text = world.env.run(&["report", "--all"]).assert_code(0).stdout;

@@ -396,6 +396,7 @@ fn a_budget_refuses_and_remarks() {
     assert!(list(&env)["budget_bytes"].as_u64().unwrap() > used);
     let made = create(&env, "two", &repo, &[]);
     assert!(made["remarks"][0].as_str().unwrap().contains("BUDGET"), "{made}");
-    env.set("DX_RUNNER_WORKTREE_BUDGET", "much");
-    refused(&env, 64, &["worktree", "create", "three", "--repo", repo.to_str().unwrap()]);
+    env.set("DX_RUNNER_WORKTREE_BUDGET", "much\u{1b}[2J");
+    let error = refused(&env, 64, &["worktree", "create", "three", "--repo", repo.to_str().unwrap()]);
+    assert!(error["message"].as_str().unwrap().contains("`much\\u{1b}[2J`"), "{error}");
 }

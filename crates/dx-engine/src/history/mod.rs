@@ -11,7 +11,7 @@ use crate::Engine;
 use crate::error::EngineError;
 use cache::Cache;
 use dx_jobdir::{StateDir, history, open_regular};
-use dx_protocol::{BeadsId, HistoryLine, HistoryQueryDocument, ReportAllDocument, Timestamp};
+use dx_protocol::{BeadsId, HistoryLine, HistoryQueryDocument, ProviderName, ReportAllDocument, Timestamp};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -26,14 +26,19 @@ impl Engine {
         }
     }
 
-    /// All runs that ended within the time, with totals; of all times without one.
-    pub fn report_all(&self, since: Option<Duration>) -> Result<ReportAllDocument, EngineError> {
+    /// All runs that ended within the time, with totals; of all times without one, of all providers unless one is named.
+    pub fn report_all(
+        &self,
+        since: Option<Duration>,
+        provider: Option<&ProviderName>,
+    ) -> Result<ReportAllDocument, EngineError> {
         let now = Timestamp(dx_proc::clock::now_ms());
         let since = since.map(|since| now.minus_ms(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)));
-        let lines = match self.state_for_reading()? {
+        let mut lines = match self.state_for_reading()? {
             Some(state) => Cache::ask(&state, |cache| cache.since(since))?,
             None => Vec::new(),
         };
+        lines.retain(|line| provider.is_none_or(|provider| provider.as_str() == line.provider));
         Ok(totals::document(now, since, lines))
     }
 }

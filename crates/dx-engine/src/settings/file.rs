@@ -229,18 +229,23 @@ pub(crate) fn where_allowed(files: Files) -> &'static str {
 /// Known keys that look like this one, best first.
 pub(crate) fn near(key: &str, shape: Shape) -> Vec<String> {
     let extra: &[&str] = match shape {
-        Shape::User => &["allow", "max_parallel.default"],
-        Shape::Project => &["max_parallel.default"],
+        Shape::User => &["allow"],
+        Shape::Project => &[],
         Shape::Profile => &["description"],
     };
-    let known = table::ALL.iter().filter(|s| !s.is_family()).map(|s| s.key).chain(extra.iter().copied());
+    let known = table::ALL.iter().flat_map(|setting| setting.keys());
+    let known = known.chain(extra.iter().map(|name| (*name).to_owned()));
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
-    let mut scored: Vec<(f64, &str)> = known
-        .map(|name| (strsim::jaro_winkler(&plain(key), name).max(tail_score(&plain(key), name)), name))
-        .filter(|(score, _)| *score > 0.84)
-        .collect();
+    let key = plain(key);
+    let score = |name: &str| match (key.rsplit_once('.'), name.rsplit_once('.')) {
+        // The table is right: only what stands in it says how near they are.
+        (Some((table, key)), Some((other, name))) if table == other => strsim::jaro_winkler(key, name),
+        _ => strsim::jaro_winkler(&key, name).max(tail_score(&key, name)),
+    };
+    let mut scored: Vec<(f64, String)> =
+        known.map(|name| (score(&plain(&name)), name)).filter(|(score, _)| *score > 0.84).collect();
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
-    scored.into_iter().take(2).map(|(_, name)| name.to_owned()).collect()
+    scored.into_iter().take(2).map(|(_, name)| name).collect()
 }
 
 /// The last part of a key may be right, and its table forgotten.
@@ -286,6 +291,14 @@ mod tests {
             ("env = [\"1A\"]", Shape::User, "f.toml:1:1", "`1A` is no variable's name"),
             ("pty = true\npty = true", Shape::User, "f.toml:2:1", "duplicate key"),
             ("pty = ", Shape::User, "f.toml:1:", ""),
+            ("[max_parallel]\nexce = 1", Shape::Project, "f.toml:2:1", "unknown key `max_parallel.exce`"),
+            (
+                "check_timeout = \"0\"",
+                Shape::Project,
+                "f.toml:1:1",
+                "`check_timeout`: `0`: expected a time above 0",
+            ),
+            ("[allow]\ncheck_timeout = \"0s\"", Shape::User, "f.toml:2:1", "expected a time above 0"),
             ("[worktree]\nroot = \"/x\"", Shape::Project, "f.toml:2:1", "may only stand in your own"),
             ("allowed_prefixes = []", Shape::Profile, "f.toml:1:1", "may only stand in your own"),
             ("[allow]\nmodel = \"x\"", Shape::User, "f.toml:2:1", "neither limit nor permission"),
@@ -308,6 +321,9 @@ mod tests {
             ("canonical_model", "opencode.canonical_model"),
             ("allowed_prefix", "allowed_prefixes"),
             ("alow", "allow"),
+            ("max_parallel.exce", "max_parallel.exec"),
+            ("max_parallel.claude", "max_parallel.claude-code"),
+            ("worktree.rot", "worktree.root"),
         ] {
             assert_eq!(near(wrong, Shape::User).first().map(String::as_str), Some(right), "{wrong}");
         }

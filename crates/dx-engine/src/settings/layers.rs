@@ -84,7 +84,7 @@ impl Resolved {
             let At::Flag(flag) = self.at[at] else { continue };
             let because = match fate {
                 Fate::Looser(than) => self.at[*than].to_string(),
-                Fate::BeyondAllowed => {
+                Fate::BeyondAllowed | Fate::CutToAllowed => {
                     self.allow.as_ref().map_or_else(String::new, |(_, place)| place.to_string())
                 }
                 Fate::Counts | Fate::Overridden | Fate::Partly(_) => continue,
@@ -221,13 +221,6 @@ impl Layers {
             .map(|entry| (entry.value.clone(), entry.place.clone()));
         let merged = merge(setting.rule, &words, allow.as_ref().map(|(value, _)| value));
         Ok(Resolved { key: key.to_owned(), setting, words, at, merged, allow })
-    }
-
-    /// Providers that files name in a family.
-    pub(crate) fn named_in(&self, setting: &Setting) -> Vec<String> {
-        let contents = self.sources.iter().map(|source| &source.content);
-        let keys = contents.flat_map(|content| content.entries.iter().chain(&content.allow)).map(|e| &e.key);
-        keys.filter_map(|key| key.strip_prefix(setting.key).map(str::to_owned)).collect()
     }
 
     /// Whether a file's model is one of another provider than the job's.

@@ -28,7 +28,7 @@ impl Engine {
     pub fn config(&self, profile: Option<&str>) -> Result<ConfigDocument, EngineError> {
         let layers = self.layers_for_showing(profile)?;
         let mut settings = Vec::new();
-        for key in keys(&layers) {
+        for key in table::ALL.iter().flat_map(|setting| setting.keys()) {
             let resolved = layers.resolve(&key)?;
             let (source, at) = decided_by(&resolved);
             settings.push(SettingRow { value: value_of(&resolved), key, source, at });
@@ -189,24 +189,6 @@ fn variable_words(env: Env) -> String {
     }
 }
 
-/// All keys: of a family those of the known providers, and of those that a file names.
-fn keys(layers: &Layers) -> Vec<String> {
-    let mut keys = Vec::new();
-    for setting in table::ALL {
-        if !setting.is_family() {
-            keys.push(setting.key.to_owned());
-            continue;
-        }
-        let mut names: Vec<String> = providers::names().into_iter().map(str::to_owned).collect();
-        names.extend(layers.named_in(setting));
-        names.push("default".to_owned());
-        names.sort();
-        names.dedup();
-        keys.extend(names.into_iter().map(|name| format!("{}{name}", setting.key)));
-    }
-    keys
-}
-
 fn files(layers: &Layers) -> Vec<ConfigFileRow> {
     let row = |looked: &layers::Looked| ConfigFileRow {
         layer: looked.layer.to_string(),
@@ -241,7 +223,9 @@ fn profile_row(profile: &Profile) -> ProfileRow {
 /// As a file would hold it: a time is a text.
 fn json(kind: Kind, value: &Value) -> SettingValue {
     match (kind, value) {
-        (Kind::Millis, Value::Number(ms)) => SettingValue::Text(dx_core::duration::format(*ms)),
+        (Kind::Millis | Kind::MillisAboveZero, Value::Number(ms)) => {
+            SettingValue::Text(dx_core::duration::format(*ms))
+        }
         (_, Value::Bool(on)) => SettingValue::Bool(*on),
         (_, Value::Number(number)) => SettingValue::Number(*number),
         (_, Value::Text(text)) => SettingValue::Text(text.clone()),
@@ -262,6 +246,10 @@ fn decided_by(resolved: &Resolved) -> (String, String) {
     }
 }
 
+fn allow_place(resolved: &Resolved) -> String {
+    resolved.allow.as_ref().map_or_else(String::new, |(_, place)| place.to_string())
+}
+
 fn layer_rows(resolved: &Resolved) -> Vec<LayerRow> {
     let row = |at: usize| {
         let (effect, why) = match &resolved.merged.fates[at] {
@@ -269,8 +257,10 @@ fn layer_rows(resolved: &Resolved) -> Vec<LayerRow> {
             Fate::Overridden => ("overridden", format!("by {}", decided_by(resolved).0)),
             Fate::Looser(than) => ("refused", format!("looser than {}", resolved.at[*than])),
             Fate::BeyondAllowed => {
-                let place = resolved.allow.as_ref().map_or_else(String::new, |(_, place)| place.to_string());
-                ("refused", format!("beyond what [allow] says, {place}"))
+                ("refused", format!("beyond what [allow] says, {}", allow_place(resolved)))
+            }
+            Fate::CutToAllowed => {
+                ("partly", format!("counts as far as [allow] goes, {}", allow_place(resolved)))
             }
             Fate::Partly(entries) => ("partly", format!("not allowed: {}", entries.join(", "))),
         };

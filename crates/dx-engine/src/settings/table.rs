@@ -4,8 +4,12 @@
 //! made from it. Must never: be repeated somewhere else.
 
 use super::value::{Kind, Unit};
+use crate::providers;
 use dx_core::settings::{Rule, Scale, Value};
 use dx_protocol::Limits;
+
+/// In a family, what stands for the providers that have no word of their own.
+pub(crate) const COMMON: &str = "default";
 
 /// The variable that speaks for a setting.
 #[derive(Debug, Clone, Copy)]
@@ -76,10 +80,22 @@ impl Setting {
         self.key.ends_with('.')
     }
 
+    /// All keys of it: of a family one for each provider, and the one for all others.
+    pub(crate) fn keys(&self) -> Vec<String> {
+        if !self.is_family() {
+            return vec![self.key.to_owned()];
+        }
+        let mut names = providers::names();
+        names.push(COMMON);
+        names.sort_unstable();
+        names.into_iter().map(|name| format!("{}{name}", self.key)).collect()
+    }
+
     /// Whether this is the setting that the key names.
     pub(crate) fn has_key(&self, key: &str) -> bool {
         if self.is_family() {
-            key.strip_prefix(self.key).is_some_and(|name| !name.is_empty() && !name.contains('.'))
+            key.strip_prefix(self.key)
+                .is_some_and(|name| name == COMMON || providers::by_name(name).is_some())
         } else {
             key == self.key
         }
@@ -134,7 +150,7 @@ settings! {
         "A job is ended after this many failed tool calls in a row; 0: never.";
     REQUIRE_COMMIT: "require_commit", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::None, Some("--require-commit"), Files::All,
         "A job must have moved HEAD forward at its end.";
-    CHECK_TIMEOUT: "check_timeout", Kind::Millis, Rule::Tighten(Scale::Number), Preset::Seconds(|l| l.check_sec), Env::Var("DX_RUNNER_CHECK_TIMEOUT_SEC", Unit::Seconds), None, Files::All,
+    CHECK_TIMEOUT: "check_timeout", Kind::MillisAboveZero, Rule::Tighten(Scale::Number), Preset::Seconds(|l| l.check_sec), Env::Var("DX_RUNNER_CHECK_TIMEOUT_SEC", Unit::Seconds), None, Files::All,
         "The command of `--check` is ended after this long.";
     SANDBOX: "sandbox", Kind::Words(&["off", "auto", "strict"]), Rule::Tighten(Scale::Words(&["off", "auto", "strict"])), Preset::Text("auto"), Env::None, Some("--sandbox"), Files::All,
         "`strict` confines what the agent can write and is refused where the kernel cannot, `auto` is strict where the kernel can, `off` gives it all rights of its user.";
@@ -181,6 +197,10 @@ mod tests {
             }
         }
         assert!(find("max_parallel.opencode").is_some() && find("max_parallel.").is_none());
-        assert!(find("max_parallel.a.b").is_none() && find("max_runtime").is_some());
+        assert!(
+            find("max_parallel.exce").is_none()
+                && find("max_parallel.default").is_some()
+                && find("max_runtime").is_some()
+        );
     }
 }

@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     Number(&'static str),
     /// A time, kept in milliseconds.
     Millis,
+    /// The same, where 0 would be no time at all.
+    MillisAboveZero,
     Text,
     Provider,
     /// One of these.
@@ -65,6 +67,7 @@ impl Kind {
             Self::Bool => "true or false".to_owned(),
             Self::Number(words) => words.to_owned(),
             Self::Millis => "a time such as \"90s\", \"5m\" or \"1h30m\"".to_owned(),
+            Self::MillisAboveZero => "a time above 0 such as \"90s\", \"5m\" or \"1h30m\"".to_owned(),
             Self::Text => "a text".to_owned(),
             Self::Provider => "a provider's name".to_owned(),
             Self::Words(words) => {
@@ -89,6 +92,10 @@ impl Kind {
             (Self::Millis, DeValue::String(text)) => duration::parse(text)
                 .map(|time| Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
                 .map_err(|why| format!("`{text}`: {why}")),
+            (Self::MillisAboveZero, DeValue::String(text)) => match Self::Millis.read(value)? {
+                Value::Number(0) => Err(format!("`{text}`: expected {}", self.expected())),
+                time => Ok(time),
+            },
             (Self::Texts | Self::Paths | Self::Variables, DeValue::Array(entries)) => {
                 let text = |entry: &DeValue<'_>| match entry {
                     DeValue::String(text) => self.entry(text),
@@ -139,6 +146,10 @@ impl Kind {
                 let number = lossy.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(unit.factor()));
                 number.map(|n| Some(Value::Number(n))).ok_or_else(|| "which is not a number".to_owned())
             }
+            Self::MillisAboveZero => match Self::Millis.read_variable(text, unit)? {
+                Some(Value::Number(0)) => Err("which is no time above 0".to_owned()),
+                time => Ok(time),
+            },
             Self::Path => Ok(Path::new(text).is_absolute().then(|| Value::Text(lossy.into_owned()))),
             Self::Paths if unit == Unit::Lenient => entries(|entry| entry.starts_with('/')),
             Self::Paths => {
@@ -160,7 +171,7 @@ impl Kind {
     pub(crate) fn fits(self, value: &Value) -> bool {
         match self {
             Self::Bool => matches!(value, Value::Bool(_)),
-            Self::Number(_) | Self::Millis => matches!(value, Value::Number(_)),
+            Self::Number(_) | Self::Millis | Self::MillisAboveZero => matches!(value, Value::Number(_)),
             Self::Text | Self::Provider | Self::Words(_) | Self::Path => matches!(value, Value::Text(_)),
             Self::Texts | Self::Paths | Self::Variables => matches!(value, Value::List(_)),
         }
@@ -169,7 +180,9 @@ impl Kind {
     /// As a file would hold it.
     pub(crate) fn show(self, value: &Value) -> String {
         match (self, value) {
-            (Self::Millis, Value::Number(ms)) => format!("\"{}\"", duration::format(*ms)),
+            (Self::Millis | Self::MillisAboveZero, Value::Number(ms)) => {
+                format!("\"{}\"", duration::format(*ms))
+            }
             (_, Value::Bool(on)) => on.to_string(),
             (_, Value::Number(number)) => number.to_string(),
             (_, Value::Text(text)) => quoted(text),

@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The provider whose command is the caller's.
+const EXEC: &str = "exec";
+
 /// A request in which nothing is left open, its limits, and what else the layers say.
 pub(super) struct Configured {
     pub(super) request: StartRequest,
@@ -73,6 +76,11 @@ impl Engine {
         request: &StartRequest,
     ) -> Result<Configured, EngineError> {
         let provider = providers::find(&request.provider)?;
+        if !request.command.is_empty() && provider.name != EXEC {
+            let message =
+                format!("a command after `--` is only for provider {EXEC}, not for {}", provider.name);
+            return Err(EngineError::Argument(message));
+        }
         let place =
             named_place(Some(state), &request.worktree, request.repo.as_deref(), request.beads.as_ref())?;
         let layers = self.layers(project_of(&place).as_deref(), request.profile.as_deref())?;

@@ -24,8 +24,10 @@ pub(crate) fn of(path: &Path) -> u64 {
 pub(crate) fn budget() -> Result<Option<u64>, EngineError> {
     let Some(text) = std::env::var_os(BUDGET) else { return Ok(None) };
     let text = text.to_string_lossy().into_owned();
-    let refused =
-        || EngineError::Argument(format!("{BUDGET} is `{text}`, which is no size such as 20G or 500M"));
+    let refused = || {
+        let shown = text.escape_debug();
+        EngineError::Argument(format!("{BUDGET} is `{shown}`, which is no size such as 20G or 500M"))
+    };
     parse(text.trim()).map(Some).ok_or_else(refused)
 }
 
