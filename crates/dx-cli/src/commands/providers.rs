@@ -26,6 +26,7 @@ enum What {
     #[command(after_help = "Example:\n  dx-runner providers list")]
     List,
     /// One provider with everything about it
+    #[command(after_help = "Example:\n  dx-runner providers show opencode")]
     Show {
         /// Its name
         #[arg(value_name = "PROVIDER")]
