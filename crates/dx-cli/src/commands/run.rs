@@ -39,7 +39,7 @@ pub(crate) fn run(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
         let example = format!("dx-runner run {} \"what to do\"", args.provider);
         return Err(CliError::refused_try(ReasonCode::PromptMissing, "the prompt is missing", example));
     }
-    let request = args.options.request(&args.provider, prompt, WorktreeChoice::Auto)?;
+    let request = args.options.request(&args.provider, prompt, WorktreeChoice::Auto);
     let started = ctx.engine.start(&request)?;
     start_options::remark(ctx, &started);
     ctx.out.note(start_options::started_line("started", &started));

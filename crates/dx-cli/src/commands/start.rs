@@ -41,7 +41,7 @@ pub(crate) struct StartArgs {
 pub(crate) fn run(ctx: &Context, args: &StartArgs) -> Result<ExitCode, CliError> {
     let provider = args.options.provider(ctx, args.provider.as_ref(), WorktreeChoice::Inferred)?;
     let prompt = args.prompt_file.as_deref().map(start_options::prompt_file).transpose()?;
-    let request = args.options.request(&provider, prompt, WorktreeChoice::Inferred)?;
+    let request = args.options.request(&provider, prompt, WorktreeChoice::Inferred);
     if args.dry_run {
         let plan = ctx.engine.dry_run(&request)?;
         ctx.out.either(&plan, || plan_text(&plan))?;

@@ -120,9 +120,9 @@ impl StartOptions {
         provider: &ProviderName,
         prompt: Option<PromptSource>,
         unnamed: WorktreeChoice,
-    ) -> Result<StartRequest, CliError> {
+    ) -> StartRequest {
         let worktree = self.worktree(unnamed);
-        Ok(StartRequest {
+        StartRequest {
             beads: self.beads.clone(),
             provider: provider.clone(),
             prompt,
@@ -148,7 +148,7 @@ impl StartOptions {
             sandbox: self.sandbox.map(SandboxArg::mode),
             sandbox_write: None,
             profile: self.profile.clone(),
-        })
+        }
     }
 
     /// The worktree that was asked for.
