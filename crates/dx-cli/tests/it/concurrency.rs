@@ -192,9 +192,10 @@ fn a_start_that_fails_takes_no_place() {
         assert_eq!(error["reason_code"], "spawn_failed", "{program}: {error}");
         let check = world.check("bd-1");
         assert_eq!((&check["state"], &check["reason_code"]), (&"exited_err".into(), &"spawn_failed".into()));
+        // The record is there at once; the published files follow, and the claim goes last.
+        wait_until(crate::world::PATIENCE, "the claim is gone", || entries(&world, "live") == 0);
         assert_eq!(world.outcome("bd-1"), ("failed".to_owned(), "spawn_failed".to_owned(), "-".to_owned()));
         assert_eq!(world.rc("bd-1"), None);
-        wait_until(crate::world::PATIENCE, "the claim is gone", || entries(&world, "live") == 0);
         assert_eq!(entries(&world, "tmp"), 0, "{program}: a TMPDIR is left");
     }
     world.run_to_end("bd-1", &[], &["exit:0"]);

@@ -31,7 +31,7 @@ fn what_an_agent_prints_is_masked_while_it_lives_and_its_log_keeps_its_size() {
     world.until_log("bd-1", &first);
     let (agent, _) = world.pids("bd-1");
     for needle in [CORE, TOKEN_CORE] {
-        assert_not_in_processes(needle, agent);
+        assert_not_in_processes(&world, needle, agent);
     }
     write(&go, "");
     world.env.run(&["wait", "--beads", "bd-1"]).assert_code(0);
