@@ -125,11 +125,14 @@ impl World {
         std::fs::read_to_string(self.view(id, "rc")).ok().map(|text| text.trim().to_owned())
     }
 
-    /// The pids of agent and monitor of a live job. The files follow the answer of `start` within a moment.
+    /// The pids of agent and monitor of a live job, once the monitor has taken note of the agent.
     #[track_caller]
     pub(crate) fn pids(&self, id: &str) -> (i32, i32) {
         wait_until(PATIENCE, &format!("the pid files of {id} are there"), || {
-            self.view(id, "pid").exists() && self.view(id, "monitor.pid").exists()
+            let journal = std::fs::read_to_string(self.view(id, "events.jsonl")).unwrap_or_default();
+            journal.contains("agent_started")
+                && self.view(id, "pid").exists()
+                && self.view(id, "monitor.pid").exists()
         });
         (read_pid(self.view(id, "pid")), read_pid(self.view(id, "monitor.pid")))
     }
