@@ -97,7 +97,7 @@ impl Trees {
         } else {
             Call::new(worktree, &["read-tree", &index_tree]).index(&work).run()?;
         }
-        Call::new(worktree, &[&EXACT[..], &["add", "--update", "--", "."]].concat()).index(&work).run()?;
+        Call::new(worktree, &[&EXACT[..], &["add", "--update"]].concat()).index(&work).run()?;
         let work_tree = Call::new(worktree, &["write-tree"]).index(&work).line()?;
 
         let others = ["ls-files", "--others", "--exclude-standard", "-z"];

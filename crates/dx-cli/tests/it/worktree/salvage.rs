@@ -199,3 +199,18 @@ fn a_repository_is_named_exactly() {
     env.run(&["worktree", "remove", "bd-1", "--repo", path.to_str().unwrap()]).assert_code(0);
     assert!(!path.exists() && back.exists());
 }
+
+#[test]
+fn a_worktree_whose_commit_has_no_file_is_kept_and_removed_like_any_other() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    env.git(&repo, &["rm", "-q", "a.txt"]);
+    let who = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
+    env.git(&repo, &[&who[..], &["commit", "-q", "-m", "empty"]].concat());
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    write(path.join("new"), "new\n");
+    refused(&env, 32, &["worktree", "remove", "bd-1"]);
+    env.run(&["worktree", "salvage", "bd-1"]).assert_code(0);
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert!(!path.exists());
+}
