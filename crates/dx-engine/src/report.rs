@@ -16,8 +16,8 @@ use crate::{check, history, secrets};
 use dx_jobdir::{StateDir, read_journal, views};
 use dx_proc::{Host, clock};
 use dx_protocol::{
-    HistoryLine, OutcomeState, ReasonCode, ReportAttempt, ReportDocument, ReportFile, ReportRecord, RunUuid,
-    State, Timestamp, Usage, VerdictWords,
+    CheckDocument, HistoryLine, OutcomeState, ReasonCode, ReportAttempt, ReportDocument, ReportFile,
+    ReportRecord, RunUuid, State, Timestamp, Usage, VerdictWords,
 };
 use std::collections::BTreeMap;
 
@@ -190,8 +190,6 @@ fn of_run(view: &View, found: &Found, host: Option<&Host>) -> ReportDocument {
     let journal = read_journal(&found.journal).ok();
     let usage = outcome.map(|o| o.usage).or_else(|| view.sample.as_ref().map(|s| s.usage));
     ReportDocument {
-        schema: SCHEMA.to_owned(),
-        generated_at: Timestamp(clock::now_ms()).to_string(),
         started_at: run.created_at.to_string(),
         duration_sec: check.pid_age_sec.to_string(),
         retries: u64::from(created.retries),
@@ -203,10 +201,7 @@ fn of_run(view: &View, found: &Found, host: Option<&Host>) -> ReportDocument {
         commits: outcome.map(|o| o.work.commits.clone()).unwrap_or_default(),
         files_changed: outcome.map(|o| o.work.files_changed.clone()).unwrap_or_default(),
         usage: usage.unwrap_or_default(),
-        attempts: Vec::new(),
-        run: 0,
         run_uuid: created.ids.run_uuid.to_string(),
-        ended: check.ended,
         detail: text(outcome.map(|o| o.detail.clone())),
         strays: outcome.map_or(0, |o| u64::from(o.strays)),
         work: outcome.map(|o| o.work.clone()).filter(|work| work.known),
@@ -222,23 +217,7 @@ fn of_run(view: &View, found: &Found, host: Option<&Host>) -> ReportDocument {
             lost_log_bytes: run.lost_log_bytes,
             settle_error: text(run.settle_error.clone()),
         },
-        beads: check.beads,
-        provider: check.provider,
-        state: check.state,
-        reason_code: check.reason_code,
-        selected_model: check.selected_model,
-        fallback_reason: check.fallback_reason,
-        host: check.host,
-        cwd: check.cwd,
-        run_instance: check.run_instance,
-        worktree: check.worktree,
-        mutations: check.mutation_count,
-        log_bytes: check.log_bytes,
-        cpu_time_sec: check.cpu_time_sec,
-        pid_age_sec: check.pid_age_sec,
-        tools: check.tools,
-        verdicts: check.verdicts,
-        next_action: check.next_action,
+        ..of_check(check)
     }
 }
 
@@ -354,8 +333,6 @@ fn of_foreign(foreign: &Foreign) -> ReportDocument {
     let number = |key: &str| text(key).parse().unwrap_or(0);
     let outcome = |key: &str| if check.ended { text(key) } else { NONE.to_owned() };
     ReportDocument {
-        schema: SCHEMA.to_owned(),
-        generated_at: Timestamp(clock::now_ms()).to_string(),
         started_at: text("started_at"),
         duration_sec: outcome("duration_sec"),
         retries: number("retries"),
@@ -364,20 +341,41 @@ fn of_foreign(foreign: &Foreign) -> ReportDocument {
         execution_mode: text("execution_mode"),
         provider_switch_from: text("provider_switch_from"),
         completed_at: outcome("completed_at"),
-        commits: Vec::new(),
-        files_changed: Vec::new(),
         usage: Usage {
             input_tokens: number("tokens_in"),
             output_tokens: number("tokens_out"),
             cached_tokens: 0,
             cost_usd: text("cost_usd").parse().ok(),
         },
-        attempts: Vec::new(),
-        run: 0,
-        run_uuid: NONE.to_owned(),
-        ended: check.ended,
         detail: outcome("detail"),
         strays: number("strays"),
+        ..of_check(check)
+    }
+}
+
+/// What a check tells of a job; everything else is unknown or empty.
+fn of_check(check: CheckDocument) -> ReportDocument {
+    let none = || NONE.to_owned();
+    ReportDocument {
+        schema: SCHEMA.to_owned(),
+        generated_at: Timestamp(clock::now_ms()).to_string(),
+        started_at: none(),
+        duration_sec: none(),
+        retries: 0,
+        exit_code: none(),
+        outcome_state: none(),
+        execution_mode: none(),
+        provider_switch_from: none(),
+        completed_at: none(),
+        commits: Vec::new(),
+        files_changed: Vec::new(),
+        usage: Usage::default(),
+        attempts: Vec::new(),
+        run: 0,
+        run_uuid: none(),
+        ended: check.ended,
+        detail: none(),
+        strays: 0,
         work: None,
         gates: Vec::new(),
         diff_stat: None,
@@ -385,7 +383,7 @@ fn of_foreign(foreign: &Foreign) -> ReportDocument {
         timeline: Vec::new(),
         record: ReportRecord {
             source: "foreign".to_owned(),
-            settle_error: NONE.to_owned(),
+            settle_error: none(),
             ..ReportRecord::default()
         },
         beads: check.beads,
