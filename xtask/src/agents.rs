@@ -24,6 +24,7 @@ struct Agent {
     /// `os-cpu` in npm's words.
     platform: &'static str,
     package: &'static str,
+    /// What `--version` prints.
     version: &'static str,
     /// The binary, inside the package.
     binary: &'static str,
@@ -38,6 +39,14 @@ const AGENTS: &[Agent] = &[
         package: "@anthropic-ai/claude-code-linux-x64",
         version: "2.1.329",
         binary: "claude",
+    },
+    Agent {
+        command: "codex",
+        platform: "linux-x64",
+        // The name that the package with the wrapper gives it; in the registry it is a version of that package.
+        package: "@openai/codex-linux-x64",
+        version: "0.169.0",
+        binary: "vendor/x86_64-unknown-linux-musl/bin/codex",
     },
     Agent {
         command: "opencode",
@@ -127,8 +136,8 @@ pub(crate) fn install() -> Result<PathBuf, InstallError> {
     for agent in agents {
         let version = probe(&bin.join(agent.command), &all)?;
         println!("   {} --version: {version}", agent.command);
-        // Some print their name behind the number.
-        if version.split_whitespace().next() != Some(agent.version) {
+        // Some print their name, before or behind the number.
+        if !version.split_whitespace().any(|word| word == agent.version) {
             let path = bin.join(agent.command);
             return Err(format!("{} is {version}, not {}", path.display(), agent.version).into());
         }
@@ -264,8 +273,10 @@ mod tests {
         };
         let (package, lock) = (read("package.json"), read("package-lock.json"));
         for agent in AGENTS {
-            let line = format!("\"{}\": \"{}\"", agent.package, agent.version);
-            assert!(package.contains(&line) && lock.contains(&line), "{line}");
+            let name = format!("\"{}\": ", agent.package);
+            let line = package.lines().find(|line| line.contains(&name)).expect("a line for each agent");
+            let line = line.trim().trim_end_matches(',');
+            assert!(line.contains(agent.version) && lock.contains(line), "{line}");
             assert!(agent.package.ends_with(agent.platform), "{} is a platform package", agent.package);
         }
         assert!(!lock.contains("\"resolved\""), "the lock file names no download address");
