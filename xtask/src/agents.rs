@@ -220,17 +220,19 @@ fn build(sources: &Path, stage: &Path, agents: &[&Agent]) -> Result<(), Failure>
 /// What `BINARY --version` prints, in an empty home of its own below `all`.
 fn probe(binary: &Path, all: &Path) -> Result<String, Failure> {
     let home = all.join(format!(".unfinished-probe-{}", std::process::id()));
-    at(&home, fs::create_dir_all(&home))?;
-    let result = probe_in(binary, &home);
+    // Some make nothing in a home that is below the folder for temporary files.
+    let temporary = home.join("tmp");
+    at(&temporary, fs::create_dir_all(&temporary))?;
+    let result = probe_in(binary, &home, &temporary);
     drop(fs::remove_dir_all(&home));
     result.map_err(|failure| format!("{} --version: {failure}", binary.display()))
 }
 
-fn probe_in(binary: &Path, home: &Path) -> Result<String, Failure> {
+fn probe_in(binary: &Path, home: &Path, temporary: &Path) -> Result<String, Failure> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let variables: [(&str, &OsStr); 4] = [
         ("HOME", home.as_os_str()),
-        ("TMPDIR", home.as_os_str()),
+        ("TMPDIR", temporary.as_os_str()),
         ("PATH", &path),
         ("TERM", OsStr::new("dumb")),
     ];
