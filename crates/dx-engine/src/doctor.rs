@@ -1,6 +1,5 @@
 //! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
 
-use crate::providers;
 use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
 use crate::{Engine, EngineError, sandbox};
@@ -16,7 +15,8 @@ const LOW_DISK_BYTES: u64 = 1 << 30;
 
 impl Engine {
     pub fn providers(&self) -> Result<ProvidersDocument, EngineError> {
-        let providers = providers::rows(&self.layers_here(None)?);
+        let layers = self.layers_here(None)?;
+        let providers = layers.providers.rows(&layers);
         Ok(ProvidersDocument { schema: "dx-runner/providers/1".to_owned(), providers })
     }
 
@@ -203,7 +203,7 @@ fn worktrees_row(layers: &Layers) -> DoctorRow {
 
 fn provider_rows(layers: &Layers) -> Vec<DoctorRow> {
     let mut rows = Vec::new();
-    for provider in providers::rows(layers) {
+    for provider in layers.providers.rows(layers) {
         let name = format!("provider {}", provider.name);
         rows.push(match (provider.name.as_str(), provider.binary.as_str()) {
             ("exec", _) => row(&name, Level::Ok, "any command", "-"),

@@ -33,7 +33,7 @@ pub enum EngineError {
     #[error("there is no provider `{name}`")]
     NoProvider { name: String, known: Vec<String> },
     #[error("no provider was named, by --provider, a profile or the configuration")]
-    NoProviderNamed { known: Vec<&'static str> },
+    NoProviderNamed { known: Vec<String> },
     #[error("the worktree {} does not exist", .0.display())]
     WorktreeMissing(PathBuf),
     #[error("{} is a worktree of another repository", .0.display())]

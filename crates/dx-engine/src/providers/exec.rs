@@ -1,26 +1,30 @@
 //! Provider `exec`: any command after `--`. The prompt, when there is one, is its standard input, or the file whose path
 //! replaces `{prompt_file}` in an argument.
 
-use super::{Provider, Resolved, Wish};
+use super::provider::{Channel, Provider};
+use super::{Resolved, Wish};
 use crate::error::EngineError;
-use dx_protocol::{Grammar, ReasonCode};
+use dx_protocol::{Grammar, Lane, ReasonCode};
 
-pub(super) static PROVIDER: Provider = Provider {
-    name: "exec",
-    description: "any command after --; plain text output",
-    program: None,
-    prompt_channel: "stdin, or {prompt_file} in an argument",
-    needs_prompt: false,
-    model_env: None,
-    cap: None,
-    passes: |_| false,
-    passes_text: &[],
-    resolve,
-};
+pub(super) fn provider() -> Provider {
+    Provider {
+        name: "exec".to_owned(),
+        description: "any command after --; plain text output".to_owned(),
+        program: None,
+        missing: ReasonCode::SpawnFailed,
+        prompt: Channel::Command,
+        needs_prompt: false,
+        model_env: None,
+        cap: None,
+        lanes: vec![Lane::Run],
+        passes: Vec::new(),
+        resolve,
+    }
+}
 
 const PLACEHOLDER: &str = "{prompt_file}";
 
-fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+fn resolve(_provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     if wish.command.is_empty() {
         return Err(EngineError::Argument("provider exec takes its command after --".to_owned()));
     }

@@ -4,6 +4,7 @@
 
 use super::error::{Place, SettingsError};
 use super::table::{self, Files, Setting};
+use crate::providers::Providers;
 use dx_core::settings::Value;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -108,8 +109,13 @@ pub(crate) fn group_may_write(path: &Path) -> bool {
 }
 
 /// Takes a file's text apart. `file` is its name for people.
-pub(crate) fn parse(text: &str, file: &str, shape: Shape) -> Result<Content, SettingsError> {
-    let reader = Reader { text, file, shape };
+pub(crate) fn parse(
+    text: &str,
+    file: &str,
+    shape: Shape,
+    providers: &Providers,
+) -> Result<Content, SettingsError> {
+    let reader = Reader { text, file, shape, providers };
     let table = DeTable::parse(text).map_err(|error| SettingsError::Invalid {
         place: reader.place(error.span().map_or(0, |span| span.start)),
         why: error.message().to_owned(),
@@ -135,6 +141,7 @@ struct Reader<'a> {
     text: &'a str,
     file: &'a str,
     shape: Shape,
+    providers: &'a Providers,
 }
 
 type Key<'i> = Spanned<toml::de::DeString<'i>>;
@@ -174,13 +181,17 @@ impl Reader<'_> {
         let key = format!("{above}{}", name.get_ref());
         let place = self.place(name.span().start);
         let invalid = |why: String| SettingsError::Invalid { place: place.clone(), why };
-        let Some(setting) = table::find(&key) else {
+        let Some(setting) = table::find(&key, self.providers) else {
             let prefix = format!("{key}.");
             return match value.get_ref() {
                 DeValue::Table(table) if table::ALL.iter().any(|s| s.key.starts_with(&prefix)) => {
                     self.table(table, &prefix, allow, into)
                 }
-                _ => Err(SettingsError::UnknownKey { near: near(&key, self.shape), key, place }),
+                _ => Err(SettingsError::UnknownKey {
+                    near: near(&key, self.shape, self.providers),
+                    key,
+                    place,
+                }),
             };
         };
         if allow && !setting.rule.is_governed() {
@@ -227,13 +238,13 @@ pub(crate) fn where_allowed(files: Files) -> &'static str {
 }
 
 /// Known keys that look like this one, best first.
-pub(crate) fn near(key: &str, shape: Shape) -> Vec<String> {
+pub(crate) fn near(key: &str, shape: Shape, providers: &Providers) -> Vec<String> {
     let extra: &[&str] = match shape {
         Shape::User => &["allow"],
         Shape::Project => &[],
         Shape::Profile => &["description"],
     };
-    let known = table::ALL.iter().flat_map(|setting| setting.keys());
+    let known = table::ALL.iter().flat_map(|setting| setting.keys(providers));
     let known = known.chain(extra.iter().map(|name| (*name).to_owned()));
     let plain = |text: &str| text.to_lowercase().replace('-', "_");
     let key = plain(key);
@@ -258,7 +269,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str, shape: Shape) -> SettingsError {
-        parse(text, "f.toml", shape).unwrap_err()
+        parse(text, "f.toml", shape, &Providers::default()).unwrap_err()
     }
 
     #[test]
@@ -268,7 +279,7 @@ mod tests {
             matches!(error(text, Shape::User), SettingsError::UnknownKey { place, .. } if place.line == 7)
         );
         let text = &text[..text.len() - "sandbox_ = 1\n".len()];
-        let content = parse(text, "f.toml", Shape::User).unwrap();
+        let content = parse(text, "f.toml", Shape::User, &Providers::default()).unwrap();
         let found: Vec<(&str, &Value, usize)> =
             content.entries.iter().map(|e| (e.key.as_str(), &e.value, e.place.line)).collect();
         assert_eq!(
@@ -314,6 +325,7 @@ mod tests {
 
     #[test]
     fn near_matches() {
+        let near = |key, shape| near(key, shape, &Providers::default());
         for (wrong, right) in [
             ("max_runtme", "max_runtime"),
             ("max-runtime", "max_runtime"),

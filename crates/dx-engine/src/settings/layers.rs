@@ -10,10 +10,11 @@ use super::table::{self, Env, Setting};
 use super::value::Unit;
 use crate::environment;
 use crate::permission::{self, Places};
-use crate::providers::{self, Provider};
+use crate::providers::{self, Provider, Providers};
 use dx_core::settings::{Fate, Layer, Merged, Value, Word, merge};
 use dx_protocol::Limits;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// The project's file, at the top of its main checkout.
 pub(crate) const PROJECT_FILE: &str = ".dx-runner.toml";
@@ -105,7 +106,9 @@ impl Resolved {
 pub(crate) struct Layers {
     sources: Vec<Source>,
     flags: Vec<(&'static Setting, Value)>,
-    provider: Option<&'static Provider>,
+    /// All that can be named; those of the user's file among them.
+    pub(crate) providers: Providers,
+    provider: Option<Arc<Provider>>,
     pub(crate) looked: Vec<Looked>,
 }
 
@@ -142,7 +145,7 @@ impl Layers {
             layers.add(Layer::Project, &top.join(PROJECT_FILE))?;
         }
         if let Some(name) = inputs.profile {
-            let profile = profile::find(name, inputs.project)?;
+            let profile = profile::find(name, inputs.project, &layers.providers)?;
             layers.looked.push(Looked { layer: Layer::Profile, name: profile.file.clone(), found: true });
             layers.sources.push(Source { layer: Layer::Profile, own: profile.own, content: profile.content });
         }
@@ -158,14 +161,14 @@ impl Layers {
         let text = file::read(path, owner)?;
         self.looked.push(Looked { layer, name: name.clone(), found: text.is_some() });
         if let Some(text) = text {
-            let content = file::parse(&text, &name, shape)?;
+            let content = file::parse(&text, &name, shape, &self.providers)?;
             self.sources.push(Source { layer, own: layer == Layer::User, content });
         }
         Ok(())
     }
 
     /// For this provider: its variables count too.
-    pub(crate) fn with_provider(mut self, provider: &'static Provider) -> Self {
+    pub(crate) fn with_provider(mut self, provider: Arc<Provider>) -> Self {
         self.provider = Some(provider);
         self
     }
@@ -178,8 +181,9 @@ impl Layers {
 
     /// The setting of this key with its value.
     pub(crate) fn resolve(&self, key: &str) -> Result<Resolved, SettingsError> {
-        let Some(setting) = table::find(key) else {
-            return Err(SettingsError::NoSetting { key: key.to_owned(), near: file::near(key, Shape::User) });
+        let Some(setting) = table::find(key, &self.providers) else {
+            let near = file::near(key, Shape::User, &self.providers);
+            return Err(SettingsError::NoSetting { key: key.to_owned(), near });
         };
         let (mut words, mut at) = (Vec::new(), Vec::new());
         let mut say = |layer, own, value, place| {
@@ -227,14 +231,15 @@ impl Layers {
     fn is_for_another(&self, source: &Source) -> bool {
         let named = source.content.entries.iter().find(|entry| entry.key == table::PROVIDER.key);
         self.provider
+            .as_ref()
             .zip(named)
-            .is_some_and(|(provider, named)| named.value != Value::Text(provider.name.to_owned()))
+            .is_some_and(|(provider, named)| named.value != Value::Text(provider.name.clone()))
     }
 
     /// The default, where it follows from something else.
     fn default_of(&self, setting: &'static Setting, key: &str) -> Result<Option<Value>, SettingsError> {
         if setting.is_family() {
-            let cap = providers::by_name(&key[setting.key.len()..]).and_then(|p| p.cap);
+            let cap = self.providers.by_name(&key[setting.key.len()..]).and_then(|p| p.cap);
             return Ok(cap.map(|cap| Value::Number(cap as u64)));
         }
         if setting.key == table::OPENCODE_ALLOWED_MODELS.key {
@@ -264,8 +269,9 @@ impl Layers {
             }
             Env::Model => self
                 .provider
-                .and_then(|p| p.model_env)
-                .map(|name| (name.to_owned(), Unit::One))
+                .as_ref()
+                .and_then(|p| p.model_env.clone())
+                .map(|name| (name, Unit::One))
                 .into_iter()
                 .collect(),
         }

@@ -33,5 +33,5 @@ pub(crate) fn project_file(path: &Path) -> Result<Content, SettingsError> {
 
 /// Takes apart what a project's file says.
 pub(crate) fn parse_project(text: &str, file: &str) -> Result<Content, SettingsError> {
-    file::parse(text, file, file::Shape::Project)
+    file::parse(text, file, file::Shape::Project, &crate::providers::Providers::default())
 }

@@ -5,6 +5,7 @@
 use super::error::SettingsError;
 use super::file::{self, Content, Owner, Shape};
 use super::layers;
+use crate::providers::Providers;
 use std::path::{Path, PathBuf};
 
 /// Below the user's configuration folder, and below [`PROJECT_FOLDER`].
@@ -46,7 +47,12 @@ fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= 64 && !name.starts_with('.') && name.chars().all(plain)
 }
 
-fn read(name: &str, folder: &Path, own: bool) -> Result<Option<Profile>, SettingsError> {
+fn read(
+    name: &str,
+    folder: &Path,
+    own: bool,
+    providers: &Providers,
+) -> Result<Option<Profile>, SettingsError> {
     let path = folder.join(format!("{name}.toml"));
     let owner = if own { Owner::User } else { Owner::Project };
     if !own {
@@ -54,7 +60,7 @@ fn read(name: &str, folder: &Path, own: bool) -> Result<Option<Profile>, Setting
     }
     let Some(text) = file::read(&path, owner)? else { return Ok(None) };
     let file = path.display().to_string();
-    let content = file::parse(&text, &file, Shape::Profile)?;
+    let content = file::parse(&text, &file, Shape::Profile, providers)?;
     Ok(Some(Profile {
         name: name.to_owned(),
         file,
@@ -81,20 +87,27 @@ fn refuse_linked(folder: &Path) -> Result<(), SettingsError> {
 fn built_in(name: &str) -> Result<Option<Profile>, SettingsError> {
     let Some((name, text)) = BUILT_IN.iter().find(|(known, _)| *known == name) else { return Ok(None) };
     let file = format!("built-in profile {name}");
-    let content = file::parse(text, &file, Shape::Profile)?;
+    let content = file::parse(text, &file, Shape::Profile, &Providers::default())?;
     Ok(Some(Profile { name: (*name).to_owned(), file, source: "built-in", own: true, content }))
 }
 
 /// The profile of this name: the user's, the program's, the project's, in this order, so that a project cannot take the
 /// place of one that is known.
-pub(crate) fn find(name: &str, project: Option<&Path>) -> Result<Profile, SettingsError> {
+pub(crate) fn find(
+    name: &str,
+    project: Option<&Path>,
+    providers: &Providers,
+) -> Result<Profile, SettingsError> {
     let missing = || SettingsError::NoProfile { name: name.to_owned(), known: names(project) };
     if !is_name(name) {
         return Err(missing());
     }
     let folders = folders(project);
     let of = |own: bool| {
-        folders.iter().find(|(_, of)| *of == own).map_or(Ok(None), |(folder, _)| read(name, folder, own))
+        folders
+            .iter()
+            .find(|(_, of)| *of == own)
+            .map_or(Ok(None), |(folder, _)| read(name, folder, own, providers))
     };
     let found = match of(true)? {
         Some(found) => Some(found),
@@ -139,7 +152,10 @@ mod tests {
     #[test]
     fn a_name_is_no_path() {
         for name in ["", ".", "..", "../x", "a/b", ".hidden", "a b"] {
-            assert!(matches!(find(name, None), Err(SettingsError::NoProfile { .. })), "{name}");
+            assert!(
+                matches!(find(name, None, &Providers::default()), Err(SettingsError::NoProfile { .. })),
+                "{name}"
+            );
         }
     }
 }

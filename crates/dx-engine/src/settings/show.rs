@@ -11,7 +11,7 @@ use super::table::{self, Env, Setting};
 use super::value::Kind;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::providers;
+use crate::providers::Providers;
 use crate::start::configure::project_here;
 use dx_core::settings::{Fate, Layer, Value};
 use dx_protocol::{
@@ -28,7 +28,7 @@ impl Engine {
     pub fn config(&self, profile: Option<&str>) -> Result<ConfigDocument, EngineError> {
         let layers = self.layers_for_showing(profile)?;
         let mut settings = Vec::new();
-        for key in table::ALL.iter().flat_map(|setting| setting.keys()) {
+        for key in table::ALL.iter().flat_map(|setting| setting.keys(&layers.providers)) {
             let resolved = layers.resolve(&key)?;
             let (source, at) = decided_by(&resolved);
             settings.push(SettingRow { value: value_of(&resolved), key, source, at });
@@ -102,7 +102,8 @@ impl Engine {
     /// All profiles that can be named here; one that cannot be read is told with the reason.
     pub fn profiles(&self) -> Result<ProfilesDocument, EngineError> {
         let project = project_here()?;
-        let one = |name: String| match profile::find(&name, project.as_deref()) {
+        let providers = self.layers_here(None)?.providers;
+        let one = |name: String| match profile::find(&name, project.as_deref(), &providers) {
             Ok(profile) => profile_row(&profile),
             Err(error) => ProfileRow {
                 name,
@@ -119,14 +120,15 @@ impl Engine {
 
     /// One profile.
     pub fn profile(&self, name: &str) -> Result<ProfilesDocument, EngineError> {
-        let profile = profile::find(name, project_here()?.as_deref())?;
+        let profile = profile::find(name, project_here()?.as_deref(), &self.layers_here(None)?.providers)?;
         Ok(profiles_document(vec![profile_row(&profile)]))
     }
 
     /// With the provider that a start without `--provider` would have, so that its variables are told.
     fn layers_for_showing(&self, profile: Option<&str>) -> Result<Layers, EngineError> {
         let layers = self.layers_here(profile)?;
-        let provider = layers.text(&table::PROVIDER)?.and_then(|name| providers::by_name(&name));
+        let provider =
+            layers.text(&table::PROVIDER)?.and_then(|name| layers.providers.by_name(&name).cloned());
         Ok(match provider {
             Some(provider) => layers.with_provider(provider),
             None => layers,
@@ -183,8 +185,8 @@ fn variable_words(env: Env) -> String {
         },
         Env::PerProvider(prefix) => format!("{prefix}<PROVIDER>, {prefix}DEFAULT"),
         Env::Model => {
-            let names = providers::names().into_iter().filter_map(|n| providers::by_name(n)?.model_env);
-            names.collect::<Vec<_>>().join(", ")
+            let providers = Providers::default();
+            providers.iter().filter_map(|p| p.model_env.clone()).collect::<Vec<_>>().join(", ")
         }
     }
 }
@@ -337,7 +339,7 @@ mod tests {
     #[test]
     fn the_template_names_every_setting_and_is_valid_as_it_is_and_uncommented() {
         let text = template();
-        assert_eq!(file::parse(&text, "t", Shape::User).unwrap().entries.len(), 0);
+        assert_eq!(file::parse(&text, "t", Shape::User, &Providers::default()).unwrap().entries.len(), 0);
         let settings = text.lines().filter(|line| line.starts_with('#') && !line.starts_with("# "));
         assert_eq!(settings.count(), for_user().count() + 1);
         let uncommented: Vec<&str> = text
@@ -348,7 +350,7 @@ mod tests {
             .join("\n")
             .replace("root = \"…\"", "root = \"/w\"")
             .replace("provider = \"…\"", "provider = \"exec\"");
-        let content = file::parse(&uncommented, "t", Shape::User).unwrap();
+        let content = file::parse(&uncommented, "t", Shape::User, &Providers::default()).unwrap();
         assert_eq!((content.entries.len(), content.allow.len()), (for_user().count(), 1));
     }
 }

@@ -4,7 +4,7 @@
 //! made from it. Must never: be repeated somewhere else.
 
 use super::value::{Kind, Unit};
-use crate::providers;
+use crate::providers::Providers;
 use dx_core::settings::{Rule, Scale, Value};
 use dx_protocol::Limits;
 
@@ -81,21 +81,20 @@ impl Setting {
     }
 
     /// All keys of it: of a family one for each provider, and the one for all others.
-    pub(crate) fn keys(&self) -> Vec<String> {
+    pub(crate) fn keys(&self, providers: &Providers) -> Vec<String> {
         if !self.is_family() {
             return vec![self.key.to_owned()];
         }
-        let mut names = providers::names();
-        names.push(COMMON);
+        let mut names = providers.names();
+        names.push(COMMON.to_owned());
         names.sort_unstable();
         names.into_iter().map(|name| format!("{}{name}", self.key)).collect()
     }
 
     /// Whether this is the setting that the key names.
-    pub(crate) fn has_key(&self, key: &str) -> bool {
+    pub(crate) fn has_key(&self, key: &str, providers: &Providers) -> bool {
         if self.is_family() {
-            key.strip_prefix(self.key)
-                .is_some_and(|name| name == COMMON || providers::by_name(name).is_some())
+            key.strip_prefix(self.key).is_some_and(|name| name == COMMON || providers.by_name(name).is_some())
         } else {
             key == self.key
         }
@@ -174,8 +173,8 @@ settings! {
 }
 
 /// The setting of a full key.
-pub(crate) fn find(key: &str) -> Option<&'static Setting> {
-    ALL.iter().copied().find(|setting| setting.has_key(key))
+pub(crate) fn find(key: &str, providers: &Providers) -> Option<&'static Setting> {
+    ALL.iter().copied().find(|setting| setting.has_key(key, providers))
 }
 
 #[cfg(test)]
@@ -196,6 +195,7 @@ mod tests {
                 }
             }
         }
+        let find = |key| find(key, &Providers::default());
         assert!(find("max_parallel.opencode").is_some() && find("max_parallel.").is_none());
         assert!(
             find("max_parallel.exce").is_none()

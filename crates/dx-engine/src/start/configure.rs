@@ -9,7 +9,6 @@ use crate::error::EngineError;
 use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::permission::Places;
-use crate::providers;
 use crate::sandbox::Asked;
 use crate::settings::{
     ALLOW_MODEL_OVERRIDE, ENV, Inputs, LANE, Layers, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, PROVIDER, PTY,
@@ -47,7 +46,7 @@ impl Engine {
         let layers = self.layers(project.as_deref(), profile)?;
         match layers.text(&PROVIDER)? {
             Some(name) => Ok(name.parse()?),
-            None => Err(EngineError::NoProviderNamed { known: providers::names() }),
+            None => Err(EngineError::NoProviderNamed { known: layers.providers.names() }),
         }
     }
 
@@ -75,15 +74,15 @@ impl Engine {
         state: &StateDir,
         request: &StartRequest,
     ) -> Result<Configured, EngineError> {
-        let provider = providers::find(&request.provider)?;
+        let place =
+            named_place(Some(state), &request.worktree, request.repo.as_deref(), request.beads.as_ref())?;
+        let layers = self.layers(project_of(&place).as_deref(), request.profile.as_deref())?;
+        let provider = layers.providers.find(&request.provider)?;
         if !request.command.is_empty() && provider.name != EXEC {
             let message =
                 format!("a command after `--` is only for provider {EXEC}, not for {}", provider.name);
             return Err(EngineError::Argument(message));
         }
-        let place =
-            named_place(Some(state), &request.worktree, request.repo.as_deref(), request.beads.as_ref())?;
-        let layers = self.layers(project_of(&place).as_deref(), request.profile.as_deref())?;
         let settings = with_flags(layers.with_provider(provider), request);
         let limits = settings.limits()?;
         let lane = settings.text(&LANE)?;
@@ -119,7 +118,8 @@ impl Engine {
         worktree: &Path,
     ) -> Result<Arc<Layers>, EngineError> {
         let layers = self.layers(project_of(worktree).as_deref(), None)?;
-        Ok(Arc::new(layers.with_provider(providers::find(provider)?)))
+        let provider = layers.providers.find(provider)?;
+        Ok(Arc::new(layers.with_provider(provider)))
     }
 }
 

@@ -70,8 +70,8 @@ impl Engine {
         uuid: &RunUuid,
         ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
-        let provider = providers::find(&request.provider)?;
-        let cap = lineage.settings.cap(provider.name)?;
+        let provider = lineage.settings.providers.find(&request.provider)?;
+        let cap = lineage.settings.cap(&provider.name)?;
         let mut limits = lineage.limits.clone();
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
@@ -104,24 +104,27 @@ impl Engine {
         let fingerprint = repository.as_ref().map(Fingerprint::take);
 
         let paths = state.run(uuid);
-        let mut env = environment::allowed(&provider.passes);
+        let mut env = environment::allowed(&|name| provider.passes(name));
         for (name, value) in extra_env {
             env.retain(|(n, _)| *n != name);
             env.push((name, value));
         }
-        let resolved = (provider.resolve)(&providers::Wish {
-            state,
-            worktree: &worktree,
-            model: request.model.as_deref(),
-            allow_model_override: request.allow_model_override,
-            agent: request.agent.as_deref(),
-            command: &request.command,
-            has_prompt: !prompt.bytes.is_empty(),
-            prompt_file: &paths.prompt(),
-            env: &env,
-            progress: &|what| self.progress(what),
-            settings: &lineage.settings,
-        })?;
+        let resolved = (provider.resolve)(
+            &provider,
+            &providers::Wish {
+                state,
+                worktree: &worktree,
+                model: request.model.as_deref(),
+                allow_model_override: request.allow_model_override,
+                agent: request.agent.as_deref(),
+                command: &request.command,
+                has_prompt: !prompt.bytes.is_empty(),
+                prompt_file: &paths.prompt(),
+                env: &env,
+                progress: &|what| self.progress(what),
+                settings: &lineage.settings,
+            },
+        )?;
         for (name, value) in &resolved.env {
             environment::set(&mut env, name, value);
         }
@@ -133,7 +136,7 @@ impl Engine {
         let asked = Asked::of(request);
         let confined = sandbox::resolve(&Wanted {
             asked: &asked,
-            provider: provider.name,
+            provider: &provider.name,
             worktree: &worktree,
             repository: repository.as_ref(),
             tmp: &state.tmp(uuid),

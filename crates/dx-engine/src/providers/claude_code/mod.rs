@@ -5,10 +5,11 @@
 
 mod agent;
 
-use super::{Provider, Resolved, StatePath, Wish};
+use super::provider::{Channel, Provider, texts};
+use super::{Resolved, StatePath, Wish};
 use crate::environment;
 use crate::error::EngineError;
-use dx_protocol::{Grammar, ReasonCode};
+use dx_protocol::{Grammar, Lane, ReasonCode};
 use std::ffi::OsString;
 
 /// What Claude Code reads, beyond `ANTHROPIC_*`. Not all of `CLAUDE_*`: a session in which dx-runner was called leaves its
@@ -38,29 +39,24 @@ const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CL
 /// Models that may be asked for, separated by commas; all when it is not set.
 const ALLOWED: &str = "CLAUDE_CODE_ALLOWED_MODELS";
 
-pub(super) static PROVIDER: Provider = Provider {
-    name: "claude-code",
-    description: "Claude Code, headless",
-    program: Some("claude"),
-    prompt_channel: "stdin",
-    needs_prompt: true,
-    model_env: Some("ANTHROPIC_MODEL"),
-    cap: Some(6),
-    passes: |name| name.starts_with("ANTHROPIC_") || PASSED.contains(&name),
-    passes_text: &[
-        "ANTHROPIC_*",
-        "CLAUDE_CONFIG_DIR",
-        "CLAUDE_CODE_OAUTH_TOKEN and other settings of Claude Code",
-    ],
-    resolve,
-};
+pub(super) fn provider() -> Provider {
+    Provider {
+        name: "claude-code".to_owned(),
+        description: "Claude Code, headless".to_owned(),
+        program: Some("claude".to_owned()),
+        missing: ReasonCode::ClaudeCodeBinaryMissing,
+        prompt: Channel::Stdin,
+        needs_prompt: true,
+        model_env: Some("ANTHROPIC_MODEL".to_owned()),
+        cap: Some(6),
+        lanes: vec![Lane::Run],
+        passes: texts(&["ANTHROPIC_*"]).into_iter().chain(texts(&PASSED)).collect(),
+        resolve,
+    }
+}
 
-fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
-    let binary = environment::find_program("claude").ok_or_else(|| EngineError::Provider {
-        reason: ReasonCode::ClaudeCodeBinaryMissing,
-        message: "no `claude` was found on PATH".to_owned(),
-        next_action: None,
-    })?;
+fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    let binary = provider.binary()?;
     let model = model(wish)?;
     // A worktree that a dry run would make holds no definitions yet.
     if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
@@ -157,8 +153,8 @@ mod tests {
     fn marks_of_a_surrounding_session_are_not_passed_on() {
         for name in ["CLAUDECODE", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CLAUDE_CODE_SESSION_ID"]
         {
-            assert!(!(PROVIDER.passes)(name), "{name}");
+            assert!(!provider().passes(name), "{name}");
         }
-        assert!((PROVIDER.passes)("ANTHROPIC_BASE_URL") && (PROVIDER.passes)("CLAUDE_CONFIG_DIR"));
+        assert!(provider().passes("ANTHROPIC_BASE_URL") && provider().passes("CLAUDE_CONFIG_DIR"));
     }
 }

@@ -4,12 +4,13 @@ mod agent;
 mod lists;
 mod model;
 
-use super::{Provider, Resolved, StatePath, Wish};
+use super::provider::{Channel, Provider, texts};
+use super::{Resolved, StatePath, Wish};
 pub(crate) use model::ALSO_ALLOWED;
 
 use crate::environment;
 use crate::error::EngineError;
-use dx_protocol::{Grammar, ReasonCode};
+use dx_protocol::{Grammar, Lane, ReasonCode};
 use std::ffi::OsString;
 
 /// Keys of model providers that OpenCode reads from its environment.
@@ -27,25 +28,24 @@ const KEYS: [&str; 11] = [
     "XAI_API_KEY",
 ];
 
-pub(super) static PROVIDER: Provider = Provider {
-    name: "opencode",
-    description: "OpenCode, headless",
-    program: Some("opencode"),
-    prompt_channel: "stdin",
-    needs_prompt: true,
-    model_env: Some("OPENCODE_MODEL"),
-    cap: Some(6),
-    passes: |name| name.starts_with("OPENCODE_") || KEYS.contains(&name),
-    passes_text: &["OPENCODE_*", "*_API_KEY of the model providers OpenCode knows"],
-    resolve,
-};
+pub(super) fn provider() -> Provider {
+    Provider {
+        name: "opencode".to_owned(),
+        description: "OpenCode, headless".to_owned(),
+        program: Some("opencode".to_owned()),
+        missing: ReasonCode::OpencodeBinaryMissing,
+        prompt: Channel::Stdin,
+        needs_prompt: true,
+        model_env: Some("OPENCODE_MODEL".to_owned()),
+        cap: Some(6),
+        lanes: vec![Lane::Run],
+        passes: texts(&["OPENCODE_*"]).into_iter().chain(texts(&KEYS)).collect(),
+        resolve,
+    }
+}
 
-fn resolve(wish: &Wish<'_>) -> Result<Resolved, EngineError> {
-    let binary = environment::find_program("opencode").ok_or_else(|| EngineError::Provider {
-        reason: ReasonCode::OpencodeBinaryMissing,
-        message: "no `opencode` was found on PATH".to_owned(),
-        next_action: None,
-    })?;
+fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    let binary = provider.binary()?;
     let policy = model::Policy::of(wish)?;
     let wanted = policy.wanted()?;
     let listed = lists::models(wish, &binary)?;

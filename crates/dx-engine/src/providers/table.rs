@@ -1,0 +1,61 @@
+//! The providers that there are for one command: ours, and those of the user's configuration.
+//!
+//! Held by the layers of configuration. Must never: take a provider from a project's file.
+
+use super::{Provider, claude_code, exec, opencode};
+use crate::error::EngineError;
+use crate::settings::Layers;
+use dx_protocol::{ProviderName, ProviderRow};
+use std::sync::{Arc, LazyLock};
+
+/// Ours, by name.
+static BUILT_IN: LazyLock<[Arc<Provider>; 3]> =
+    LazyLock::new(|| [claude_code::provider(), exec::provider(), opencode::provider()].map(Arc::new));
+
+/// All providers that can be named.
+#[derive(Debug, Clone)]
+pub(crate) struct Providers(Vec<Arc<Provider>>);
+
+impl Default for Providers {
+    fn default() -> Self {
+        Self(BUILT_IN.to_vec())
+    }
+}
+
+impl Providers {
+    /// The provider that a job names.
+    pub(crate) fn find(&self, name: &ProviderName) -> Result<Arc<Provider>, EngineError> {
+        self.by_name(name.as_str())
+            .cloned()
+            .ok_or_else(|| EngineError::NoProvider { name: name.to_string(), known: self.names() })
+    }
+
+    pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.0.iter().find(|p| p.name == name)
+    }
+
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.iter().map(|p| p.name.clone()).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Provider> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// The table for people.
+    pub(crate) fn rows(&self, settings: &Layers) -> Vec<ProviderRow> {
+        self.iter().map(|p| row(p, settings)).collect()
+    }
+}
+
+fn row(p: &Provider, settings: &Layers) -> ProviderRow {
+    ProviderRow {
+        name: p.name.clone(),
+        description: p.description.clone(),
+        lanes: p.lanes.iter().map(|lane| lane.as_str().to_owned()).collect(),
+        binary: p.found().map_or_else(|| "-".to_owned(), |b| b.display().to_string()),
+        prompt_channel: p.prompt.as_str().to_owned(),
+        cap: settings.cap(&p.name).ok().flatten().map(|c| c as u64),
+        env: p.passes.clone(),
+    }
+}
