@@ -212,23 +212,22 @@ pub(crate) fn refusal(status: u16, model: &str) -> Refusal {
         529 => ("overloaded_error", None, "Overloaded".to_owned()),
         _ => ("api_error", None, format!("Error {status} (scripted)")),
     };
-    Refusal { status, message, kind, code, retry_after: None }
+    Refusal { status, message, kind, code, limit: None }
 }
 
 fn rate_limit(limit: RateLimit, model: &str) -> Refusal {
     let quota = "You exceeded your current quota, please check your plan and billing details. (scripted)";
-    let (kind, code, message, retry_after) = match limit {
-        RateLimit::After(seconds) => (
+    let (kind, code, message) = match limit {
+        RateLimit::After(_) => (
             "rate_limit_error",
             "rate_limit_exceeded",
-            "Rate limit reached for requests (scripted)".into(),
-            Some(seconds),
+            "Rate limit reached for requests (scripted)".to_owned(),
         ),
-        RateLimit::Quota => ("insufficient_quota", "insufficient_quota", quota.to_owned(), None),
+        RateLimit::Quota => ("insufficient_quota", "insufficient_quota", quota.to_owned()),
         RateLimit::Capacity => {
             let message = format!("No capacity available for model {model} on the server");
-            ("rate_limit_error", "rate_limit_exceeded", message, None)
+            ("rate_limit_error", "rate_limit_exceeded", message)
         }
     };
-    Refusal { status: 429, message, kind, code: Some(code), retry_after }
+    Refusal { status: 429, message, kind, code: Some(code), limit: Some(limit) }
 }

@@ -99,7 +99,7 @@ impl Api for Messages {
 
     fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
         let mut headers = vec![("request-id", "req_scripted".to_owned())];
-        headers.extend(refusal.retry_after.map(|seconds| ("retry-after", seconds.to_string())));
+        headers.extend(refusal.retry_after().map(|seconds| ("retry-after", seconds.to_string())));
         if refusal.is_quota() {
             let now = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
             headers.push(("x-should-retry", "false".to_owned()));

@@ -5,9 +5,12 @@
 //! A new API is one more file here and one more line in [`for_path`].
 
 mod chat;
+mod generate;
 mod messages;
 
 use serde_json::{Value, json};
+
+use crate::scenario::RateLimit;
 
 /// A tool the client offers.
 #[derive(Debug, Clone)]
@@ -77,13 +80,19 @@ pub(crate) struct Refusal {
     pub(crate) kind: &'static str,
     /// A finer code, if there is one (`invalid_api_key`).
     pub(crate) code: Option<&'static str>,
-    pub(crate) retry_after: Option<u64>,
+    /// For status 429: which one.
+    pub(crate) limit: Option<RateLimit>,
 }
 
 impl Refusal {
     /// Whether it will not pass soon.
     pub(crate) fn is_quota(&self) -> bool {
-        self.kind == "insufficient_quota"
+        self.limit == Some(RateLimit::Quota)
+    }
+
+    /// The seconds after which it passes, where that is told.
+    pub(crate) fn retry_after(&self) -> Option<u64> {
+        if let Some(RateLimit::After(seconds)) = self.limit { Some(seconds) } else { None }
     }
 }
 
@@ -101,7 +110,7 @@ pub(crate) trait Api: Sync {
     fn refusal(&self, refusal: &Refusal) -> Value;
     /// The headers of an error answer.
     fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
-        refusal.retry_after.iter().map(|seconds| ("retry-after", seconds.to_string())).collect()
+        refusal.retry_after().iter().map(|seconds| ("retry-after", seconds.to_string())).collect()
     }
 }
 
@@ -111,6 +120,8 @@ pub(crate) fn for_path(path: &str) -> Option<&'static dyn Api> {
         Some(&chat::Chat)
     } else if path.ends_with("/messages") {
         Some(&messages::Messages)
+    } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
+        Some(&generate::Generate)
     } else {
         None
     }
@@ -118,7 +129,13 @@ pub(crate) fn for_path(path: &str) -> Option<&'static dyn Api> {
 
 /// The answer to a question about a request that asks no model, such as its count of tokens.
 pub(crate) fn without_model(path: &str) -> Option<Value> {
-    path.ends_with("/messages/count_tokens").then(|| json!({ "input_tokens": 100 }))
+    if path.ends_with("/messages/count_tokens") {
+        Some(json!({ "input_tokens": 100 }))
+    } else if path.ends_with(":countTokens") {
+        Some(json!({ "totalTokens": 100 }))
+    } else {
+        None
+    }
 }
 
 fn list(value: &Value) -> &[Value] {
