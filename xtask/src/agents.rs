@@ -2,7 +2,7 @@
 //!
 //! For: tests that run real agents. The versions are in `xtask/agents/package.json`, the content in its lock file
 //! (integrity hashes, no download addresses, so any registry mirror serves). The packages are the platform packages
-//! with the native binary: those need no install script, and none is run.
+//! with the native binary, or scripts in one bundle: those need no install script, and none is run.
 //! To change a version: edit `package.json` and `AGENTS`, then in `xtask/agents` run
 //! `npm install --package-lock-only --ignore-scripts`.
 //! Called by: `main`, `test`.
@@ -17,12 +17,12 @@ use std::time::{Duration, Instant};
 
 use crate::{Failure, tools, workspace};
 
-/// One agent on one platform.
+/// One agent, on one platform where that makes a difference.
 struct Agent {
     /// The command tests look for.
     command: &'static str,
-    /// `os-cpu` in npm's words.
-    platform: &'static str,
+    /// `os-cpu` in npm's words; none for a script that Node.js runs anywhere.
+    platform: Option<&'static str>,
     package: &'static str,
     /// What `--version` prints.
     version: &'static str,
@@ -35,22 +35,29 @@ struct Agent {
 const AGENTS: &[Agent] = &[
     Agent {
         command: "claude",
-        platform: "linux-x64",
+        platform: Some("linux-x64"),
         package: "@anthropic-ai/claude-code-linux-x64",
         version: "2.1.329",
         binary: "claude",
     },
     Agent {
         command: "codex",
-        platform: "linux-x64",
+        platform: Some("linux-x64"),
         // The name that the package with the wrapper gives it; in the registry it is a version of that package.
         package: "@openai/codex-linux-x64",
         version: "0.169.0",
         binary: "vendor/x86_64-unknown-linux-musl/bin/codex",
     },
     Agent {
+        command: "gemini",
+        platform: None,
+        package: "@google/gemini-cli",
+        version: "0.61.0",
+        binary: "bundle/gemini.js",
+    },
+    Agent {
         command: "opencode",
-        platform: "linux-x64",
+        platform: Some("linux-x64"),
         package: "opencode-linux-x64",
         version: "1.18.33",
         binary: "bin/opencode",
@@ -93,6 +100,7 @@ impl From<Failure> for InstallError {
 /// Prints what is pinned.
 pub(crate) fn list() {
     for Agent { command, platform, package, version, .. } in AGENTS {
+        let platform = platform.unwrap_or("any");
         println!("{command:<10} {version:<10} {platform:<12} npm package {package}");
     }
 }
@@ -105,8 +113,9 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// Installs what is not there yet and returns the folder with one link for each agent.
 pub(crate) fn install() -> Result<PathBuf, InstallError> {
     let platform = platform();
-    let agents: Vec<&Agent> = AGENTS.iter().filter(|agent| agent.platform == platform).collect();
-    if agents.is_empty() {
+    let agents: Vec<&Agent> =
+        AGENTS.iter().filter(|agent| agent.platform.is_none_or(|p| p == platform)).collect();
+    if agents.iter().all(|agent| agent.platform.is_none()) {
         return Err(InstallError::Platform(platform));
     }
     let sources = workspace::root().join("xtask/agents");
@@ -279,7 +288,8 @@ mod tests {
             let line = package.lines().find(|line| line.contains(&name)).expect("a line for each agent");
             let line = line.trim().trim_end_matches(',');
             assert!(line.contains(agent.version) && lock.contains(line), "{line}");
-            assert!(agent.package.ends_with(agent.platform), "{} is a platform package", agent.package);
+            let fits = agent.platform.is_none_or(|platform| agent.package.ends_with(platform));
+            assert!(fits, "{} is a platform package", agent.package);
         }
         assert!(!lock.contains("\"resolved\""), "the lock file names no download address");
     }

@@ -227,6 +227,73 @@ fn anthropic_refusals_have_their_own_form() {
     }
 }
 
+fn generate(tool_results: usize) -> Value {
+    let mut contents = vec![json!({ "role": "user", "parts": [
+        { "text": "<session_context>\n- **Workspace Directories:**\n  - /w\n</session_context>" }, { "text": "go" }] })];
+    for _ in 0..tool_results {
+        contents.push(json!({ "role": "model", "parts": [{ "functionCall": {} }] }));
+        contents.push(json!({ "role": "user", "parts": [{ "functionResponse": {} }] }));
+    }
+    json!({ "contents": contents, "tools": [{ "functionDeclarations": [{ "name": "write_file", "parametersJsonSchema": {
+        "type": "object", "properties": { "file_path": {}, "content": {} } } }] }] })
+}
+
+#[test]
+fn generate_content_goes_round() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    let root = model.root_url_for(&"write:a.txt:hi,text:ALL DONE".parse().unwrap());
+    let at = |method: &str| format!("{root}/v1beta/models/gemini-x:{method}");
+    let stream = |results| {
+        let (status, raw) = read(send_to(&at("streamGenerateContent?alt=sse"), &generate(results)));
+        let data = raw.lines().filter_map(|line| line.strip_prefix("data: "));
+        (status, data.map(|data| serde_json::from_str(data).unwrap()).collect::<Vec<Value>>())
+    };
+    let (status, found) = stream(0);
+    let last = &found.last().unwrap()["candidates"][0];
+    let call = &last["content"]["parts"][0]["functionCall"];
+    assert_eq!((status, &last["finishReason"], &call["name"]), (200, &"STOP".into(), &"write_file".into()));
+    assert_eq!(call["args"], json!({ "file_path": "/w/a.txt", "content": "hi" }));
+
+    let (_, found) = stream(1);
+    let text = |chunk: &Value| {
+        chunk["candidates"][0]["content"]["parts"][0]["text"].as_str().map(str::to_owned).unwrap_or_default()
+    };
+    assert_eq!(found.iter().map(text).collect::<String>(), "ALL DONE");
+    assert_eq!(found[0]["usageMetadata"]["totalTokenCount"], 110);
+    let whole: Value = serde_json::from_str(&read(send_to(&at("generateContent"), &generate(1))).1).unwrap();
+    assert_eq!(text(&whole), "ALL DONE");
+
+    let count = read(send_to(&at("countTokens"), &generate(0)));
+    assert_eq!(count, (200, json!({ "totalTokens": 100 }).to_string()));
+    let calls: Vec<_> = model.calls().into_iter().map(|call| (call.api, call.model, call.step)).collect();
+    assert_eq!(calls[0], (Some("generate"), "gemini-x".to_owned(), "write:a.txt:hi".to_owned()));
+    assert_eq!(calls[3].0, None, "a count of tokens is no model call");
+}
+
+#[test]
+fn refusals_of_generate_content_have_their_own_form() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    for (scenario, status, word, detail) in [
+        ("401", 401, "UNAUTHENTICATED", "[]"),
+        ("404", 404, "NOT_FOUND", "[]"),
+        ("500", 500, "INTERNAL", "[]"),
+        ("429:after=7", 429, "RESOURCE_EXHAUSTED", r#""retryDelay":"7s""#),
+        ("429:quota", 429, "RESOURCE_EXHAUSTED", "PerDay"),
+        ("429:capacity", 429, "RESOURCE_EXHAUSTED", "MODEL_CAPACITY_EXHAUSTED"),
+    ] {
+        let root = model.root_url_for(&scenario.parse().unwrap());
+        let (code, raw) =
+            read(send_to(&format!("{root}/v1beta/models/m:streamGenerateContent"), &generate(0)));
+        let error = &serde_json::from_str::<Value>(&raw).unwrap()["error"];
+        assert_eq!(
+            (code, &error["code"], &error["status"]),
+            (status, &status.into(), &word.into()),
+            "{scenario}"
+        );
+        assert!(error["details"].to_string().contains(detail), "{scenario}: {error}");
+    }
+}
+
 #[test]
 fn garbage_drop_and_slow() {
     let model = ScriptedModel::start(Scenario::text("unused")).unwrap();

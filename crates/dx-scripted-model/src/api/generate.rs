@@ -83,7 +83,8 @@ impl Api for Generate {
         let details = match refusal.limit {
             None => json!([]),
             Some(RateLimit::After(seconds)) => {
-                let retry = json!({ "@type": format!("{TYPES}.RetryInfo"), "retryDelay": format!("{seconds}s") });
+                let retry =
+                    json!({ "@type": format!("{TYPES}.RetryInfo"), "retryDelay": format!("{seconds}s") });
                 json!([quota("Minute"), retry])
             }
             Some(RateLimit::Quota) => json!([quota("Day")]),
