@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("error", of::<dx_protocol::ErrorDocument>),
     ("event", of::<dx_protocol::EventLine>),
     ("exit-codes", of::<dx_protocol::ExitCodesDocument>),
+    ("gate", of::<dx_protocol::GateDocument>),
     ("gc", of::<dx_protocol::GcDocument>),
     ("history", of::<dx_protocol::HistoryLine>),
     ("history-query", of::<dx_protocol::HistoryQueryDocument>),

@@ -18,7 +18,7 @@ const NO_COMMIT: &str = "44";
 /// Gates that were asked for, the check apart, and have not answered.
 pub fn gates_due(run: &Run) -> Vec<&'static str> {
     let asked = &run.created.spec.gates;
-    let wanted = [(GATE_COMMIT, asked.require_commit), (GATE_SCOPE, !asked.scope.is_empty())];
+    let wanted = [(GATE_COMMIT, asked.require_commit), (GATE_SCOPE, asked.judges_paths())];
     wanted
         .into_iter()
         .filter(|(name, asked)| *asked && answer(run, name).is_none())

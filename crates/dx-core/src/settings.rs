@@ -98,6 +98,8 @@ pub enum Rule {
     Grant,
     /// The same for entries `NAME` or `NAME=VALUE`: the user allows names, and the highest word on a name counts.
     GrantNames,
+    /// Demands and prohibitions: what every layer says must hold, so that each only adds. The value shows all of it.
+    Add,
     /// A governed list of what may be chosen: the highest of the user's own words counts, projects and profiles only take
     /// away.
     Narrow,
@@ -105,8 +107,10 @@ pub enum Rule {
 
 impl Rule {
     /// Whether `[allow]` of the user's file may speak of it.
+    ///
+    /// What only adds cannot be loosened by anybody, and needs no bound.
     pub fn is_governed(self) -> bool {
-        self != Self::Replace
+        !matches!(self, Self::Replace | Self::Add)
     }
 
     /// The published word.
@@ -116,6 +120,7 @@ impl Rule {
             Self::Tighten(_) => "tighten",
             Self::Grant | Self::GrantNames => "grant",
             Self::Narrow => "narrow",
+            Self::Add => "add",
         }
     }
 }
@@ -166,6 +171,7 @@ pub fn merge(rule: Rule, words: &[Word], allow: Option<&Value>) -> Merged {
         Rule::Grant => grant(words, list(allow), |entry| entry),
         Rule::GrantNames => grant(words, list(allow), name_of),
         Rule::Narrow => narrow(words, allow),
+        Rule::Add => all(words),
     }
 }
 
@@ -272,6 +278,29 @@ fn grant(words: &[Word], allow: &[String], id: fn(&str) -> &str) -> Merged {
         }
     }
     Merged { value: (!words.is_empty()).then_some(Value::List(entries)), from, fates }
+}
+
+/// Everything that anybody says, lowest layer first, each entry once. One text alone stays a text.
+fn all(words: &[Word]) -> Merged {
+    let mut entries: Vec<String> = Vec::new();
+    let mut from = None;
+    for at in by_layer(words) {
+        let said = match &words[at].value {
+            Value::Text(text) => std::slice::from_ref(text),
+            value => list(Some(value)),
+        };
+        for entry in said {
+            if !entries.contains(entry) {
+                entries.push(entry.clone());
+                from = Some(at);
+            }
+        }
+    }
+    let value = match (words.iter().any(|word| matches!(word.value, Value::Text(_))), entries.as_slice()) {
+        (true, [text]) => Value::Text(text.clone()),
+        _ => Value::List(entries),
+    };
+    Merged { value: (!words.is_empty()).then_some(value), from, fates: vec![Fate::Counts; words.len()] }
 }
 
 fn narrow(words: &[Word], allow: Option<&Value>) -> Merged {

@@ -18,6 +18,7 @@ fn run(code: i32, verdict: ProviderVerdict, steps: Vec<Event>) -> dx_core::Run {
         require_commit: true,
         scope: vec!["src".into()],
         check: Some("make test".into()),
+        ..Gates::default()
     };
     let created = created();
     let spec = dx_protocol::JobSpec { gates, ..created.spec };

@@ -103,6 +103,16 @@ fn switches_words_and_lists() {
     assert_eq!(sandbox("strict", "off"), text("strict"));
     assert_eq!(sandbox("off", "strict"), text("strict"));
 
+    let demands = [
+        word(Layer::Flag, true, list(&["/c", "/a"])),
+        word(Layer::User, true, list(&["/a"])),
+        word(Layer::Project, false, list(&["/b"])),
+    ];
+    assert_eq!(of(Rule::Add, &demands, None), list(&["/a", "/b", "/c"]));
+    let commands = [word(Layer::Project, false, text("make")), word(Layer::Flag, true, text("true"))];
+    assert_eq!(of(Rule::Add, &commands, None), list(&["make", "true"]));
+    assert_eq!(of(Rule::Add, &commands[..1], None), text("make"));
+
     let permit =
         [word(Layer::Default, true, Value::Bool(false)), word(Layer::Project, false, Value::Bool(true))];
     assert_eq!(of(Rule::Tighten(Scale::TruePermits), &permit, None), Value::Bool(false));
@@ -147,6 +157,7 @@ fn rules() -> impl Strategy<Value = Rule> {
         Rule::Grant,
         Rule::GrantNames,
         Rule::Narrow,
+        Rule::Add,
     ])
 }
 
@@ -157,7 +168,7 @@ fn value_for(rule: Rule) -> BoxedStrategy<Value> {
         Rule::Tighten(Scale::Words(words)) => {
             prop::sample::select(words.to_vec()).prop_map(|w| Value::Text(w.to_owned())).boxed()
         }
-        Rule::Replace | Rule::Grant | Rule::GrantNames | Rule::Narrow => {
+        Rule::Replace | Rule::Grant | Rule::GrantNames | Rule::Narrow | Rule::Add => {
             prop::sample::subsequence(vec!["a", "b", "c", "d"], 0..=4)
                 .prop_shuffle()
                 .prop_map(|l| Value::List(l.into_iter().map(str::to_owned).collect()))
@@ -202,6 +213,8 @@ fn cases() -> impl Strategy<Value = (Rule, Vec<Word>, Option<Value>, Word)> {
 fn at_most(rule: Rule, a: &Value, b: &Value) -> bool {
     match (rule, a, b) {
         (Rule::Tighten(scale), _, _) => scale.looseness(a) <= scale.looseness(b),
+        // What is demanded of one is demanded of the other.
+        (Rule::Add, Value::List(a), Value::List(b)) => b.iter().all(|entry| a.contains(entry)),
         (_, Value::List(a), Value::List(b)) => {
             a.iter().collect::<BTreeSet<_>>().is_subset(&b.iter().collect())
         }

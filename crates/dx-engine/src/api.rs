@@ -123,6 +123,15 @@ pub struct WorktreeRequest {
     pub branch: Option<String>,
 }
 
+/// `scope-gate`.
+#[derive(Debug, Clone)]
+pub struct ScopeQuery {
+    pub worktree: PathBuf,
+    /// Patterns of allowed paths; none: only the forbidden ones count.
+    pub scope: Vec<String>,
+    pub mutation_budget: Option<u64>,
+}
+
 /// `finalize`.
 #[derive(Debug, Clone)]
 pub struct FinalizeRequest {

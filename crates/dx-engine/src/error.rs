@@ -82,6 +82,10 @@ pub enum EngineError {
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
     PathDenied { path: PathBuf, allowed: Vec<PathBuf> },
+    #[error("{} is in {}, which is protected from jobs", path.display(), checkout.display())]
+    ProtectedCheckout { path: PathBuf, checkout: PathBuf },
+    #[error("the prompt tells the agent to read secrets with `op`:{}", crate::error::lines(.0))]
+    RawSecrets(Vec<(usize, String)>),
     #[error("a sandbox was asked for, and there is none: {0}")]
     SandboxUnavailable(&'static str),
     #[error("this is a job itself (run {0}): a job may not start jobs")]
@@ -163,6 +167,8 @@ impl EngineError {
                 ReasonCode::WorktreeSetupFailed
             }
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
+            Self::ProtectedCheckout { .. } => ReasonCode::CanonicalWorktreeForbidden,
+            Self::RawSecrets(_) => ReasonCode::RawOpForbiddenInAgentContext,
             Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
             Self::PromptUnreadable { .. } | Self::PromptNeeded => ReasonCode::PromptMissing,
@@ -262,6 +268,14 @@ impl From<rusqlite::Error> for EngineError {
     fn from(error: rusqlite::Error) -> Self {
         Self::History(error.to_string())
     }
+}
+
+/// A line for each, with its number.
+fn lines(lines: &[(usize, String)]) -> String {
+    let line = |(number, text): &(usize, String)| {
+        ["\n  line ".to_owned(), number.to_string(), ": ".to_owned(), text.escape_debug().to_string()]
+    };
+    lines.iter().flat_map(line).collect()
 }
 
 /// A line for each file.

@@ -158,6 +158,8 @@ pub(crate) fn base() -> Command {
         .env("GIT_TERMINAL_PROMPT", "0")
         // What an agent put in another object's place (`refs/replace`) is not what it committed.
         .env("GIT_NO_REPLACE_OBJECTS", "1")
+        // Nor are parents that it made up (`info/grafts`).
+        .env("GIT_GRAFT_FILE", "/dev/null")
         // No object is fetched, and were one, then over no protocol (a list that no configuration can add to).
         .env("GIT_NO_LAZY_FETCH", "1")
         .env("GIT_ALLOW_PROTOCOL", "")

@@ -1,7 +1,9 @@
-//! The permission gate: a worktree must exist and lie, resolved, below an allowed place; the state directory never does.
+//! The permission gate: a worktree must exist and lie, resolved, below an allowed place and in no protected checkout; the
+//! state directory never does.
 
 use crate::environment;
 use crate::error::EngineError;
+use crate::git::Repository;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +19,8 @@ pub(crate) struct Places {
     pub(crate) root: Option<PathBuf>,
     /// Allowed beside the built-in ones.
     pub(crate) extra: Vec<PathBuf>,
+    /// Checkouts in which no job may work, whatever is allowed.
+    pub(crate) protected: Vec<PathBuf>,
 }
 
 impl Places {
@@ -56,6 +60,9 @@ pub(crate) fn check(path: &Path, state_root: &Path, places: &Places) -> Result<P
     let (shared, own) = (SHARED.map(PathBuf::from), own_prefixes(places)?);
     let in_state =
         state_root.canonicalize().is_ok_and(|state| real.starts_with(&state) || state.starts_with(&real));
+    if let Some(checkout) = places.protected.iter().find_map(|listed| protecting(listed, &real)) {
+        return Err(EngineError::ProtectedCheckout { path: real, checkout });
+    }
     let below = |prefix: &PathBuf| {
         prefix.canonicalize().is_ok_and(|prefix| real.starts_with(&prefix) && prefix != Path::new("/"))
     };
@@ -64,6 +71,15 @@ pub(crate) fn check(path: &Path, state_root: &Path, places: &Places) -> Result<P
         return Err(EngineError::PathDenied { path: real, allowed: shared.into_iter().chain(own).collect() });
     }
     Ok(real)
+}
+
+/// The protected checkout that a place is or lies in. A linked worktree is none, wherever it lies: it was made to be worked
+/// in, unless it is listed itself.
+fn protecting(listed: &Path, real: &Path) -> Option<PathBuf> {
+    let checkout = listed.canonicalize().ok()?;
+    let top = Repository::find(real).filter(|r| r.git_dir != r.common_dir).map(|r| r.work_tree);
+    let is_other = top.is_some_and(|top| top != checkout && top.starts_with(&checkout));
+    (real.starts_with(&checkout) && !is_other).then_some(checkout)
 }
 
 #[cfg(test)]
@@ -75,8 +91,11 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let state = tmp.path().join("state");
         std::fs::create_dir(&state).unwrap();
-        let places =
-            Places { root: Some(tmp.path().join("worktrees")), extra: vec![tmp.path().join("extra")] };
+        let places = Places {
+            root: Some(tmp.path().join("worktrees")),
+            extra: vec![tmp.path().join("extra")],
+            protected: Vec::new(),
+        };
         let check = |path: &Path| check(path, &state, &places);
         assert!(matches!(check(&tmp.path().join("none")), Err(EngineError::WorktreeMissing(_))));
         assert!(matches!(check(Path::new("/usr")), Err(EngineError::PathDenied { .. })));

@@ -104,8 +104,9 @@ fn scope(created: &Created, work: &Work) -> GateReport {
     }
     let paths: Vec<String> =
         work.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
-    match Scope::parse(&created.spec.gates.scope) {
-        Ok(scope) => scope.judge(&paths, None),
+    let gates = &created.spec.gates;
+    match Scope::parse(&gates.scopes(), &gates.forbidden) {
+        Ok(scope) => scope.judge(&paths, gates.mutation_budget),
         // They were checked at the start.
         Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
     }

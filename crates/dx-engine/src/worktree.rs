@@ -11,7 +11,7 @@ mod disk_use;
 mod inspect;
 mod list;
 mod lock;
-mod made;
+pub(crate) mod made;
 mod nested;
 mod project;
 mod register;

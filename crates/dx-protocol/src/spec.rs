@@ -166,12 +166,36 @@ pub struct Gates {
     /// `--required-baseline`: HEAD must contain this commit at the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required_baseline: Option<String>,
+    /// And these, which other layers of the configuration ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_required: Vec<String>,
     /// `--require-commit`: HEAD must have moved forward at the end.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub require_commit: bool,
+    /// `--read-only`: nothing in the worktree may have changed at the end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub read_only: bool,
     /// `--scope`: every changed path must match one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scope: Vec<String>,
+    /// And one of each of these lists, which other layers of the configuration ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_scope: Vec<Vec<String>>,
+    /// No changed path may match one of these, beside those that never may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forbidden: Vec<String>,
+    /// `--mutation-budget`: no more paths than this may change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutation_budget: Option<u64>,
+    /// `--feature-key`: every commit of the job must carry each of these as a trailer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub feature_keys: Vec<String>,
+    /// `--beads-gate`: Beads must be usable at the start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beads: bool,
+    /// `--signoff-file`: every claim in this file of the worktree must be true at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signoff: Option<String>,
     /// `--check`: must end with 0 in the worktree after the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,
@@ -181,6 +205,28 @@ impl Gates {
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// All lists of allowed paths; each must hold.
+    pub fn scopes(&self) -> Vec<Vec<String>> {
+        std::iter::once(&self.scope)
+            .chain(&self.also_scope)
+            .filter(|list| !list.is_empty())
+            .cloned()
+            .collect()
+    }
+
+    /// Whether changed paths are to be judged.
+    pub fn judges_paths(&self) -> bool {
+        !self.scope.is_empty()
+            || !self.also_scope.is_empty()
+            || !self.forbidden.is_empty()
+            || self.mutation_budget.is_some()
+    }
+
+    /// All commits that must be there at the start.
+    pub fn baselines(&self) -> impl Iterator<Item = &str> {
+        self.required_baseline.iter().chain(&self.also_required).map(String::as_str)
     }
 }
 

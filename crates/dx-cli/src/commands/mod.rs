@@ -13,6 +13,7 @@ pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exit_codes;
 pub(crate) mod finalize;
+pub(crate) mod gates;
 pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod logs;
@@ -61,6 +62,11 @@ pub(crate) enum Command {
     Bundle(bundle::BundleArgs),
     History(history::HistoryArgs),
     Worktree(worktree::WorktreeArgs),
+    PermissionGate(gates::permission::PermissionArgs),
+    BaselineGate(gates::baseline::BaselineArgs),
+    IntegrityGate(gates::integrity::IntegrityArgs),
+    FeatureKeyGate(gates::feature_key::FeatureKeyArgs),
+    ScopeGate(gates::scope::ScopeArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
     Config(config::ConfigArgs),
@@ -109,6 +115,11 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Bundle(args) => bundle::run(ctx, args),
         Command::History(args) => history::run(ctx, args),
         Command::Worktree(args) => worktree::run(ctx, args),
+        Command::PermissionGate(args) => gates::permission::run(ctx, args),
+        Command::BaselineGate(args) => gates::baseline::run(ctx, args),
+        Command::IntegrityGate(args) => gates::integrity::run(ctx, args),
+        Command::FeatureKeyGate(args) => gates::feature_key::run(ctx, args),
+        Command::ScopeGate(args) => gates::scope::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),
         Command::Config(args) => config::run(ctx, args),

@@ -144,6 +144,7 @@ impl StartOptions {
                 require_commit: self.require_commit,
                 scope: self.scope.clone(),
                 check: self.check.clone(),
+                ..Gates::default()
             },
             sandbox: self.sandbox.map(SandboxArg::mode),
             sandbox_write: None,

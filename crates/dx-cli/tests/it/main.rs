@@ -13,6 +13,7 @@ mod demo;
 mod detached;
 mod disk;
 mod docs;
+mod gates;
 mod gates_at_end;
 mod gc;
 mod git_safety;

@@ -2,25 +2,36 @@
 
 use crate::error::EngineError;
 use crate::git::{self, Repository};
-use dx_protocol::{GateReport, ReasonCode};
+use dx_protocol::{Gate, GateDocument, GateFacts, GateReport, ReasonCode};
 
 /// HEAD contains the required commit.
-pub(crate) fn baseline(repository: &Repository, required: &str) -> Result<GateReport, EngineError> {
-    let failed = |reason, details: String| Ok(GateReport::new(false, reason, details));
-    if required.trim().is_empty() {
-        return failed(ReasonCode::RequiredBaselineMissing, "no commit was named".to_owned());
-    }
-    let Some(commit) = commit(repository, required) else {
-        let details = format!("{required} is no commit of this repository");
-        return failed(ReasonCode::RequiredCommitMissing, details);
+pub(crate) fn baseline(repository: &Repository, required: &str) -> Result<GateDocument, EngineError> {
+    let head = commit(repository, "HEAD");
+    let known = commit(repository, required);
+    let facts = GateFacts {
+        runtime: Some(head.clone().unwrap_or_else(|| "-".to_owned())),
+        required: Some(known.clone().unwrap_or_else(|| required.to_owned())),
+        ..GateFacts::default()
     };
-    let Some(head) = self::commit(repository, "HEAD") else {
-        return failed(ReasonCode::BaselineNotMet, "there is no commit yet".to_owned());
+    let report = match (known, head) {
+        _ if required.trim().is_empty() => {
+            GateReport::new(false, ReasonCode::RequiredBaselineMissing, "no commit was named")
+        }
+        (None, _) => {
+            let details = format!("{required} is no commit of this repository");
+            GateReport::new(false, ReasonCode::RequiredCommitMissing, details)
+        }
+        (_, None) => GateReport::new(false, ReasonCode::BaselineNotMet, "there is no commit yet"),
+        (Some(commit), Some(head)) => {
+            if contains(repository, &head, &commit)? {
+                GateReport::new(true, ReasonCode::BaselineOk, format!("HEAD {head} contains {commit}"))
+            } else {
+                let details = format!("HEAD {head} does not contain {commit}");
+                GateReport::new(false, ReasonCode::BaselineNotMet, details)
+            }
+        }
     };
-    if repository.git_says(&["merge-base", "--is-ancestor", &commit, &head])? {
-        return Ok(GateReport::new(true, ReasonCode::BaselineOk, format!("HEAD {head} contains {commit}")));
-    }
-    failed(ReasonCode::BaselineNotMet, format!("HEAD {head} does not contain {commit}"))
+    Ok(GateDocument::new(Gate::Baseline, report, facts))
 }
 
 /// The reported commit exists and is on the branch; on HEAD when none is named.
@@ -28,27 +39,47 @@ pub(crate) fn integrity(
     repository: &Repository,
     reported: &str,
     branch: Option<&str>,
-) -> Result<GateReport, EngineError> {
-    let failed = |reason, details: String| Ok(GateReport::new(false, reason, details));
-    if reported.trim().is_empty() {
-        return failed(ReasonCode::ReportedCommitMissing, "no commit was reported".to_owned());
-    }
-    let Some(commit) = commit(repository, reported) else {
-        let details = format!("{reported} is no commit of this repository");
-        return failed(ReasonCode::ReportedCommitNotFound, details);
+) -> Result<GateDocument, EngineError> {
+    let name = branch_ref(branch);
+    let (known, tip) = (commit(repository, reported), commit(repository, &name));
+    let facts = GateFacts {
+        branch: Some(branch.unwrap_or("HEAD").to_owned()),
+        head: Some(tip.clone().unwrap_or_else(|| "-".to_owned())),
+        reported: Some(known.clone().unwrap_or_else(|| reported.to_owned())),
+        ..GateFacts::default()
     };
-    let name = branch.map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"));
-    let Some(tip) = self::commit(repository, &name) else {
-        return failed(ReasonCode::BranchMissing, format!("there is no {name}"));
+    let report = match (known, tip) {
+        _ if reported.trim().is_empty() => {
+            GateReport::new(false, ReasonCode::ReportedCommitMissing, "no commit was reported")
+        }
+        (None, _) => {
+            let details = format!("{reported} is no commit of this repository");
+            GateReport::new(false, ReasonCode::ReportedCommitNotFound, details)
+        }
+        (_, None) => GateReport::new(false, ReasonCode::BranchMissing, format!("there is no {name}")),
+        (Some(commit), Some(tip)) => {
+            if contains(repository, &tip, &commit)? {
+                GateReport::new(true, ReasonCode::IntegrityOk, format!("{name} {tip} contains {commit}"))
+            } else {
+                let details = format!("{name} {tip} does not contain {commit}");
+                GateReport::new(false, ReasonCode::ReportedNotAncestor, details)
+            }
+        }
     };
-    if repository.git_says(&["merge-base", "--is-ancestor", &commit, &tip])? {
-        return Ok(GateReport::new(true, ReasonCode::IntegrityOk, format!("{name} {tip} contains {commit}")));
-    }
-    failed(ReasonCode::ReportedNotAncestor, format!("{name} {tip} does not contain {commit}"))
+    Ok(GateDocument::new(Gate::Integrity, report, facts))
+}
+
+/// The full name of a branch; HEAD when none is named.
+pub(super) fn branch_ref(branch: Option<&str>) -> String {
+    branch.map_or_else(|| "HEAD".to_owned(), |branch| format!("refs/heads/{branch}"))
+}
+
+fn contains(repository: &Repository, tip: &str, commit: &str) -> Result<bool, EngineError> {
+    repository.git_says(&["merge-base", "--is-ancestor", commit, tip])
 }
 
 /// The full id of a commit. A name that looks like an option is none.
-fn commit(repository: &Repository, name: &str) -> Option<String> {
+pub(super) fn commit(repository: &Repository, name: &str) -> Option<String> {
     let wanted = format!("{name}^{{commit}}");
     let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted];
     let id = git::line(&repository.git(&args).ok()?);
@@ -79,8 +110,8 @@ mod tests {
         let dir = tmp.path();
         git(dir, &["init", "--quiet", "--initial-branch=main"]);
         let repository = Repository::find(dir).unwrap();
-        let of = |report: Result<GateReport, EngineError>| {
-            let report = report.unwrap();
+        let of = |answer: Result<GateDocument, EngineError>| {
+            let report = answer.unwrap().report;
             (report.passed, report.reason_code)
         };
         let no = |reason| (false, reason);

@@ -18,10 +18,12 @@ const OPTIONS: MatchOptions = MatchOptions {
     require_literal_leading_dot: false,
 };
 
-/// Allowed patterns, checked.
+/// Allowed and forbidden patterns, checked.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope {
-    allowed: Vec<Rule>,
+    /// Each list must allow a path; an empty one allows all.
+    allowed: Vec<Vec<Rule>>,
+    forbidden: Vec<Rule>,
 }
 
 #[derive(Debug, Clone)]
@@ -36,7 +38,7 @@ impl Rule {
         let trimmed = text.strip_prefix("./").unwrap_or(text).trim_end_matches('/');
         let anchored = trimmed.contains('/');
         let pattern = trimmed.strip_prefix('/').unwrap_or(trimmed);
-        let wrong = |why: &str| EngineError::Argument(format!("--scope `{text}` is no pattern: {why}"));
+        let wrong = |why: &str| EngineError::Argument(format!("`{text}` is no pattern of paths: {why}"));
         if pattern.is_empty() || pattern.split('/').any(|part| part == "..") {
             return Err(wrong("it names nothing below the worktree"));
         }
@@ -59,25 +61,38 @@ fn folders_and(path: &str) -> impl Iterator<Item = &str> {
 }
 
 impl Scope {
-    pub(crate) fn parse(allowed: &[String]) -> Result<Self, EngineError> {
-        Ok(Self { allowed: allowed.iter().map(|text| Rule::parse(text)).collect::<Result<_, _>>()? })
+    /// `allowed` are lists that all must hold; `forbidden` is added to what is forbidden anyway.
+    pub(crate) fn parse(allowed: &[Vec<String>], forbidden: &[String]) -> Result<Self, EngineError> {
+        let rules = |texts: &mut dyn Iterator<Item = &str>| texts.map(Rule::parse).collect::<Result<_, _>>();
+        let allowed = allowed.iter().map(|list| rules(&mut list.iter().map(String::as_str)));
+        Ok(Self {
+            allowed: allowed.collect::<Result<_, _>>()?,
+            forbidden: rules(&mut FORBIDDEN.into_iter().chain(forbidden.iter().map(String::as_str)))?,
+        })
+    }
+
+    fn is_forbidden(&self, path: &str) -> bool {
+        // In any folder: the path, and what is left of it below each of its folders.
+        let mut tails = std::iter::once(path).chain(path.match_indices('/').map(|(at, _)| &path[at + 1..]));
+        tails.any(|tail| self.forbidden.iter().any(|rule| rule.matches(tail)))
+    }
+
+    fn is_outside(&self, path: &str) -> bool {
+        let allows = |list: &Vec<Rule>| list.is_empty() || list.iter().any(|rule| rule.matches(path));
+        !self.allowed.iter().all(allows)
+    }
+
+    /// The paths that are not allowed, in their order.
+    pub(crate) fn violations(&self, paths: &[String]) -> Vec<String> {
+        let paths = paths.iter().map(|path| path.trim_end_matches('/'));
+        paths.filter(|path| self.is_forbidden(path) || self.is_outside(path)).map(str::to_owned).collect()
     }
 
     /// The verdict on what changed. Without allowed patterns only the forbidden ones count.
-    pub(crate) fn judge(&self, paths: &[String], budget: Option<usize>) -> GateReport {
-        let forbidden: Vec<Rule> = FORBIDDEN.iter().filter_map(|text| Rule::parse(text).ok()).collect();
-        let (mut outside, mut banned) = (Vec::new(), Vec::new());
-        for path in paths {
-            let path = path.trim_end_matches('/');
-            // In any folder: the path, and what is left of it below each of its folders.
-            let tails =
-                || std::iter::once(path).chain(path.match_indices('/').map(|(at, _)| &path[at + 1..]));
-            if tails().any(|tail| forbidden.iter().any(|rule| rule.matches(tail))) {
-                banned.push(path);
-            } else if !self.allowed.is_empty() && !self.allowed.iter().any(|rule| rule.matches(path)) {
-                outside.push(path);
-            }
-        }
+    pub(crate) fn judge(&self, paths: &[String], budget: Option<u64>) -> GateReport {
+        let trimmed = paths.iter().map(|path| path.trim_end_matches('/'));
+        let (banned, rest): (Vec<&str>, Vec<&str>) = trimmed.partition(|path| self.is_forbidden(path));
+        let outside: Vec<&str> = rest.into_iter().filter(|path| self.is_outside(path)).collect();
         if !banned.is_empty() || !outside.is_empty() {
             let told = [("forbidden", &banned), ("outside the scope", &outside)]
                 .into_iter()
@@ -86,7 +101,7 @@ impl Scope {
             let details = told.collect::<Vec<_>>().join("; ");
             return GateReport::new(false, ReasonCode::ScopeViolation, details);
         }
-        if let Some(budget) = budget.filter(|budget| paths.len() > *budget) {
+        if let Some(budget) = budget.filter(|budget| paths.len() as u64 > *budget) {
             let details = format!("{} paths changed, {budget} are allowed", paths.len());
             return GateReport::new(false, ReasonCode::MutationBudgetExceeded, details);
         }
@@ -106,7 +121,7 @@ mod tests {
 
     fn verdict(allowed: &[&str], path: &str) -> bool {
         let allowed: Vec<String> = allowed.iter().map(|text| (*text).to_owned()).collect();
-        Scope::parse(&allowed).unwrap().judge(&[path.to_owned()], None).passed
+        Scope::parse(&[allowed], &[]).unwrap().judge(&[path.to_owned()], None).passed
     }
 
     #[test]
@@ -132,7 +147,7 @@ mod tests {
         }
         assert!(verdict(&["a", "b"], "b/x"));
         for wrong in ["", "/", "../x", "a/../b", "[", "a**b"] {
-            assert!(Scope::parse(&[wrong.to_owned()]).is_err(), "{wrong}");
+            assert!(Scope::parse(&[vec![wrong.to_owned()]], &[]).is_err(), "{wrong}");
         }
     }
 
@@ -163,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_report_names_what_is_wrong() {
-        let scope = Scope::parse(&["src".to_owned()]).unwrap();
+        let scope = Scope::parse(&[vec!["src".to_owned()]], &[]).unwrap();
         let judge = |paths: &[&str], budget| {
             scope.judge(&paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>(), budget)
         };
@@ -175,5 +190,16 @@ mod tests {
         assert!(judge(&[], Some(0)).passed);
         let many: Vec<String> = (0..30).map(|n| format!("f{n}")).collect();
         assert!(scope.judge(&many, None).details.ends_with("f19 and 10 more"));
+    }
+
+    #[test]
+    fn every_list_must_allow_a_path_and_more_can_be_forbidden() {
+        let lists = [vec!["src".to_owned()], Vec::new(), vec!["*.rs".to_owned(), "*.md".to_owned()]];
+        let scope = Scope::parse(&lists, &["gen".to_owned()]).unwrap();
+        let paths = ["src/a.rs", "src/a.py", "b.rs", "src/gen/a.rs"].map(ToOwned::to_owned);
+        assert_eq!(scope.violations(&paths), ["src/a.py", "b.rs", "src/gen/a.rs"]);
+        let report = scope.judge(&paths, None);
+        assert_eq!(report.details, "forbidden: src/gen/a.rs; outside the scope: src/a.py, b.rs");
+        assert!(Scope::parse(&[], &["[".to_owned()]).is_err());
     }
 }

@@ -340,7 +340,8 @@ impl Layers {
     pub(crate) fn places(&self) -> Result<Places, SettingsError> {
         let root = self.text(&table::WORKTREE_ROOT)?.map(PathBuf::from);
         let extra = self.list(&table::ALLOWED_PREFIXES)?.into_iter().map(PathBuf::from).collect();
-        Ok(Places { root, extra })
+        let protected = self.list(&table::PROTECTED_CHECKOUTS)?.into_iter().map(PathBuf::from).collect();
+        Ok(Places { root, extra, protected })
     }
 }
 

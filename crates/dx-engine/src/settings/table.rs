@@ -160,6 +160,8 @@ settings! {
         "Jobs of a provider that may run at once: `max_parallel.<provider>`, and `max_parallel.default` for those not named.";
     ALLOWED_PREFIXES: "allowed_prefixes", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", Unit::Lenient), None, Files::UserProject,
         "Folders below which worktrees may lie, beside the built-in ones.";
+    PROTECTED_CHECKOUTS: "protected_checkouts", Kind::Paths, Rule::Add, Preset::Empty, Env::None, None, Files::UserProject,
+        "Checkouts in which no job may work, whatever else is allowed. Worktrees of them may lie in them.";
     WORKTREE_ROOT: "worktree.root", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_ROOT", Unit::One), None, Files::User,
         "Where `--worktree auto` makes worktrees; jobs may always work there. Default: `dx-runner/worktrees` in `$XDG_DATA_HOME`.";
     WORKTREE_SETUP: "worktree.setup", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,

@@ -91,6 +91,11 @@ impl Engine {
         if provider.needs_prompt && prompt.bytes.is_empty() {
             return Err(EngineError::PromptNeeded);
         }
+        // A prompt is UTF-8; that was checked.
+        let raw = gates::raw_secrets::lines_in(&String::from_utf8_lossy(&prompt.bytes));
+        if !raw.is_empty() {
+            return Err(EngineError::RawSecrets(raw));
+        }
         let cwd = std::env::current_dir()
             .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
         if !lineage.dry {
@@ -258,22 +263,24 @@ fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), 
         let message = "--check holds a secret, and it would be recorded; let the command read it from a file";
         return Err(EngineError::Argument(message.to_owned()));
     }
-    Scope::parse(&gates.scope)?;
-    let asks_git = gates.require_commit || !gates.scope.is_empty() || gates.required_baseline.is_some();
+    Scope::parse(&gates.scopes(), &gates.forbidden)?;
+    let asks_git = gates.require_commit
+        || gates.read_only
+        || gates.judges_paths()
+        || !gates.feature_keys.is_empty()
+        || gates.baselines().next().is_some();
     let Some(repository) = repository else {
-        let details = "--required-baseline, --require-commit and --scope need a worktree of a git repository";
+        let details = "gates that look at commits or changed paths need a worktree of a git repository";
         let report = GateReport::new(false, ReasonCode::NotAGitRepo, details);
         return if asks_git { Err(EngineError::Gate(report)) } else { Ok(()) };
     };
-    match gates
-        .required_baseline
-        .as_ref()
-        .map(|required| gates::baseline(repository, required))
-        .transpose()?
-    {
-        Some(report) if !report.passed => Err(EngineError::Gate(report)),
-        _ => Ok(()),
+    for required in gates.baselines() {
+        let report = gates::baseline(repository, required)?.report;
+        if !report.passed {
+            return Err(EngineError::Gate(report));
+        }
     }
+    Ok(())
 }
 
 pub(super) fn contract_of(
