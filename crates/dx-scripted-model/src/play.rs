@@ -224,6 +224,11 @@ fn rate_limit(limit: RateLimit, model: &str) -> Refusal {
             "Rate limit reached for requests (scripted)".to_owned(),
         ),
         RateLimit::Quota => ("insufficient_quota", "insufficient_quota", quota.to_owned()),
+        RateLimit::Plan => (
+            "usage_limit_reached",
+            "usage_limit_reached",
+            "The usage limit has been reached (scripted)".to_owned(),
+        ),
         RateLimit::Capacity => {
             let message = format!("No capacity available for model {model} on the server");
             ("rate_limit_error", "rate_limit_exceeded", message)

@@ -294,6 +294,77 @@ fn refusals_of_generate_content_have_their_own_form() {
     }
 }
 
+/// A request as Codex makes it, after so many tool results.
+fn response(stream: bool, tool_results: usize) -> Value {
+    let user = |text: &str| json!({ "type": "message", "role": "user", "content": [{ "type": "input_text", "text": text }] });
+    let mut input = vec![user("<environment_context>\n<cwd>/w</cwd></environment_context>"), user("go")];
+    for n in 0..tool_results {
+        input.push(
+            json!({ "type": "function_call", "call_id": n, "name": "exec_command", "arguments": "{}" }),
+        );
+        input.push(json!({ "type": "function_call_output", "call_id": n, "output": "ok" }));
+    }
+    json!({ "model": "m1", "stream": stream, "instructions": "Be brief.", "input": input, "tools": [
+        { "type": "function", "name": "exec_command", "parameters": { "properties": { "cmd": { "type": "string" } } } },
+        { "type": "custom", "name": "apply_patch" }] })
+}
+
+#[test]
+fn openai_responses_go_round() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    let url = |scenario: &str| format!("{}/responses", model.base_url_for(&scenario.parse().unwrap()));
+    let both = url("bash:ls,tool:apply_patch:*** Begin Patch\\n*** End Patch,text:ALL DONE");
+    let ask = |tool_results| events(&read(send_to(&both, &response(true, tool_results))).1);
+    let kinds = |found: &[Value]| {
+        found.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let item = ["response.output_item.added", "response.output_item.done"];
+    let found = ask(0);
+    assert_eq!(kinds(&found), [&["response.created"], &item[..], &["response.completed"]].concat());
+    let call = &found[2]["item"];
+    assert_eq!((&call["type"], &call["name"]), (&"function_call".into(), &"exec_command".into()));
+    assert_eq!(call["arguments"], json!({ "cmd": "ls" }).to_string());
+    assert_eq!(found[3]["response"]["usage"]["input_tokens"], 100);
+    // A tool without a schema takes text.
+    let call = &ask(1)[2]["item"];
+    assert_eq!((&call["type"], &call["name"]), (&"custom_tool_call".into(), &"apply_patch".into()));
+    assert_eq!(call["input"], "*** Begin Patch\n*** End Patch");
+    let found = ask(2);
+    let words: String = found.iter().filter_map(|event| event["delta"].as_str()).collect();
+    assert_eq!((words.as_str(), &found[4]["item"]["content"][0]["text"]), ("ALL DONE", &"ALL DONE".into()));
+    let whole: Value = serde_json::from_str(&read(send_to(&both, &response(false, 2))).1).unwrap();
+    assert_eq!(
+        (&whole["status"], &whole["output"][0]["type"]),
+        (&"completed".into(), &"message".into()),
+        "{whole}"
+    );
+    assert_eq!(events(&read(send_to(&url("empty"), &response(true, 0))).1).len(), 2, "no item at all");
+    assert!(model.calls().iter().all(|call| call.api == Some("responses") && &*call.prompt == "go"));
+}
+
+#[test]
+fn openai_responses_refuse_and_break_off() {
+    let model = ScriptedModel::start(Scenario::text("unused")).unwrap();
+    for (scenario, status, kind, part) in [
+        ("401", 401, "authentication_error", "invalid_api_key"),
+        ("429:after=7", 429, "rate_limit_error", "retry-after: 7"),
+        ("429:quota", 429, "insufficient_quota", "insufficient_quota"),
+        ("429:plan", 429, "usage_limit_reached", "resets_in_seconds"),
+        ("429:capacity", 429, "rate_limit_error", "No capacity"),
+        ("500", 500, "api_error", ""),
+    ] {
+        let url = format!("{}/responses", model.base_url_for(&scenario.parse().unwrap()));
+        let mut raw = String::new();
+        send_to(&url, &response(true, 0)).read_to_string(&mut raw).unwrap();
+        assert!(raw.starts_with(&format!("HTTP/1.1 {status} ")) && raw.contains(part), "{scenario}: {raw}");
+        let body: Value = serde_json::from_str(raw.split_once("\r\n\r\n").unwrap().1).unwrap();
+        assert_eq!(body["error"]["type"], kind, "{scenario}");
+    }
+    let url = format!("{}/responses", model.base_url_for(&"drop".parse().unwrap()));
+    let raw = read(send_to(&url, &response(true, 0))).1;
+    assert!(raw.contains("partial ") && !raw.contains("response.completed"), "{raw}");
+}
+
 #[test]
 fn garbage_drop_and_slow() {
     let model = ScriptedModel::start(Scenario::text("unused")).unwrap();

@@ -7,6 +7,7 @@
 mod chat;
 mod generate;
 mod messages;
+mod responses;
 
 use serde_json::{Value, json};
 
@@ -87,12 +88,17 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Whether it will not pass soon.
     pub(crate) fn is_quota(&self) -> bool {
-        self.limit == Some(RateLimit::Quota)
+        matches!(self.limit, Some(RateLimit::Quota | RateLimit::Plan))
     }
 
     /// The seconds after which it passes, where that is told.
     pub(crate) fn retry_after(&self) -> Option<u64> {
         if let Some(RateLimit::After(seconds)) = self.limit { Some(seconds) } else { None }
+    }
+
+    /// Whether a plan is used up, which passes at a known time.
+    pub(crate) fn is_plan(&self) -> bool {
+        self.limit == Some(RateLimit::Plan)
     }
 }
 
@@ -122,6 +128,8 @@ pub(crate) fn for_path(path: &str) -> Option<&'static dyn Api> {
         Some(&messages::Messages)
     } else if path.ends_with(":generateContent") || path.ends_with(":streamGenerateContent") {
         Some(&generate::Generate)
+    } else if path.ends_with("/responses") {
+        Some(&responses::Responses)
     } else {
         None
     }

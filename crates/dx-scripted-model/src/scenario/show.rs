@@ -38,6 +38,7 @@ impl Display for Step {
             Self::Status(status) => write!(f, "{status}"),
             Self::RateLimit(RateLimit::After(seconds)) => write!(f, "429:after={seconds}"),
             Self::RateLimit(RateLimit::Quota) => f.write_str("429:quota"),
+            Self::RateLimit(RateLimit::Plan) => f.write_str("429:plan"),
             Self::RateLimit(RateLimit::Capacity) => f.write_str("429:capacity"),
             Self::Hang => f.write_str("hang"),
             Self::HangStream => f.write_str("hang-stream"),
