@@ -10,6 +10,8 @@ mod claude;
 mod claude_error;
 mod claude_record;
 mod clean;
+mod codex;
+mod codex_error;
 mod lines;
 mod loose;
 pub mod mask;

@@ -7,6 +7,7 @@ use dx_protocol::AgentEvent;
 
 use crate::claude::Claude;
 use crate::clean::{MESSAGE_MAX, block};
+use crate::codex::Codex;
 use crate::lines::{Line, LineSplitter};
 use crate::opencode::Opencode;
 use dx_protocol::Grammar;
@@ -37,6 +38,7 @@ enum Known {
     Nothing,
     Opencode(Opencode),
     Claude(Claude),
+    Codex(Codex),
 }
 
 impl Parser {
@@ -50,7 +52,7 @@ impl Parser {
         let text_max = text_max.clamp(4, 1024 * 1024);
         let lines = match grammar {
             Grammar::Text => LineSplitter::with_limit(text_max),
-            Grammar::Opencode | Grammar::Claude => {
+            Grammar::Opencode | Grammar::Claude | Grammar::Codex => {
                 // Line breaks and quotes are escaped: two bytes for one.
                 let string_max = STRING_MIN.max(text_max * 2);
                 LineSplitter::squeezing(JSON_LINE_MAX / STRING_MIN * string_max, string_max)
@@ -60,6 +62,7 @@ impl Parser {
             Grammar::Text => Known::Nothing,
             Grammar::Opencode => Known::Opencode(Opencode::default()),
             Grammar::Claude => Known::Claude(Claude::default()),
+            Grammar::Codex => Known::Codex(Codex::default()),
         };
         Self { lines, state: State { grammar, text_max, known, unparsed: 0 } }
     }
@@ -119,6 +122,7 @@ impl State {
             }
             Known::Opencode(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
             Known::Claude(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
+            Known::Codex(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
         };
         self.unparsed += u64::from(!understood);
     }

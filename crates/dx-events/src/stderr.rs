@@ -5,7 +5,7 @@
 
 use dx_protocol::{AgentEvent, ErrorClass};
 
-use crate::clean::{MESSAGE_MAX, line, without_ansi};
+use crate::clean::{MESSAGE_MAX, PATH_MAX, line, without_ansi};
 use crate::opencode_error::contains;
 use dx_protocol::Grammar;
 
@@ -15,6 +15,7 @@ pub fn stderr_event(grammar: Grammar, text: &str) -> Option<AgentEvent> {
         Grammar::Text => None,
         Grammar::Opencode => opencode(text),
         Grammar::Claude => claude(text),
+        Grammar::Codex => codex(text),
     }
 }
 
@@ -26,6 +27,20 @@ fn claude(text: &str) -> Option<AgentEvent> {
         status: None,
         message: line(text, MESSAGE_MAX),
     })
+}
+
+/// A line of Codex's own log about a tool that was not run, or what its tool for patches says.
+fn codex(text: &str) -> Option<AgentEvent> {
+    if let Some(path) = text.strip_prefix("Failed to write file ").filter(|path| path.starts_with('/')) {
+        return Some(AgentEvent::WriteRefused { tool: "apply_patch".to_owned(), path: line(path, PATH_MAX) });
+    }
+    let said = text.split_once(" ERROR codex_core::tools::router: error=")?.1;
+    let what = match said.split_once("Rejected(\"").or_else(|| said.split_once("Rejected(\\\"")) {
+        Some((_, rest)) => rest.split("\\\")").next().unwrap_or(rest),
+        None if said.starts_with("patch rejected: ") => said,
+        None => return None,
+    };
+    Some(AgentEvent::PermissionRefused { what: line(what, MESSAGE_MAX) })
 }
 
 /// A line of OpenCode's own log about a call that failed. It tries again, or prints the error and ends. Calls for titles
@@ -111,6 +126,28 @@ mod tests {
             stderr_event(Grammar::Claude, agent),
             Some(AgentEvent::Error { class: ErrorClass::AgentMissing, message, .. }) if message == agent
         ));
+        for (said, what) in [
+            (
+                r#"exec_command failed: CreateProcess { message: "Rejected(\"`/bin/bash -lc 'touch a'` rejected: policy forbids commands starting with `touch`\")" }"#,
+                "`/bin/bash -lc 'touch a'` rejected: policy forbids commands starting with `touch`",
+            ),
+            (
+                r#"exec_command failed: CreateProcess { message: "Rejected(\"approval required by policy, but AskForApproval is set to Never\")" }"#,
+                "approval required by policy, but AskForApproval is set to Never",
+            ),
+            (
+                "patch rejected: writing outside of the project; rejected by user approval settings",
+                "patch rejected: writing outside of the project; rejected by user approval settings",
+            ),
+        ] {
+            let text = format!("2026-11-21T15:25:32.667399Z ERROR codex_core::tools::router: error={said}");
+            let refused = AgentEvent::PermissionRefused { what: what.to_owned() };
+            assert_eq!(stderr_event(Grammar::Codex, &text), Some(refused));
+        }
+        let written = AgentEvent::WriteRefused { tool: "apply_patch".to_owned(), path: "/x/a".to_owned() };
+        assert_eq!(stderr_event(Grammar::Codex, "Failed to write file /x/a"), Some(written));
+        let other = "2026-11-21T15:25:33Z ERROR codex_core::tools::router: error=unsupported call: nosuch";
+        assert_eq!(stderr_event(Grammar::Codex, other), None);
         assert_eq!(stderr_event(Grammar::Claude, "[claude-code:unrecognized_model] {}"), None);
     }
 }

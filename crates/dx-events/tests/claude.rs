@@ -1,71 +1,20 @@
 //! Snapshots of what every recorded Claude Code run means: its events, its verdict, its transcript.
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+mod recorded;
 
-use dx_events::{Grammar, Parser, ProviderVerdict, Summary, render, stderr_event};
+use dx_events::{Grammar, ProviderVerdict};
 use dx_protocol::{AgentEvent, ErrorClass};
+use recorded::Recorded;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/claude/2.1.329");
-
-fn parse(bytes: &[u8]) -> (Vec<(u64, AgentEvent)>, u64) {
-    let mut parser = Parser::new(Grammar::Claude);
-    let mut events = Vec::new();
-    let mut sink = |offset, event| events.push((offset, event));
-    parser.feed(bytes, &mut sink);
-    parser.finish(&mut sink);
-    assert_eq!(parser.offset(), bytes.len() as u64);
-    (events, parser.unparsed())
-}
-
-fn read(case: &str) -> (Vec<(u64, AgentEvent)>, Vec<AgentEvent>, u64) {
-    let out = fs::read(Path::new(FIXTURES).join(format!("{case}.out"))).unwrap();
-    let err = fs::read_to_string(Path::new(FIXTURES).join(format!("{case}.err"))).unwrap_or_default();
-    let (events, unparsed) = parse(&out);
-    (events, err.lines().filter_map(|l| stderr_event(Grammar::Claude, l)).collect(), unparsed)
-}
-
-fn fold(case: &str) -> Summary {
-    let (events, stderr, _) = read(case);
-    let mut summary = Summary::new(Grammar::Claude);
-    events.iter().map(|(_, e)| e).chain(&stderr).for_each(|e| summary.apply(e));
-    summary
-}
-
-fn describe(case: &str) -> String {
-    let (events, stderr, unparsed) = read(case);
-    let mut text = String::new();
-    for (offset, event) in &events {
-        writeln!(text, "{offset} {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    for event in &stderr {
-        writeln!(text, "stderr {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    let summary = fold(case);
-    let (barren, failed) = (summary.barren_steps, summary.failed_calls);
-    writeln!(text, "unparsed {unparsed}, barren {barren}, failed calls {failed}").unwrap();
-    writeln!(text, "usage {}", serde_json::to_string(&summary.usage).unwrap()).unwrap();
-    writeln!(text, "waiting {}", serde_json::to_string(&summary.waiting).unwrap()).unwrap();
-    writeln!(text, "verdict {}", serde_json::to_string(&summary.verdict()).unwrap()).unwrap();
-    writeln!(text, "--- transcript").unwrap();
-    for line in events.iter().map(|(_, e)| e).chain(&stderr).filter_map(render) {
-        writeln!(text, "{line}").unwrap();
-    }
-    text
-}
+const RUNS: Recorded = Recorded { grammar: Grammar::Claude, folder: "claude/2.1.329" };
 
 #[test]
 fn every_recorded_run() {
-    let mut cases: Vec<String> = fs::read_dir(FIXTURES)
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".out").map(str::to_owned))
-        .collect();
-    cases.sort();
+    let cases = RUNS.cases();
     assert!(cases.len() > 30, "{cases:?}");
     for case in cases {
-        insta::assert_snapshot!(case.clone(), describe(&case));
+        insta::assert_snapshot!(case.clone(), RUNS.describe(&case));
     }
 }
 
@@ -84,10 +33,10 @@ fn verdicts_of_the_recorded_runs() {
         "background-task",
         "subagent",
     ] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::Ok, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::Ok, "{case}");
     }
     for case in ["hang", "hang-stream", "tool-killed", "retrying"] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
     }
     // Told once, though the stream tells it twice, and whatever the result says of success.
     for (case, count, what) in [
@@ -95,7 +44,7 @@ fn verdicts_of_the_recorded_runs() {
         ("permission-no-mode", 1, "Write /w/a.txt"),
         ("permission-dont-ask", 2, "Bash echo yes > b.txt"),
     ] {
-        let summary = fold(case);
+        let summary = RUNS.fold(case);
         assert!(summary.last_result.as_ref().is_some_and(|r| r.ok), "{case}");
         assert_eq!(summary.permissions_refused, count, "{case}");
         assert_eq!(summary.verdict(), ProviderVerdict::Refused { what: what.to_owned() }, "{case}");
@@ -120,7 +69,7 @@ fn verdicts_of_the_recorded_runs() {
         ("max-turns", ErrorClass::Other, None),
     ];
     for (case, class, status) in failures {
-        let verdict = fold(case).verdict();
+        let verdict = RUNS.fold(case).verdict();
         let fits = matches!(&verdict, ProviderVerdict::Failed { class: c, status: s, .. } if (*c, *s) == (class, status));
         assert!(fits, "{case}: {verdict:?}");
     }
@@ -131,31 +80,31 @@ fn a_limit_with_a_known_end_tells_it() {
     let limits = |case: &str| {
         let told =
             |event| if let AgentEvent::RateLimited { until_ms } = event { Some(until_ms) } else { None };
-        read(case).0.into_iter().filter_map(|(_, event)| told(event)).collect::<Vec<_>>()
+        RUNS.read(case).0.into_iter().filter_map(|(_, event)| told(event)).collect::<Vec<_>>()
     };
     assert_eq!(limits("429-quota"), [Some(1_767_229_200_000)]);
     assert_eq!(limits("429-quota-key"), [None]);
     // Only its rejection is a limit.
-    let (events, unparsed) =
-        parse(br#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1}}"#);
+    let (events, unparsed) = RUNS
+        .parse(br#"{"type":"rate_limit_event","rate_limit_info":{"status":"allowed_warning","resetsAt":1}}"#);
     assert_eq!((events.len(), unparsed), (0, 0));
 }
 
 #[test]
 fn cost_and_tokens_are_counted_once() {
-    let usage = fold("background-task").usage;
+    let usage = RUNS.fold("background-task").usage;
     assert_eq!((usage.input_tokens, usage.output_tokens), (300, 30));
     // Two results tell 0.0012 and 0.0018 for the session so far.
     assert!(usage.cost_usd.is_some_and(|cost| (cost - 0.0018).abs() < 1e-9), "{usage:?}");
     // Nine calls, of which six were those of subagents.
-    let usage = fold("subagent").usage;
+    let usage = RUNS.fold("subagent").usage;
     assert_eq!((usage.input_tokens, usage.output_tokens), (900, 90));
 }
 
 /// Results that the recorded runs have not; shapes from the documentation of the stream.
 #[test]
 fn other_results() {
-    let last = |line: &str| parse(line.as_bytes()).0.pop().unwrap().1;
+    let last = |line: &str| RUNS.parse(line.as_bytes()).0.pop().unwrap().1;
     let not_ok = |detail: &str| AgentEvent::Result { ok: false, detail: detail.to_owned() };
     assert_eq!(
         last(r#"{"type":"result","subtype":"success","is_error":false,"result":"a"}"#),
@@ -173,7 +122,7 @@ fn other_results() {
         assert_eq!(last(line), not_ok(detail), "{line}");
     }
     let class = |line: &str| {
-        let events = parse(line.as_bytes()).0.into_iter();
+        let events = RUNS.parse(line.as_bytes()).0.into_iter();
         events
             .rev()
             .find_map(|(_, e)| if let AgentEvent::Error { class, .. } = e { Some(class) } else { None })
@@ -192,5 +141,8 @@ fn other_results() {
 #[test]
 fn older_versions_tell_refusals_only_in_the_result() {
     let line = r#"{"type":"result","subtype":"success","is_error":false,"permission_denials":[{"tool_name":"Write","tool_use_id":"t","tool_input":{"file_path":"/x"}}]}"#;
-    assert_eq!(parse(line.as_bytes()).0[0].1, AgentEvent::PermissionRefused { what: "Write /x".to_owned() });
+    assert_eq!(
+        RUNS.parse(line.as_bytes()).0[0].1,
+        AgentEvent::PermissionRefused { what: "Write /x".to_owned() }
+    );
 }

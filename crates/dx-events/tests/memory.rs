@@ -50,6 +50,23 @@ fn claude_turn(n: usize) -> String {
     text
 }
 
+/// The same as Codex would tell it.
+fn codex_turn(n: usize) -> String {
+    let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
+    let mut text = String::new();
+    writeln!(text, r#"{{"type":"thread.started","thread_id":"ses_{n}"}}"#).unwrap();
+    writeln!(text, r#"{{"type":"item.started","item":{{"id":"i{n}","type":"mcp_tool_call","server":"s","tool":"tool_{n}"}}}}"#).unwrap();
+    writeln!(text, r#"{{"type":"item.completed","item":{{"id":"x{n}","type":"command_execution","command":"{big}","aggregated_output":"{big}","status":"declined"}}}}"#).unwrap();
+    writeln!(
+        text,
+        r#"{{"type":"item.completed","item":{{"id":"m{n}","type":"agent_message","text":"{big}"}}}}"#
+    )
+    .unwrap();
+    writeln!(text, "[{}", "{\"a\":1},".repeat(2000)).unwrap();
+    writeln!(text, r#"{{"type":"turn.failed","error":{{"message":"{big}"}}}}"#).unwrap();
+    text
+}
+
 /// A turn with a big edit, many tool names, sessions, a long text and a broken line.
 fn turn(n: usize) -> String {
     let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
@@ -76,7 +93,11 @@ fn fifty_megabytes() {
         let (mut held, mut peak) = (0, 0);
         while fed < 50 << 20 {
             n += 1;
-            let log = if grammar == Grammar::Claude { claude_turn(n) } else { turn(n) };
+            let log = match grammar {
+                Grammar::Claude => claude_turn(n),
+                Grammar::Codex => codex_turn(n),
+                Grammar::Text | Grammar::Opencode => turn(n),
+            };
             let before = LIVE.load(Ordering::Relaxed);
             PEAK.store(before, Ordering::Relaxed);
             for chunk in log.as_bytes().chunks(8192) {

@@ -43,6 +43,8 @@ pub enum Grammar {
     Opencode,
     /// `claude -p --output-format stream-json --verbose`.
     Claude,
+    /// `codex exec --json`.
+    Codex,
 }
 
 impl Grammar {
@@ -52,6 +54,7 @@ impl Grammar {
             Self::Text => "text",
             Self::Opencode => "opencode",
             Self::Claude => "claude",
+            Self::Codex => "codex",
         }
     }
 
@@ -60,7 +63,8 @@ impl Grammar {
         std::iter::successors(Some(Self::Text), |grammar| match grammar {
             Self::Text => Some(Self::Opencode),
             Self::Opencode => Some(Self::Claude),
-            Self::Claude => None,
+            Self::Claude => Some(Self::Codex),
+            Self::Codex => None,
         })
     }
 }
