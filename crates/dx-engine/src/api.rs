@@ -20,6 +20,8 @@ pub enum WorktreeChoice {
     Path(PathBuf),
     /// A new git worktree on a branch named like the job.
     Auto,
+    /// None: the run's own temporary folder. For services, which work in other places.
+    Own,
 }
 
 /// `start` and `run`.

@@ -151,7 +151,7 @@ pub(crate) fn set(env: &mut Vec<(OsString, OsString)>, name: &str, value: impl I
 }
 
 /// No limit is longer: 10 years, in seconds. Its milliseconds can be added up without care.
-const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
+pub(crate) const MAX_SECONDS: u64 = 10 * 365 * 24 * 60 * 60;
 /// No grace is longer: a day.
 pub(crate) const MAX_GRACE_MS: u64 = 24 * 60 * 60 * 1000;
 

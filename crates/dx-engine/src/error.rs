@@ -108,6 +108,10 @@ pub enum EngineError {
     Gate(GateReport),
     #[error("{message}")]
     Provider { reason: ReasonCode, message: String, next_action: Option<String> },
+    #[error(transparent)]
+    Server(#[from] dx_opencode::ClientError),
+    #[error("no OpenCode server: none is named, none of ours runs, and nothing healthy is on {tried}")]
+    NoServer { tried: String },
     #[error("the agent could not be started: {message}")]
     SpawnFailed { message: String },
     #[error("the monitor could not be started, or ended before the agent ran")]
@@ -184,6 +188,8 @@ impl EngineError {
             Self::Git { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
+            Self::Server(error) => crate::server::reason_of(error),
+            Self::NoServer { .. } => ReasonCode::ServerUnreachable,
             Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
             Self::MonitorLost => ReasonCode::MonitorLost,
             Self::Deadline(_) | Self::StopDeadline | Self::StartSlow { .. } => ReasonCode::DeadlineExceeded,

@@ -27,6 +27,7 @@ mod prune;
 mod report;
 mod sandbox;
 mod secrets;
+mod server;
 mod settings;
 mod settle;
 mod start;

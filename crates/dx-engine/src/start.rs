@@ -10,6 +10,7 @@ mod prepare;
 
 use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
+use crate::environment;
 use crate::error::EngineError;
 use crate::git::Repository;
 use crate::prompt::sha256_hex;
@@ -20,7 +21,7 @@ use claim::{begin, claim_run, publish, refuse_running, same_key};
 use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
 use dx_monitor::MARKER;
-use dx_protocol::{BeadsId, Created, DryRunDocument};
+use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
 use launch::{Ready, confirm, give_up, launch};
 use prepare::{Lineage, id_of, new_uuid};
 use std::path::Path;
@@ -46,6 +47,32 @@ impl Engine {
             }
         }
         self.start_run(&state, &id_of(&state, request)?, request, &lineage)
+    }
+
+    /// Starts a program of ours as a job: it may run for ever and be silent.
+    pub(crate) fn start_service(
+        &self,
+        state: &StateDir,
+        beads: &BeadsId,
+        request: &StartRequest,
+    ) -> Result<Started, EngineError> {
+        let asked = StartRequest { command: Vec::new(), env: Vec::new(), ..request.clone() };
+        let Configured { request: configured, limits, settings } = self.configure(state, &asked)?;
+        // What is said of jobs' models, lanes and sandboxes is not said of it.
+        let request = StartRequest {
+            env: [configured.env.as_slice(), request.env.as_slice()].concat(),
+            ..request.clone()
+        };
+        let limits = Limits {
+            max_runtime_sec: 0,
+            no_mutation_sec: 0,
+            max_barren_steps: 0,
+            stall_sec: environment::MAX_SECONDS,
+            no_op_sec: environment::MAX_SECONDS,
+            ..limits
+        };
+        let lineage = Lineage { limits, settings, ..Lineage::default() };
+        self.start_run(state, beads, &request, &lineage)
     }
 
     /// Starts a job again with the spec of its newest run, which is stopped first when it lives; a run that could not be

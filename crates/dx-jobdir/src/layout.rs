@@ -8,6 +8,7 @@
 //!   <provider>/<id>.<suffix>    published views of the newest run
 //!   tmp/<short>/                one run's TMPDIR
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
+//!   server.json, server.lock    address and password of the shared OpenCode server
 //!   claims.lock
 //! ```
 
@@ -90,6 +91,16 @@ impl StateDir {
 
     pub fn claims_lock(&self) -> PathBuf {
         self.root.join("claims.lock")
+    }
+
+    /// Address and password of the shared OpenCode server.
+    pub fn server_file(&self) -> PathBuf {
+        self.root.join("server.json")
+    }
+
+    /// Held while that server is started or stopped.
+    pub fn server_lock(&self) -> PathBuf {
+        self.root.join("server.lock")
     }
 
     pub fn live_dir(&self) -> PathBuf {

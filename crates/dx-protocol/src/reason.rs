@@ -143,6 +143,33 @@ reason_codes! {
     ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider";
     ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has";
     ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
+    // OpenCode servers.
+    AttachReady, "attach_ready", Ok, "The server is healthy and can run jobs.", "-";
+    AttachDirectoryMissing, "attach_directory_missing", BeadsGate, "The directory does not exist; the server would accept it all the same.", "name a directory that exists";
+    AttachNoContext, "attach_no_context", BeadsGate, "The server is healthy, but cannot list its agents: it has no context to run in.", "start the server in a project, or run headless";
+    AttachVersionUnsupported, "attach_version_unsupported", BeadsGate, "The server is of a version whose attached runs fail with \"No context found for instance\".", "update opencode, or run headless";
+    ServerUnreachable, "server_unreachable", LaneUnavailable, "No OpenCode server was found, or none answers there.", "dx-runner server start [--hostname 127.0.0.1] [--port N]";
+    ServerUnhealthy, "server_unhealthy", LaneUnavailable, "The server answers, but says that it is not well.", "restart it";
+    ServerPasswordRefused, "server_password_refused", AuthFailed, "The server asks for a password, or for another one.", "set OPENCODE_SERVER_PASSWORD to the server's password";
+    ServerNotOpencode, "server_not_opencode", LaneUnavailable, "Something else than an OpenCode server listens there.", "check the address";
+    ServerApiUnsupported, "server_api_unsupported", LaneUnavailable, "The server is OpenCode 2.x, whose API this program does not speak.", "an OpenCode 1.x server";
+    ServerRefused, "server_refused", Error, "The server refused a call, or answered what cannot be read.", "look at the server's log";
+    // Questions to models.
+    AuthMissing, "auth_missing", AuthFailed, "The model's provider has no credentials, or refused them.", "opencode auth login, or check the key";
+    ModelNotFound, "model_not_found", ModelUnavailable, "There is no such model, or the account does not have it.", "dx-runner models";
+    ProviderNotConnected, "provider_not_connected", LaneUnavailable, "The server does not know the model's provider, or has no credentials for it.", "opencode auth login; dx-runner models lists what is connected";
+    RateLimited, "rate_limited", Error, "The model refused for its rate or quota.", "wait, or ask another model";
+    Timeout, "timeout", Timeout, "No whole answer before the deadline; the work was stopped.", "a longer --timeout, or another model";
+    ServerError, "server_error", Error, "The model's server failed, or could not be reached.", "try again later, or ask another model";
+    EmptyResponse, "empty_response", Error, "The model answered nothing.", "another prompt or model";
+    SchemaMismatch, "schema_mismatch", Error, "The answer does not fit the schema, after two corrections.", "a simpler schema, or another model";
+    UnparsedToolMarkup, "unparsed_tool_markup", Error, "The answer is a tool call that nobody could parse.", "another model";
+    Aborted, "aborted", Error, "The question was ended by somebody.", "ask again";
+    TaskTypeUnknown, "task_type_unknown", Usage, "There is no such task type.", "dx-runner routes";
+    QuorumMissed, "quorum_missed", Partial, "Fewer members answered than were needed.", "dx-runner batch show <id>";
+    BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
+    BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
+    BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";
     // Refusals of commands.
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";

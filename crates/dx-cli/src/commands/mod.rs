@@ -17,6 +17,8 @@ pub(crate) mod gates;
 pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod logs;
+pub(crate) mod models;
+pub(crate) mod probe_attach;
 pub(crate) mod profiles;
 pub(crate) mod providers;
 pub(crate) mod prune;
@@ -25,6 +27,7 @@ pub(crate) mod report;
 pub(crate) mod restart;
 pub(crate) mod run;
 pub(crate) mod schema;
+pub(crate) mod server;
 pub(crate) mod start;
 pub(crate) mod start_options;
 pub(crate) mod status;
@@ -67,6 +70,9 @@ pub(crate) enum Command {
     IntegrityGate(gates::integrity::IntegrityArgs),
     FeatureKeyGate(gates::feature_key::FeatureKeyArgs),
     ScopeGate(gates::scope::ScopeArgs),
+    Server(server::ServerArgs),
+    Models(models::ModelsArgs),
+    ProbeAttach(probe_attach::ProbeAttachArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
     Config(config::ConfigArgs),
@@ -120,6 +126,9 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::IntegrityGate(args) => gates::integrity::run(ctx, args),
         Command::FeatureKeyGate(args) => gates::feature_key::run(ctx, args),
         Command::ScopeGate(args) => gates::scope::run(ctx, args),
+        Command::Models(args) => models::run(ctx, args),
+        Command::Server(args) => server::run(ctx, args),
+        Command::ProbeAttach(args) => probe_attach::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),
         Command::Config(args) => config::run(ctx, args),

@@ -34,6 +34,7 @@ mod report;
 mod restart;
 mod sandbox;
 mod seeds;
+mod server;
 mod states;
 mod stop;
 mod truth;

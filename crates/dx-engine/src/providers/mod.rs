@@ -5,10 +5,12 @@ mod ask;
 mod claude_code;
 mod exec;
 mod opencode;
+mod opencode_server;
 mod provider;
 mod table;
 
 pub(crate) use opencode::ALSO_ALLOWED as OPENCODE_ALSO_ALLOWED;
+pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
 pub(crate) use provider::Provider;
 pub(crate) use table::Providers;
 

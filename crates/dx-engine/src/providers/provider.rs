@@ -23,6 +23,7 @@ pub(crate) struct Provider {
     pub(crate) model_env: Option<String>,
     /// Concurrency cap when nobody configures one.
     pub(crate) cap: Option<usize>,
+    /// None for a service: a program of ours that runs as a job, under a command of its own.
     pub(crate) lanes: Vec<Lane>,
     /// The caller's variables that reach the agent, beyond those that reach every agent; `NAME` or `PREFIX*`.
     pub(crate) passes: Vec<String>,
@@ -55,6 +56,10 @@ impl Provider {
             Some(prefix) => name.starts_with(prefix),
             None => name == pattern,
         })
+    }
+
+    pub(crate) fn is_service(&self) -> bool {
+        self.lanes.is_empty()
     }
 
     /// Where its program is, if it is anywhere.

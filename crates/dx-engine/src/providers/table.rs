@@ -2,7 +2,7 @@
 //!
 //! Held by the layers of configuration. Must never: take a provider from a project's file.
 
-use super::{Provider, claude_code, exec, opencode};
+use super::{Provider, claude_code, exec, opencode, opencode_server};
 use crate::error::EngineError;
 use crate::settings::Layers;
 use dx_protocol::{ProviderName, ProviderRow};
@@ -11,6 +11,9 @@ use std::sync::{Arc, LazyLock};
 /// Ours, by name.
 static BUILT_IN: LazyLock<[Arc<Provider>; 3]> =
     LazyLock::new(|| [claude_code::provider(), exec::provider(), opencode::provider()].map(Arc::new));
+
+/// Those that are no agents: nobody can choose one, or configure it.
+static SERVICES: LazyLock<[Arc<Provider>; 1]> = LazyLock::new(|| [Arc::new(opencode_server::provider())]);
 
 /// All providers that can be named.
 #[derive(Debug, Clone)]
@@ -26,6 +29,7 @@ impl Providers {
     /// The provider that a job names.
     pub(crate) fn find(&self, name: &ProviderName) -> Result<Arc<Provider>, EngineError> {
         self.by_name(name.as_str())
+            .or_else(|| SERVICES.iter().find(|service| service.name == name.as_str()))
             .cloned()
             .ok_or_else(|| EngineError::NoProvider { name: name.to_string(), known: self.names() })
     }

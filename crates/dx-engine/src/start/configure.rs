@@ -165,7 +165,7 @@ fn named_place(
     Ok(match worktree {
         WorktreeChoice::Path(path) => cwd.join(path),
         WorktreeChoice::Auto => repo.map_or_else(|| cwd.clone(), |repo| cwd.join(repo)),
-        WorktreeChoice::Inferred => {
+        WorktreeChoice::Inferred | WorktreeChoice::Own => {
             let previous = state.zip(beads).and_then(|(state, beads)| previous_worktree(state, beads));
             previous.unwrap_or(cwd)
         }

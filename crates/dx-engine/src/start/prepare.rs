@@ -71,7 +71,7 @@ impl Engine {
         ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
         let provider = lineage.settings.providers.find(&request.provider)?;
-        let cap = lineage.settings.cap(&provider.name)?;
+        let cap = if provider.is_service() { None } else { lineage.settings.cap(&provider.name)? };
         let mut limits = lineage.limits.clone();
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
@@ -101,9 +101,13 @@ impl Engine {
         if !lineage.dry {
             refuse_over_cap(state, &request.provider, cap)?;
         }
-        let worktree = self.choose_worktree(state, beads, request, lineage, &cwd, ready)?;
+        let worktree = match request.worktree {
+            WorktreeChoice::Own => state.tmp(uuid),
+            _ => self.choose_worktree(state, beads, request, lineage, &cwd, ready)?,
+        };
         // By far the slowest part of a start: it goes on while everything else is made ready.
-        let repository = Repository::find(&worktree);
+        let in_tree = request.worktree != WorktreeChoice::Own;
+        let repository = in_tree.then(|| Repository::find(&worktree)).flatten();
         gates_at_start(&request.gates, repository.as_ref())?;
         let snapshot = repository.clone().map(Taking::begin);
         let fingerprint = repository.as_ref().map(Fingerprint::take);
@@ -237,7 +241,7 @@ impl Engine {
                 }
                 made.path()
             }
-            WorktreeChoice::Inferred => {
+            WorktreeChoice::Inferred | WorktreeChoice::Own => {
                 let previous = previous_worktree(state, beads);
                 let inferred = previous.or_else(|| Repository::find(cwd).map(|r| r.work_tree));
                 inferred.ok_or(EngineError::NoWorktree)?

@@ -14,7 +14,7 @@ use dx_protocol::{Grammar, Lane, ReasonCode};
 use std::ffi::OsString;
 
 /// Keys of model providers that OpenCode reads from its environment.
-const KEYS: [&str; 11] = [
+pub(in crate::providers) const KEYS: [&str; 11] = [
     "ANTHROPIC_API_KEY",
     "OPENAI_API_KEY",
     "OPENROUTER_API_KEY",
@@ -87,6 +87,6 @@ fn state(wish: &Wish<'_>) -> Vec<StatePath> {
 }
 
 /// Settings for a run without a person: nothing is updated or downloaded behind our back.
-fn headless() -> Vec<(&'static str, String)> {
+pub(in crate::providers) fn headless() -> Vec<(&'static str, String)> {
     vec![("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()), ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".to_owned())]
 }

@@ -1,0 +1,179 @@
+//! One real OpenCode server, started by us, and everything that is asked through it.
+
+use crate::opencode::ONE;
+use crate::{document, environment};
+use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
+use dx_testkit::{Output, TestEnv};
+use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+
+/// For everything that ends by itself, on a machine under load.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+/// A server of ours with its model.
+pub(super) struct World {
+    pub(super) env: TestEnv,
+    pub(super) model: ScriptedModel,
+    pub(super) url: String,
+    pub(super) folder: PathBuf,
+}
+
+type Case = (&'static str, fn(&World));
+const CASES: &[Case] = &[
+    ("a_second_start_finds_it", a_second_start_finds_it),
+    ("it_is_private", it_is_private),
+    ("probe", probe),
+    ("models", models),
+];
+
+#[test]
+fn the_real_server() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        let begun = Instant::now();
+        let went_well = catch_unwind(AssertUnwindSafe(|| case(&world))).is_ok();
+        let word = if went_well { "ok" } else { "FAILED" };
+        println!("{name}: {word} in {:.1} s", begun.elapsed().as_secs_f64());
+        if !went_well {
+            failed.push(*name);
+        }
+    }
+    stop(&world);
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+impl World {
+    fn new(opencode: &Path) -> Self {
+        assert!(opencode.is_file(), "{} is missing", opencode.display());
+        let mut env = environment().deadline(PATIENCE);
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        env.link_program("opencode", opencode);
+        let mut config = opencode_config(&model.base_url());
+        // A provider whose address nobody answers at, and one that has no credentials.
+        config["provider"]["dead"] = config["provider"]["mock"].clone();
+        config["provider"]["dead"]["options"]["baseURL"] = json!("http://127.0.0.1:9/v1");
+        config["enabled_providers"] = json!(["mock", "dead"]);
+        env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
+        env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        env.set("DX_RUNNER_GRACE_MS", "1000");
+        let folder = env.git_repo("asked-about", &[("README.md", "# Asked about\n")]);
+        let mut world = Self { env, model, url: String::new(), folder };
+        let started = world.json("server", 0, &["server", "start"]);
+        assert_eq!(started["status"], "running", "{started:#}");
+        assert_eq!(started["changed"], true);
+        world.url = started["url"].as_str().unwrap().to_owned();
+        world
+    }
+
+    /// Runs a command that prints one document, checked by its schema.
+    #[track_caller]
+    pub(super) fn json(&self, schema: &str, code: i32, args: &[&str]) -> Value {
+        let output = self.env.run(&[args, &["--json"]].concat()).assert_code(code);
+        document(&self.env, schema, &output.stdout)
+    }
+
+    pub(super) fn run(&self, args: &[&str]) -> Output {
+        self.env.run(args)
+    }
+
+    fn password(&self) -> String {
+        let text = std::fs::read_to_string(self.env.state_dir().join("server.json")).unwrap();
+        serde_json::from_str::<Value>(&text).unwrap()["password"].as_str().unwrap().to_owned()
+    }
+}
+
+fn a_second_start_finds_it(world: &World) {
+    let again = world.json("server", 0, &["server", "start"]);
+    assert_eq!((again["changed"].as_bool(), again["url"].as_str()), (Some(false), Some(world.url.as_str())));
+    let status = world.json("server", 0, &["server", "status"]);
+    assert_eq!(status["status"], "running");
+    assert!(!world.url.ends_with(":4096"), "the port is a free one");
+    // It is a job like any other, and a silent one is well.
+    let check = world.env.run(&["check", "--beads", "server", "--json"]).assert_code(0);
+    assert!(check.stdout.contains("\"healthy\"") || check.stdout.contains("\"launching\""), "{check}");
+    // It is not started as an agent.
+    let refused = world.env.run(&[
+        "start",
+        "--provider",
+        "opencode-server",
+        "--worktree",
+        world.folder.to_str().unwrap(),
+    ]);
+    assert_eq!(refused.code, 64, "{refused}");
+    assert!(refused.stderr.contains("dx-runner server start"), "{refused}");
+}
+
+fn it_is_private(world: &World) {
+    let file = world.env.state_dir().join("server.json");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let password = world.password();
+    let holders = crate::world::files_with(&world.env.state_dir(), &password);
+    assert_eq!(holders, [file]);
+    let mut shown = String::new();
+    for args in [&["server", "status", "--json"][..], &["report", "--beads", "server", "--format", "json"]] {
+        shown += &world.run(args).to_string();
+    }
+    assert!(!shown.contains(&password));
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&line).contains(&password), "{}", entry.path().display());
+    }
+    // Somebody with another state directory neither finds it nor gets in.
+    let other = world.env.path("other-state").display().to_string();
+    let output = world.run(&["--state-dir", &other, "probe-attach", "--url", &world.url]);
+    assert_eq!(output.code, 1, "{output}");
+    assert!(output.stdout.contains("server_password_refused"), "{output}");
+    let output = world.run(&["--state-dir", &other, "server", "status"]).assert_code(1);
+    assert_eq!(output.stdout, "stopped\n");
+}
+
+fn probe(world: &World) {
+    let calls = world.model.calls().len();
+    let folder = world.folder.display().to_string();
+    for args in [
+        &["probe-attach", "--url", &world.url][..],
+        &["probe-attach", "--url", &world.url, "--directory", &folder],
+    ] {
+        let told = world.json("probe-attach", 0, args);
+        assert_eq!((&told["status"], &told["reason_code"]), (&json!("ok"), &json!("attach_ready")), "{told}");
+        assert!(told["version"].as_str().unwrap().starts_with("1."), "{told}");
+    }
+    assert_eq!(world.model.calls().len(), calls, "no model is asked");
+}
+
+fn models(world: &World) {
+    let told = world.json("models", 0, &["models"]);
+    let ids: Vec<&str> =
+        told["providers"].as_array().unwrap().iter().map(|p| p["id"].as_str().unwrap()).collect();
+    assert_eq!(ids.len(), 2, "{told:#}");
+    assert!(ids.contains(&"mock") && ids.contains(&"dead"), "{told:#}");
+    assert!(!told.to_string().contains("fake"), "a key is shown: {told}");
+    let output = world.run(&["models", "--provider", "mock"]).assert_code(0);
+    assert_eq!(output.stdout, "mock/m1\nmock/m2\n");
+    let output = world.run(&["models", "--provider", "nobody"]).assert_code(27);
+    assert!(output.stderr.contains("reason: provider_not_connected"), "{output}");
+}
+
+fn stop(world: &World) {
+    let told = world.json("server", 0, &["server", "stop", "--grace", "5s"]);
+    assert_eq!((told["status"].as_str(), told["changed"].as_bool()), (Some("stopped"), Some(true)));
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+    let again = world.json("server", 0, &["server", "stop"]);
+    assert_eq!(again["changed"], false);
+    assert!(!world.env.state_dir().join("server.json").exists());
+    let output = world.run(&["models"]);
+    assert!(output.code == 27 || output.code == 0, "somebody else's server may be on port 4096: {output}");
+    if output.code == 27 {
+        assert!(output.stderr.contains("dx-runner server start"), "{output}");
+    }
+}

@@ -1,0 +1,24 @@
+//! OpenCode servers: the shared one of ours, finding one, and whether one can be used.
+//!
+//! Called by: the commands `server` and `probe-attach`, and everything that asks a server. Must never: start a server
+//! without being told to.
+
+mod find;
+mod managed;
+mod models;
+mod probe;
+
+use dx_opencode::ClientError;
+use dx_protocol::ReasonCode;
+
+/// Why a server cannot be used, in the table's words.
+pub(crate) fn reason_of(error: &ClientError) -> ReasonCode {
+    match error {
+        ClientError::Http { .. } => ReasonCode::ServerUnreachable,
+        ClientError::Password { .. } => ReasonCode::ServerPasswordRefused,
+        ClientError::NotOpencode { .. } => ReasonCode::ServerNotOpencode,
+        ClientError::Api2 { .. } => ReasonCode::ServerApiUnsupported,
+        ClientError::Unhealthy { .. } => ReasonCode::ServerUnhealthy,
+        ClientError::Refused { .. } | ClientError::Unreadable { .. } => ReasonCode::ServerRefused,
+    }
+}
