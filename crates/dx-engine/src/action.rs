@@ -24,6 +24,7 @@ pub(crate) fn document(state: &StateDir, action: &str, view: &View, changed: boo
         changed,
         next_action: view.advice(),
         warnings: Vec::new(),
+        queued_ms: created.queued_ms,
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Started {
     pub warnings: Vec<String>,
     /// `false` when an earlier start with the same key answered.
     pub fresh: bool,
+    /// How long it waited for its turn; `None` when it did not offer to.
+    pub queued_ms: Option<u64>,
 }
 
 /// Which jobs `status` shows.

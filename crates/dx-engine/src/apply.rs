@@ -4,6 +4,7 @@
 //! was. A branch that is checked out in the main checkout is locked while the files there are brought along. Must never
 //! touch a target with changes of its own, nor run anything that the job left: git is called as everywhere else.
 
+mod checkout;
 mod conflict;
 mod target;
 
@@ -13,11 +14,11 @@ use crate::Engine;
 use crate::api::ApplyRequest;
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
-use crate::git::{Call, Repository, line};
+use crate::git::{Call, Repository, Scratch, line};
 use crate::lookup::{self, Found};
 use crate::view::View;
 use crate::work;
-use crate::worktree::{Scratch, apply_ref, paths};
+use crate::worktree::{apply_ref, paths};
 use dx_proc::Host;
 use dx_protocol::{ApplyDocument, TreeStart};
 use std::path::Path;

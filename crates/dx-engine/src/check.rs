@@ -77,6 +77,7 @@ pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
         cost_usd: told.and_then(|u| u.cost_usd),
         tools: outcome.map(|o| o.tools.clone()).unwrap_or_default(),
         outcome: outcome.cloned(),
+        queued_ms: created.queued_ms,
         explain: explain.then(|| explanation(view)),
     }
 }
@@ -194,6 +195,7 @@ pub(crate) fn foreign_document(foreign: &Foreign) -> CheckDocument {
         cost_usd: None,
         tools: std::collections::BTreeMap::new(),
         outcome: None,
+        queued_ms: None,
         explain: None,
     }
 }

@@ -76,7 +76,7 @@ pub(crate) fn text(
     let call = |form: &[&str], start: Option<&str>| {
         let files = ["--"].into_iter().chain(files.iter().map(String::as_str));
         let args: Vec<&str> = form.iter().copied().chain(start).chain(files).collect();
-        repository.git(&args)
+        repository.git_unhidden(&args)
     };
     let tracked = call(&DIFF, Some(tree.head.as_deref().unwrap_or(EMPTY_TREE)))?;
     let mut text = String::from_utf8_lossy(&tracked).into_owned();

@@ -28,8 +28,10 @@ pub enum EngineError {
     NoJob { beads: String, near: Vec<String> },
     #[error("job `{beads}` is already running under {provider}, run {run_instance}")]
     AlreadyRunning { beads: String, provider: String, run_instance: String },
-    #[error("{provider} runs {running} jobs, and its cap is {cap}")]
-    CapExceeded { provider: String, running: usize, cap: usize },
+    #[error("{provider} runs {running} jobs{}, and its cap is {cap}", if *waiting > 0 { format!(", {waiting} wait") } else { String::new() })]
+    CapExceeded { provider: String, running: usize, waiting: usize, cap: usize },
+    #[error("interrupted while it waited for a turn of {provider}; nothing was started")]
+    QueueLeft { provider: String },
     #[error("there is no provider `{name}`")]
     NoProvider { name: String, known: Vec<String> },
     #[error("no provider was named, by --provider, a profile or the configuration")]
@@ -56,6 +58,8 @@ pub enum EngineError {
     NoTarget,
     #[error("{} has changes of its own: {}", path.display(), work.join(", "))]
     TargetDirty { path: PathBuf, work: Vec<String> },
+    #[error("an apply to {} was cut off, and its files may be half changed", path.display())]
+    ApplyCutOff { path: PathBuf, put_back: String },
     #[error("the work does not fit branch {branch}:{}", crate::error::list(conflicts))]
     ApplyConflict { branch: String, conflicts: Vec<crate::Conflict>, next_action: String },
     #[error("there is no worktree of `{0}`")]
@@ -152,6 +156,7 @@ impl EngineError {
             Self::NoJob { .. } => ReasonCode::NoMeta,
             Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
             Self::CapExceeded { .. } => ReasonCode::ProviderConcurrencyCapExceeded,
+            Self::QueueLeft { .. } => ReasonCode::Interrupted,
             Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
             Self::WorktreeMissing(_) | Self::NoWorktree | Self::NoRepository(_) => {
                 ReasonCode::WorktreeMissing
@@ -161,7 +166,7 @@ impl EngineError {
             Self::WorktreeExists { .. } => ReasonCode::WorktreeExists,
             Self::NoWorktreeOf(_) => ReasonCode::WorktreeNotFound,
             Self::WorktreeUnrecorded(_) => ReasonCode::WorktreeUnrecorded,
-            Self::TargetDirty { .. } => ReasonCode::TargetDirty,
+            Self::TargetDirty { .. } | Self::ApplyCutOff { .. } => ReasonCode::TargetDirty,
             Self::ApplyConflict { .. } => ReasonCode::ApplyConflict,
             Self::WorktreeMisled(_) => ReasonCode::RepositoryRedirected,
             Self::WorktreeInUse { .. } | Self::WorktreeOccupied { .. } => ReasonCode::WorktreeInUse,
@@ -217,10 +222,12 @@ impl EngineError {
                     allowed.join(" or ")
                 )
             }
-            Self::CapExceeded { provider, .. } => {
+            Self::CapExceeded { provider, cap, .. } => {
                 let name = provider.to_uppercase().replace('-', "_");
-                format!("wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_{name}")
+                let wait = if *cap > 0 { "--queue to wait for its turn, or " } else { "" };
+                format!("{wait}raise DX_RUNNER_MAX_PARALLEL_{name}")
             }
+            Self::QueueLeft { .. } => "start it again; it will wait behind the others".to_owned(),
             Self::Provider { next_action: Some(action), .. } => action.clone(),
             Self::CommandMasked { beads } => {
                 format!(
@@ -230,6 +237,7 @@ impl EngineError {
             Self::NoRun { beads, .. } => format!("dx-runner report --beads {beads} lists the runs"),
             Self::NoTarget => "name a branch with --branch".to_owned(),
             Self::ApplyConflict { next_action, .. } => next_action.clone(),
+            Self::ApplyCutOff { put_back, .. } => put_back.clone(),
             Self::NoRepository(_) => "--repo PATH with a folder of a git repository".to_owned(),
             Self::NoBase { .. } => "make a first commit, or name another one with --base".to_owned(),
             Self::PathNotUtf8(_) => "rename it, or use another place".to_owned(),

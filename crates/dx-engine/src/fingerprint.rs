@@ -31,6 +31,7 @@ const COMMON_FOLDER: &str = "common folder";
 
 const HEADS: &str = "refs/heads/";
 const REMOTES: &str = "refs/remotes/";
+const TAGS: &str = "refs/tags/";
 
 /// One look at a repository.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +42,11 @@ pub(crate) struct Fingerprint {
     config: BTreeMap<String, String>,
     /// Hooks that git would run.
     hooks: BTreeMap<String, String>,
-    /// Branches, local and remote-tracking ones; `None` when they could not be read, or are too many.
+    /// Branches, local and remote-tracking ones, and tags; `None` when they could not be read, or are too many.
     refs: Option<BTreeMap<String, String>>,
+    /// Whether tags are among them: a record of an older version has none.
+    #[serde(default)]
+    with_tags: bool,
 }
 
 impl Fingerprint {
@@ -52,6 +56,7 @@ impl Fingerprint {
             config: config(repository),
             hooks: hooks(&repository.common_dir.join("hooks")),
             refs: refs(repository),
+            with_tags: true,
         }
     }
 
@@ -86,19 +91,26 @@ impl Fingerprint {
 
     /// All commits that branches were at.
     pub(crate) fn commits(&self) -> impl Iterator<Item = &str> {
-        self.refs.iter().flat_map(BTreeMap::values).map(String::as_str).filter(|oid| is_oid(oid))
+        let refs = self.refs.iter().flatten().filter(|(name, _)| !name.starts_with(TAGS));
+        refs.map(|(_, oid)| oid.as_str()).filter(|oid| is_oid(oid))
     }
 
-    /// Local branches that changed, without the job's own: the one it began on, and a new one that it ended on.
-    pub(crate) fn foreign_branches(
+    /// Refs that changed: local branches, without the job's own (the one it began on, and a new one that it ended on), tags
+    /// that were moved or deleted, and remote-tracking branches that were moved or deleted. New tags and new
+    /// remote-tracking branches, which any fetch brings, take nothing away.
+    pub(crate) fn foreign_refs(
         &self,
         now: &Self,
         began_on: Option<&str>,
         ended_on: Option<&str>,
     ) -> Vec<RefChange> {
         let (Some(before), Some(after)) = (&self.refs, &now.refs) else { return Vec::new() };
-        let mut names: Vec<&String> =
-            before.keys().chain(after.keys()).filter(|name| name.starts_with(HEADS)).collect();
+        let wanted = |name: &&String| {
+            name.starts_with(HEADS)
+                || (name.starts_with(TAGS) && self.with_tags && before.contains_key(*name))
+                || (name.starts_with(REMOTES) && before.contains_key(*name))
+        };
+        let mut names: Vec<&String> = before.keys().chain(after.keys()).filter(wanted).collect();
         names.sort();
         names.dedup();
         let own = |name: &str| {
@@ -199,18 +211,19 @@ fn is_oid(text: &str) -> bool {
 }
 
 fn is_wanted(name: &str) -> bool {
-    name.starts_with(HEADS) || name.starts_with(REMOTES)
+    [HEADS, REMOTES, TAGS].iter().any(|below| name.starts_with(below))
 }
 
 fn refs(repository: &Repository) -> Option<BTreeMap<String, String>> {
     if repository.common_dir.join("reftable").is_dir() {
-        let list = repository.git(&["for-each-ref", "--format=%(objectname) %(refname)", HEADS, REMOTES]);
+        let list =
+            repository.git(&["for-each-ref", "--format=%(objectname) %(refname)", HEADS, REMOTES, TAGS]);
         let refs = listed(&String::from_utf8_lossy(&list.ok()?));
         return (refs.len() <= MAX_REFS).then_some(refs);
     }
     // Loose ones first: what is packed meanwhile is found in the second place.
     let mut refs = BTreeMap::new();
-    for below in [HEADS, REMOTES] {
+    for below in [HEADS, REMOTES, TAGS] {
         loose(&repository.common_dir, below, 0, &mut refs)?;
     }
     let packed = match read_bounded(&repository.common_dir.join("packed-refs"), MAX_PACKED_BYTES) {

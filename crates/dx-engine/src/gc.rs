@@ -41,6 +41,8 @@ impl Engine {
     /// Deletes what ended before and is not needed any more.
     pub fn gc(&self, request: &GcRequest) -> Result<GcDocument, EngineError> {
         let (state, places) = (self.state()?, self.places()?);
+        // What goes now is told by the history alone.
+        crate::history::catch_up(&state)?;
         let mut document = GcDocument {
             schema: "dx-runner/gc/1".to_owned(),
             removed: Vec::new(),

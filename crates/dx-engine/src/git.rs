@@ -7,8 +7,11 @@
 //! the same rights.
 
 mod call;
+mod scratch;
+mod unhidden;
 
 pub(crate) use call::Call;
+pub(crate) use scratch::Scratch;
 
 use crate::error::EngineError;
 use dx_protocol::TreeStart;

@@ -45,6 +45,7 @@ pub use error::EngineError;
 pub use job_files::LogFiles;
 pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
+pub use start::GiveUp;
 
 use dx_jobdir::StateDir;
 use std::path::PathBuf;

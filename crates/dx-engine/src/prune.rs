@@ -82,6 +82,7 @@ impl Engine {
                 document.details.push(text);
             }
         }
+        dx_jobdir::queue::clear(&state, &ClaimLock::take(&state)?);
         // What the history lacks is no reason to fail.
         match crate::history::catch_up(&state) {
             Ok(0) => {}

@@ -115,7 +115,7 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         }
         trees.add(path);
     }
-    for place in places::caches(wanted.env, wanted.dry)? {
+    for place in places::caches(wanted.env, wanted.worktree, wanted.dry)? {
         trees.add(&place);
     }
     for place in &wanted.asked.write {

@@ -7,6 +7,7 @@ mod claim;
 pub(crate) mod configure;
 mod launch;
 mod prepare;
+mod queue;
 
 use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
@@ -24,6 +25,8 @@ use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
 use launch::{Ready, confirm, give_up, launch};
 use prepare::{Lineage, id_of, new_uuid};
+pub use queue::GiveUp;
+use queue::{Turn, place_now};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,19 +37,36 @@ impl Engine {
     /// Starts a job.
     pub fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let state = self.state()?;
+        let (request, lineage) = self.first_start(&state, request)?;
+        self.start_any(&state, &request, &lineage)
+    }
+
+    /// A caller's request with everything that is configured.
+    fn first_start(
+        &self,
+        state: &StateDir,
+        request: &StartRequest,
+    ) -> Result<(StartRequest, Lineage), EngineError> {
         let made_id = request.beads.is_none() && request.idempotency_key.is_none();
-        let Configured { request, limits, settings } = self.configure(&state, request)?;
-        let request = &request;
-        let lineage = Lineage { made_id, limits, settings, ..Lineage::default() };
+        let Configured { request, limits, settings } = self.configure(state, request)?;
+        Ok((request, Lineage { made_id, limits, settings, ..Lineage::default() }))
+    }
+
+    /// Starts a job, with an id of ours when it has none.
+    fn start_any(
+        &self,
+        state: &StateDir,
+        request: &StartRequest,
+        lineage: &Lineage,
+    ) -> Result<Started, EngineError> {
         for _ in 1..ID_TRIES {
-            let beads = id_of(&state, request)?;
-            match self.start_run(&state, &beads, request, &lineage) {
+            match self.start_run(state, &id_of(state, request)?, request, lineage) {
                 // Another start without an id made the same one at the same time.
-                Err(EngineError::AlreadyRunning { .. }) if made_id => {}
+                Err(EngineError::AlreadyRunning { .. }) if lineage.made_id => {}
                 other => return other,
             }
         }
-        self.start_run(&state, &id_of(&state, request)?, request, &lineage)
+        self.start_run(state, &id_of(state, request)?, request, lineage)
     }
 
     /// Starts a program of ours as a job: it may run for ever and be silent.
@@ -123,6 +143,7 @@ impl Engine {
             limits: spec.limits.clone(),
             settings: self.configure_again(&request.provider, Path::new(&spec.worktree))?,
             prompt_file: Some(spec.prompt_file.clone()),
+            turn: Turn::default(),
         };
         if found.run.outcome.is_none() {
             let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?, &mut None)?;
@@ -133,14 +154,15 @@ impl Engine {
         self.start_run(&state, &job.beads, &request, &lineage)
     }
 
-    /// What `start` would do, without doing it.
-    pub fn dry_run(&self, request: &StartRequest) -> Result<DryRunDocument, EngineError> {
+    /// What `start` would do, without doing it; with `queued`, also for whom it would wait now.
+    pub fn dry_run(&self, request: &StartRequest, queued: bool) -> Result<DryRunDocument, EngineError> {
         let state = self.state()?;
         let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
         let Configured { request, limits, settings } = self.configure(&state, request)?;
         let lineage = Lineage { dry: true, limits, settings, ..Lineage::default() };
         let prepared = self.prepare(&state, &beads, &request, &lineage, &uuid, &mut None)?;
+        let queue = queued.then(|| place_now(&state, &request.provider, prepared.cap)).transpose()?;
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
             .map(|suffix| state.view(&request.provider, &beads, suffix).display().to_string());
@@ -158,6 +180,7 @@ impl Engine {
             worktree: prepared.created.spec.worktree,
             files: files.to_vec(),
             sandbox: contract.sandbox,
+            queue,
         })
     }
 
@@ -195,7 +218,7 @@ impl Engine {
             self.prepare(state, beads, request, lineage, &uuid, &mut worktree).and_then(|mut prepared| {
                 let (journal, begun) = begin(state, &paths, &mut prepared)?;
                 faults::step("starter.created");
-                if let Err(refused) = claim_run(state, &paths, &prepared, lineage.made_id) {
+                if let Err(refused) = claim_run(state, &paths, &prepared, lineage) {
                     drop(journal);
                     let _removed = disk::remove_dir_all(paths.dir());
                     let _removed = std::fs::remove_dir(state.tmp(&uuid));
@@ -224,6 +247,7 @@ impl Engine {
                 selected_model: prepared.created.contract.selected_model.clone(),
                 warnings,
                 fresh: true,
+                queued_ms: lineage.turn.queued_ms,
             }),
             Err(error) => {
                 give_up(state, &paths, &journal, &ready);

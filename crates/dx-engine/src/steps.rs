@@ -121,7 +121,7 @@ fn look_around(
     work: &mut Work,
 ) {
     let report = &mut work.report;
-    let mut refs = before.foreign_branches(now, tree.branch.as_deref(), report.branch.as_deref());
+    let mut refs = before.foreign_refs(now, tree.branch.as_deref(), report.branch.as_deref());
     let (count, named) = (refs.len(), refs.len().min(MAX_NAMES));
     refs.truncate(named);
     attribute(state, created, tree, &mut refs);

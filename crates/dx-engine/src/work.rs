@@ -4,14 +4,14 @@
 
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
-use crate::git::Repository;
+use crate::git::{Repository, Scratch};
 use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
 use dx_protocol::{CommitLine, Cut, HeadMove, TreeStart, WorkReport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread::JoinHandle;
 
 const MAX_FILES: usize = 1_000;
@@ -35,7 +35,7 @@ const STATUS: [&str; 7] = [
 /// Modification time in nanoseconds, and size.
 type Stamp = (i64, u64);
 
-/// One `git status`: HEAD, branch and every path that differs from it.
+/// One `git status`: HEAD, branch and every path that differs from it, also what the index tells git not to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     head: Option<String>,
@@ -68,7 +68,7 @@ impl Taking {
 
 impl Snapshot {
     pub(crate) fn take(repository: &Repository) -> Result<Self, EngineError> {
-        Ok(Self::parse(&repository.git(&STATUS)?, &repository.work_tree))
+        Ok(Self::parse(&repository.git_unhidden(&STATUS)?, &repository.work_tree))
     }
 
     fn parse(output: &[u8], work_tree: &Path) -> Self {
@@ -310,8 +310,8 @@ fn committed_paths(repository: &Repository, from: &str, to: &str) -> Result<BTre
 /// Paths of the worktree whose content is not that of a commit, with their stamps, whatever HEAD and the index say. Reads
 /// every file, through an index of its own.
 fn differing_from(repository: &Repository, commit: &str) -> Result<BTreeMap<Vec<u8>, Stamp>, EngineError> {
-    let folder = PrivateFolder::make()?;
-    let index = folder.0.join("index");
+    let scratch = Scratch::new()?;
+    let index = scratch.index("start");
     repository.git_with_index(&index, &["read-tree", commit])?;
     let status = repository.git_with_index(&index, &STATUS)?;
     // The second letter of an entry is the worktree against the index, which is that commit.
@@ -322,22 +322,4 @@ fn differing_from(repository: &Repository, commit: &str) -> Result<BTreeMap<Vec<
     };
     let entries: Vec<&[u8]> = status.split(|b| *b == 0).filter(differs).collect();
     Ok(Snapshot::parse(&entries.join(&0), &repository.work_tree).dirty)
-}
-
-/// A folder that only this user may look into, removed in the end.
-struct PrivateFolder(PathBuf);
-
-impl PrivateFolder {
-    fn make() -> Result<Self, EngineError> {
-        let path = std::env::temp_dir().join(format!("dx-runner-{}", uuid::Uuid::now_v7()));
-        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-        made.map_err(|source| EngineError::Io { what: "make a temporary folder", source })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for PrivateFolder {
-    fn drop(&mut self) {
-        let _removed = std::fs::remove_dir_all(&self.0);
-    }
 }

@@ -21,7 +21,7 @@ mod setup;
 
 pub(crate) use create::{Ready, Wish, create, place, undo_unused};
 pub(crate) use disk_use::of as disk_use_of;
-pub(crate) use inspect::{Scratch, operation, paths};
+pub(crate) use inspect::{operation, paths};
 pub(crate) use lock::Lock;
 pub(crate) use made::Place;
 pub(crate) use remove::{Keep, Unsaved, remove_saved, stranger};

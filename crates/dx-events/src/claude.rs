@@ -13,6 +13,8 @@ use crate::loose;
 
 /// Tools whose success means that the file in their input changed.
 const FILE_TOOLS: [&str; 4] = ["Write", "Edit", "MultiEdit", "NotebookEdit"];
+/// What the answer of such a tool holds when the kernel refused it; Node.js names the error.
+const SYSTEM_REFUSALS: [&str; 3] = ["EACCES", "EPERM", "EXDEV"];
 /// The model of messages that Claude Code writes itself, about errors.
 const SYNTHETIC: &str = "<synthetic>";
 /// Kinds of records that tell nothing we keep.
@@ -186,10 +188,15 @@ impl Claude {
             let known = self.calls.iter().position(|c| c.id == id).map(|at| self.calls.remove(at));
             let (name, path) = known.map_or_else(|| ("unknown".to_owned(), None), |c| (c.name, c.path));
             let ok = part.is_error != Some(true);
-            let changed = path.filter(|_| ok && FILE_TOOLS.contains(&name.as_str()));
-            sink(AgentEvent::ToolFinished { call: id, name, ok });
-            if let Some(path) = changed {
-                sink(AgentEvent::FileChanged { path });
+            let file = path.filter(|_| FILE_TOOLS.contains(&name.as_str()));
+            let says = |code: &str| part.answer.as_deref().is_some_and(|answer| answer.contains(code));
+            sink(AgentEvent::ToolFinished { call: id, name: name.clone(), ok });
+            match file {
+                Some(path) if ok => sink(AgentEvent::FileChanged { path }),
+                Some(path) if SYSTEM_REFUSALS.into_iter().any(says) => {
+                    sink(AgentEvent::WriteRefused { tool: name, path });
+                }
+                _ => {}
             }
         }
     }

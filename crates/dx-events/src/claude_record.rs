@@ -49,6 +49,8 @@ pub(crate) struct Block {
     pub(crate) input: Input,
     pub(crate) call: Option<String>,
     pub(crate) is_error: Option<bool>,
+    /// What a tool answered, where that is a plain text.
+    pub(crate) answer: Option<String>,
 }
 
 #[derive(Default)]
@@ -163,6 +165,7 @@ impl Fields for Block {
             "input" => self.input = nested(map)?,
             "tool_use_id" => self.call = text(map)?,
             "is_error" => self.is_error = flag(map)?,
+            "content" => self.answer = text(map)?,
             _ => skip(map)?,
         }
         Ok(())

@@ -3,7 +3,7 @@
 
 mod recorded;
 
-use dx_events::{Grammar, ProviderVerdict};
+use dx_events::{Grammar, Parser, ProviderVerdict};
 use dx_protocol::{AgentEvent, ErrorClass};
 use recorded::Recorded;
 
@@ -145,4 +145,43 @@ fn older_versions_tell_refusals_only_in_the_result() {
         RUNS.parse(line.as_bytes()).0[0].1,
         AgentEvent::PermissionRefused { what: "Write /x".to_owned() }
     );
+}
+
+#[test]
+fn a_write_that_the_kernel_refused_is_told_and_one_that_the_tool_refused_is_not() {
+    let call = |id: &str, tool: &str| {
+        format!(
+            r#"{{"type":"assistant","message":{{"id":"m{id}","content":[{{"type":"tool_use","id":"{id}","name":"{tool}","input":{{"file_path":"/h/{id}"}}}}]}}}}"#
+        )
+    };
+    let answer = |id: &str, content: &str, failed: bool| {
+        format!(
+            r#"{{"type":"user","message":{{"content":[{{"type":"tool_result","tool_use_id":"{id}","is_error":{failed},"content":{content}}}]}}}}"#
+        )
+    };
+    let denied = r#""EACCES: permission denied, open '/h/f'""#;
+    let text = [
+        call("a", "Write"),
+        answer("a", denied, true),
+        call("b", "Edit"),
+        answer("b", r#""File has not been read yet""#, true),
+        call("c", "Read"),
+        answer("c", denied, true),
+        call("d", "Write"),
+        answer("d", denied, false),
+        call("e", "Write"),
+        answer("e", &format!("[{{\"type\":\"text\",\"text\":{denied}}}]"), true),
+    ]
+    .join("\n");
+    let mut parser = Parser::new(Grammar::Claude);
+    let mut events = Vec::new();
+    parser.feed(format!("{text}\n").as_bytes(), &mut |_, event| events.push(event));
+    let refused: Vec<&str> = events
+        .iter()
+        .filter_map(|event| match event {
+            AgentEvent::WriteRefused { path, .. } => Some(path.as_str()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(refused, ["/h/a"], "{events:?}");
 }

@@ -4,6 +4,7 @@
 //! <state dir>/
 //!   live/<provider>.<id>        the claim: a second name of the run's journal
 //!   ended/<day>.jsonl           one line per ended run
+//!   queue/<provider>.<number>   the place of a start that waits for its turn, locked by it
 //!   runs/<uuid>/                one run: journal exit log err prompt tree repository check.log request.*
 //!   <provider>/<id>.<suffix>    published views of the newest run
 //!   tmp/<short>/                one run's TMPDIR
@@ -37,7 +38,7 @@ pub struct StateDir {
     root: PathBuf,
 }
 
-const FOLDERS: [&str; 4] = ["live", "ended", "runs", "tmp"];
+const FOLDERS: [&str; 5] = ["live", "queue", "ended", "runs", "tmp"];
 
 impl StateDir {
     /// Opens for writing: makes what is missing (0700), refuses what is not ours or not private.
@@ -105,6 +106,11 @@ impl StateDir {
 
     pub fn live_dir(&self) -> PathBuf {
         self.root.join("live")
+    }
+
+    /// Places of starts that wait for their turn.
+    pub fn queue_dir(&self) -> PathBuf {
+        self.root.join("queue")
     }
 
     pub fn ended_dir(&self) -> PathBuf {

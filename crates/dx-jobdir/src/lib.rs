@@ -10,6 +10,7 @@ pub mod faults;
 pub mod history;
 pub mod journal;
 pub mod layout;
+pub mod queue;
 pub mod views;
 
 pub use claim::{Claim, ClaimLock};
@@ -17,3 +18,4 @@ pub use disk::{DiskError, DiskFile};
 pub use exit_file::ExitFile;
 pub use journal::{Journal, JournalError, JournalWriter, open_regular, read_bounded, read_journal};
 pub use layout::{RunPaths, StateDir, StateDirError};
+pub use queue::Ticket;

@@ -78,6 +78,9 @@ pub struct CheckDocument {
     pub tools: std::collections::BTreeMap<String, u64>,
     /// `null` until the end.
     pub outcome: Option<Outcome>,
+    /// How long the start of this run waited for its turn; only when it was started with `--queue`.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub queued_ms: Option<u64>,
     /// With `--explain`: observation and rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub explain: Option<Explanation>,
@@ -114,6 +117,9 @@ pub struct ActionDocument {
     /// What the caller should know, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// How long the start waited for its turn; only with `--queue`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
 }
 
 /// `stop --all --json` and the like: one entry per job.
@@ -140,6 +146,22 @@ pub struct DryRunDocument {
     pub files: Vec<String>,
     #[serde(default)]
     pub sandbox: Sandbox,
+    /// With `--queue`: for whom it would wait now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueuePlace>,
+}
+
+/// Where a start stands among those that want to run under one provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct QueuePlace {
+    /// 0: it need not wait.
+    pub position: u64,
+    /// `null`: the provider has no cap.
+    pub cap: Option<u64>,
+    /// Ids of the jobs that run.
+    pub running: Vec<String>,
+    /// Ids of those that wait before it; `-` for one whose id is made at its start.
+    pub waiting: Vec<String>,
 }
 
 /// `prune --json`.

@@ -56,6 +56,9 @@ pub struct Created {
     pub contract: Contract,
     /// `None` outside git.
     pub tree: Option<TreeStart>,
+    /// How long its start waited for its turn; `None` when it did not offer to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued_ms: Option<u64>,
 }
 
 /// Why and how a run is being ended by us.

@@ -184,7 +184,7 @@ reason_codes! {
     TargetDirty, "target_dirty", Conflict, "The checkout of the branch has changes of its own.", "commit or stash them, or name another branch with --branch";
     ApplyConflict, "apply_conflict", Conflict, "The job's work and the branch changed the same; nothing was applied.", "merge by hand";
     BranchTaken, "branch_taken", Conflict, "The branch is there already, or checked out somewhere else.", "--branch with another name";
-    ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "wait for a job to end, or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
+    ProviderConcurrencyCapExceeded, "provider_concurrency_cap_exceeded", Capacity, "The provider's concurrency cap is reached.", "start --queue waits for its turn; or raise DX_RUNNER_MAX_PARALLEL_<PROVIDER>";
     ProviderNotFound, "provider_not_found", ProviderNotFound, "No such provider.", "dx-runner providers";
     WorktreeMissing, "worktree_missing", PermissionDenied, "The worktree does not exist.", "--worktree PATH, or --worktree auto in a repository";
     SandboxDenied, "sandbox_denied", Ok, "A tool of the agent was refused a write outside its sandbox. A finding, never a reason to fail.", "nothing, or DX_RUNNER_SANDBOX_WRITE if the path is its business";

@@ -40,7 +40,7 @@ pub(crate) fn run(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
         return Err(CliError::refused_try(ReasonCode::PromptMissing, "the prompt is missing", example));
     }
     let request = args.options.request(&args.provider, prompt, WorktreeChoice::Auto);
-    let started = ctx.engine.start(&request)?;
+    let started = args.options.start(ctx, &request)?;
     start_options::remark(ctx, &started);
     ctx.out.note(start_options::started_line("started", &started));
     ctx.out.note(format!("worktree {}; Ctrl-C leaves the job running", started.worktree));

@@ -3,7 +3,7 @@
 //! Called by: `commands::run`. Must never: keep the caller waiting for the job, unless `--wait` asks for it.
 
 use clap::Args;
-use dx_protocol::{DryRunDocument, ExitCode, ProviderName};
+use dx_protocol::{DryRunDocument, ExitCode, ProviderName, QueuePlace};
 use std::path::PathBuf;
 
 use super::start_options::{self, StartOptions};
@@ -43,11 +43,11 @@ pub(crate) fn run(ctx: &Context, args: &StartArgs) -> Result<ExitCode, CliError>
     let prompt = args.prompt_file.as_deref().map(start_options::prompt_file).transpose()?;
     let request = args.options.request(&provider, prompt, WorktreeChoice::Inferred);
     if args.dry_run {
-        let plan = ctx.engine.dry_run(&request)?;
+        let plan = ctx.engine.dry_run(&request, args.options.queue)?;
         ctx.out.either(&plan, || plan_text(&plan))?;
         return Ok(ExitCode::Ok);
     }
-    let started = ctx.engine.start(&request)?;
+    let started = args.options.start(ctx, &request)?;
     if !args.wait {
         start_options::report(ctx, "start", "started", &started)?;
         return Ok(ExitCode::Ok);
@@ -73,12 +73,22 @@ fn plan_text(plan: &DryRunDocument) -> String {
         format!("  model: {} (fallback: {})", plan.selected_model, plan.fallback_reason),
         format!("  variables: {}", list(&plan.env_names)),
     ];
+    lines.extend(plan.queue.as_ref().map(queue_line));
     let sandbox = &plan.sandbox;
     lines.push(format!("  sandbox: {}", text::sandbox(sandbox)));
     lines.extend(sandbox.writable.iter().map(|path| format!("    writable: {path}")));
     lines.extend(sandbox.hidden.iter().map(|path| format!("    hidden: {path}")));
     lines.extend(plan.files.iter().map(|file| format!("  file: {file}")));
     lines.join("\n")
+}
+
+fn queue_line(place: &QueuePlace) -> String {
+    if place.position == 0 {
+        return "  queue: it would start at once".to_owned();
+    }
+    let (running, waiting) = (place.running.join(" "), place.waiting.join(" "));
+    let ahead = if waiting.is_empty() { String::new() } else { format!("; before it: {waiting}") };
+    format!("  queue: place {}; running: {running}{ahead}", place.position)
 }
 
 /// A word as a shell would read it.

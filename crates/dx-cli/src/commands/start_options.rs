@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::context::Context;
 use crate::duration;
 use crate::error::CliError;
-use dx_engine::{JobName, PromptSource, StartRequest, Started, WorktreeChoice};
+use dx_engine::{GiveUp, JobName, PromptSource, StartRequest, Started, WorktreeChoice};
 
 /// Schema word of what a mutating command did.
 const ACTION_SCHEMA: &str = "dx-runner/action/1";
@@ -68,6 +68,9 @@ pub(crate) struct StartOptions {
     /// of the profile
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
+    /// Wait for a turn when the provider's cap is reached, first come first served; Ctrl-C gives the place up
+    #[arg(long)]
+    pub(crate) queue: bool,
     /// A start with the key of an earlier one starts nothing and answers with that run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
@@ -150,6 +153,15 @@ impl StartOptions {
             sandbox_write: None,
             profile: self.profile.clone(),
         }
+    }
+
+    /// Starts the job; with `--queue` when its turn has come.
+    pub(crate) fn start(&self, ctx: &Context, request: &StartRequest) -> Result<Started, CliError> {
+        if self.queue {
+            let signals = [rustix::process::Signal::INT.as_raw()];
+            return Ok(ctx.engine.start_queued(request, GiveUp::On(&signals))?);
+        }
+        Ok(ctx.engine.start(request)?)
     }
 
     /// The worktree that was asked for.
@@ -250,6 +262,7 @@ fn document(ctx: &Context, action: &str, started: &Started) -> Result<ActionDocu
         changed: started.fresh,
         next_action,
         warnings: started.warnings.clone(),
+        queued_ms: started.queued_ms,
     })
 }
 

@@ -326,3 +326,93 @@ fn a_changed_project_file_is_remarked() {
     let applied = apply(&env, "bd-1", &["--branch", "look"]);
     assert!(applied["remarks"][0].as_str().unwrap().contains(".dx-runner.toml"), "{applied}");
 }
+
+#[test]
+fn what_git_was_told_to_pass_over_comes_home_and_is_never_written_over() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("b.txt", "b\n"), ("gone", "x\n")]);
+    let hide = "git update-index --assume-unchanged a.txt; git update-index --skip-worktree gone
+        echo two > a.txt; rm gone";
+    let worktree = job(&env, &repo, "bd-1", hide);
+    assert_eq!(env.git(&worktree, &["status", "--porcelain"]), "", "it is hidden from a plain look");
+    let listed: Value =
+        serde_json::from_str(&env.run(&["worktree", "list", "--json"]).assert_code(0).stdout).unwrap();
+    assert_eq!(listed["worktrees"][0]["dirty"], true, "{listed}");
+    // The user's own hidden edit of a file that would change.
+    env.git(&repo, &["update-index", "--assume-unchanged", "a.txt"]);
+    write(repo.join("a.txt"), "the user's\n");
+    let error = refused(&env, 32, &["apply", "--beads", "bd-1"]);
+    assert_eq!(error["reason_code"], "target_dirty", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("a.txt"), "{error}");
+    assert_eq!(read(repo.join("a.txt")), "the user's\n");
+    // One of a file that stays is left alone.
+    env.git(&repo, &["update-index", "--no-assume-unchanged", "a.txt"]);
+    write(repo.join("a.txt"), "one\n");
+    env.git(&repo, &["update-index", "--skip-worktree", "b.txt"]);
+    write(repo.join("b.txt"), "the user's\n");
+    apply(&env, "bd-1", &[]);
+    assert_eq!((read(repo.join("a.txt")), read(repo.join("b.txt"))), ("two\n".into(), "the user's\n".into()));
+    assert!(!repo.join("gone").exists());
+}
+
+/// A git in front of the real one that changes one file, adds one, takes the lock and dies in the middle of an update.
+fn deadly_git(env: &mut TestEnv, more: &str) {
+    let real = "/usr/bin/git";
+    assert!(Path::new(real).exists());
+    let script = format!(
+        "#!/bin/sh
+case \" $* \" in *' read-tree -m -u '*)
+    if ! test -e '{0}'; then
+        printf half > a.txt; mkdir -p deep; printf half > deep/new; : > .git/index.lock; : > '{0}'; {more}
+        kill -9 $$
+    fi;;
+esac
+exec {real} \"$@\"
+",
+        env.path("died").display()
+    );
+    let git = env.bin_dir().join("git");
+    write(&git, script);
+    std::fs::set_permissions(&git, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+const WIDE: &str = "echo two > a.txt; mkdir deep; echo new > deep/new; rm gone";
+
+#[test]
+fn a_git_that_is_killed_while_it_changes_files_leaves_them_as_they_were() {
+    let mut env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("gone", "x\n")]);
+    job(&env, &repo, "bd-1", WIDE);
+    write(repo.join("users"), "the user's\n");
+    let before = state(&env, &repo);
+    deadly_git(&mut env, "");
+    let error = refused(&env, 1, &["apply", "--beads", "bd-1"]);
+    assert_eq!(error["reason_code"], "git_failed", "{error}");
+    assert!(env.path("died").exists() && error["message"].as_str().unwrap().contains("signal 9"), "{error}");
+    assert_eq!(state(&env, &repo), before);
+    assert!(!repo.join("deep").exists() && !repo.join(".git/index.lock").exists());
+    apply(&env, "bd-1", &[]);
+    assert_eq!((read(repo.join("a.txt")), read(repo.join("deep/new"))), ("two\n".into(), "new\n".into()));
+}
+
+#[test]
+fn an_apply_that_was_killed_itself_is_told_by_the_next_with_the_way_back() {
+    let mut env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("gone", "x\n")]);
+    job(&env, &repo, "bd-1", WIDE);
+    deadly_git(&mut env, "kill -9 $PPID");
+    assert_eq!(env.run(&["apply", "--beads", "bd-1"]).code, -9);
+    assert_eq!(read(repo.join("a.txt")), "half", "it was killed in the middle");
+    let error = refused(&env, 32, &["apply", "--beads", "bd-1"]);
+    assert_eq!(error["reason_code"], "target_dirty", "{error}");
+    let action = error["next_action"].as_str().unwrap();
+    let command = action.split("; files that").next().unwrap();
+    let mut shell = env.command("sh");
+    shell.args(["-ec", command]);
+    env.run_command(shell).assert_code(0);
+    assert_eq!(read(repo.join("a.txt")), "one\n");
+    // What it had added is there still, and that is told.
+    std::fs::remove_dir_all(repo.join("deep")).unwrap();
+    apply(&env, "bd-1", &[]);
+    assert_eq!((read(repo.join("a.txt")), read(repo.join("deep/new"))), ("two\n".into(), "new\n".into()));
+}

@@ -142,6 +142,11 @@ fn every_changed_path_must_be_in_scope() {
     );
     let check = world.ended("replaced", &["--scope", "src"], &replaced);
     assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
+    // An edit that git is told to pass over is one.
+    let hidden = "git update-index --assume-unchanged a.txt; echo 7 >> a.txt";
+    let check = world.ended("hidden", &["--scope", "src"], hidden);
+    assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
+    assert_eq!(gate(&check, "scope")["details"], "outside the scope: a.txt");
     // What was there before is not the agent's.
     let check = world.ended("before", &["--scope", "src"], "echo 5 > src/c");
     assert_end(&check, "pass", "none", "exited_ok", "process_exit_with_rc", "0");

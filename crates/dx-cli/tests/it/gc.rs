@@ -180,3 +180,22 @@ fn a_gc_that_is_killed_is_finished_by_the_next() {
         assert_eq!(gc(&env, &["--older-than", "0"])["kept"], serde_json::json!([]));
     }
 }
+
+#[test]
+fn what_the_history_lacks_is_added_before_anything_goes() {
+    let world = World::new();
+    let env = &world.env;
+    world.run_to_end("bd-1", &[], &["exit:0"]);
+    settle(env);
+    let folder = env.state_dir().join("history");
+    let files = || std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+    let months = || files().filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    let told = || months().map(read).collect::<String>();
+    let whole = told();
+    assert!(whole.contains("\"bd-1\""), "{whole}");
+    // As if the disk had been full when the run ended.
+    months().for_each(|path| write(path, ""));
+    let document = gc(env, &["--older-than", "0s", "--keep", "0"]);
+    assert_eq!(removed(&document), ["bd-1"], "{document}");
+    assert_eq!(told(), whole);
+}

@@ -28,6 +28,7 @@ mod masking;
 mod opencode;
 mod profiles;
 mod pty;
+mod queue;
 mod records;
 mod reference;
 mod report;

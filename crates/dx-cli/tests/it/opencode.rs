@@ -77,6 +77,46 @@ fn the_real_opencode() {
 }
 
 #[test]
+fn six_first_starts_at_once_all_work() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    // Two state directories share the home.
+    let other = world.env.path("other-state").display().to_string();
+    let all_at_once = |round: &str, count: usize| {
+        let started: Vec<(String, Vec<&str>)> = std::thread::scope(|scope| {
+            let start = |n: usize| {
+                let (id, world) = (format!("{round}-{n}"), &world);
+                let more = if n.is_multiple_of(2) { vec!["--state-dir", other.as_str()] } else { Vec::new() };
+                scope.spawn(move || {
+                    let scenario = format!("write:{id}.txt:hello,text:DONE");
+                    world.start(&id, &scenario, &more).assert_code(0);
+                    (id, more)
+                })
+            };
+            let threads: Vec<_> = (1..=count).map(start).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for (id, more) in started {
+            let output = world.env.run(&[&["wait", "--json", "--beads", &id][..], &more].concat());
+            let end: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output}"));
+            assert_end(&end, "exited_ok", "process_exit_with_rc", "0");
+            assert!(world.repository.join(format!("{id}.txt")).exists());
+        }
+        world.assert_nothing_left();
+    };
+    all_at_once("fresh", 6);
+    // What is known of the program is of no use when its data folder is another one.
+    std::fs::remove_dir_all(world.env.path("xdg/data/opencode")).unwrap();
+    all_at_once("again", 3);
+    let lists = command_lines(&world).lines().filter(|line| *line == "models").count();
+    assert_eq!(lists, 4, "one question for each state directory and each data folder");
+}
+
+#[test]
 fn without_opencode_the_start_is_refused() {
     let mut env = environment();
     let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();

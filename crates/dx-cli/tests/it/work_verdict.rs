@@ -222,6 +222,26 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
 }
 
 #[test]
+fn tags_and_remote_branches_that_moved_or_went_are_told_and_new_ones_are_not() {
+    let env = environment();
+    let repo = repository(&env);
+    for name in ["tags/moved", "tags/gone", "tags/kept", "remotes/origin/moved", "remotes/origin/gone"] {
+        env.git(&repo, &["update-ref", &format!("refs/{name}"), "HEAD~1"]);
+    }
+    env.git(&repo, &["pack-refs", "--all"]);
+    let script =
+        "git tag -f moved HEAD; git tag -d gone; git tag new; git update-ref refs/remotes/origin/moved HEAD
+        git update-ref -d refs/remotes/origin/gone; git update-ref refs/remotes/origin/new HEAD";
+    let check = job(&env, &repo, "bd-1", 0, script);
+    let names = ["remotes/origin/gone", "remotes/origin/moved", "tags/gone", "tags/moved"];
+    let names = names.map(|name| format!("refs/{name}")).to_vec();
+    assert_eq!(findings(&check), [("foreign_ref_changed".to_owned(), names)], "{check:#}");
+    // Nothing moved under the next one.
+    let check = job(&env, &repo, "bd-2", 0, "true");
+    assert_eq!(findings(&check), []);
+}
+
+#[test]
 fn branches_in_reftables_are_seen_too() {
     let env = environment();
     let repo = env.allowed_root().join("tables");
@@ -346,4 +366,39 @@ fn a_repository_that_is_gone_is_unknown_work() {
     assert_eq!(check["verdicts"]["work"], "unknown", "{check:#}");
     let check = job(&env, &repo, "bd-2", 3, "rm -rf .git");
     assert_eq!(check["verdicts"]["work"], "unknown", "{check:#}");
+}
+
+/// Edits that no plain `git status` shows.
+const HIDE: &str = "git update-index --assume-unchanged a.txt; git update-index --skip-worktree log.txt
+    echo more >> a.txt; rm log.txt; test -z \"$(git status --porcelain)\"";
+
+#[test]
+fn edits_that_git_was_told_to_pass_over_are_seen() {
+    let env = environment();
+    let repo = repository(&env);
+    let index = |repo: &Path| std::fs::read(repo.join(".git/index")).unwrap();
+    let check = job(&env, &repo, "bd-1", 0, HIDE);
+    assert_work(&check, "changed", 2, (SEEN, &["a.txt", "log.txt"], &[], "stay"));
+    let before = index(&repo);
+    let diff = env.run(&["diff", "--beads", "bd-1"]).assert_code(0).stdout;
+    assert!(diff.contains("-one\n") || diff.contains("+more\n"), "{diff}");
+    assert!(diff.contains("deleted file mode 100644"), "{diff}");
+    assert_eq!(index(&repo), before, "a look has written the index");
+    // What was hidden and changed before the start is nobody's work; what is changed again is.
+    let check = job(&env, &repo, "bd-2", 0, "true");
+    assert_work(&check, "none", 0, ("exit_zero_no_mutations", &[], &[], "stay"));
+    let check = job(&env, &repo, "bd-3", 0, "echo again >> a.txt");
+    assert_work(&check, "changed", 1, (SEEN, &["a.txt"], &[], "stay"));
+}
+
+#[test]
+fn what_a_sparse_checkout_leaves_out_is_no_work() {
+    let env = environment();
+    let repo = repository(&env);
+    env.git(&repo, &["sparse-checkout", "set", "--no-cone", "/*", "!/log.txt"]);
+    assert!(!repo.join("log.txt").exists());
+    let check = job(&env, &repo, "bd-1", 0, "true");
+    assert_work(&check, "none", 0, ("exit_zero_no_mutations", &[], &[], "stay"));
+    let check = job(&env, &repo, "bd-2", 0, "git update-index --skip-worktree a.txt; echo more >> a.txt");
+    assert_work(&check, "changed", 1, (SEEN, &["a.txt"], &[], "stay"));
 }

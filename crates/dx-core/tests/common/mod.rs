@@ -65,6 +65,7 @@ pub(crate) fn created() -> Created {
             sandbox: Sandbox::default(),
         },
         tree: None,
+        queued_ms: None,
     }
 }
 

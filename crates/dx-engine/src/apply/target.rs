@@ -1,8 +1,9 @@
 //! The branch that work is brought onto: where it is, whether it may be touched, and how it moves.
 
+use super::checkout::{self, Note};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, failed, line};
-use crate::worktree::{main_checkout, operation, quoted};
+use crate::worktree::{main_checkout, operation, paths, quoted};
 use dx_protocol::TreeStart;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
@@ -85,6 +86,7 @@ impl Target {
     /// Refuses a checkout with changes of its own.
     pub(super) fn check_clean(&self) -> Result<(), EngineError> {
         let Some(checkout) = &self.checkout else { return Ok(()) };
+        Note::refuse_left(checkout)?;
         let dirty = |work: Vec<String>| EngineError::TargetDirty { path: checkout.work_tree.clone(), work };
         if let Some(what) = operation(&checkout.git_dir) {
             return Err(dirty(vec![format!("{what} that is not finished")]));
@@ -127,24 +129,25 @@ impl Target {
         let lock = RefLock::take(checkout, &name, new, at, message)?;
         // Between the look and the lock somebody may have begun to work.
         self.check_clean()?;
+        check_hidden(checkout, at, new)?;
         let _refreshed = Call::new(checkout, &["update-index", "-q", "--refresh"]).output()?;
-        let args = ["read-tree", "-m", "-u", at, new];
-        let output = Call::new(checkout, &args).output()?;
-        if !output.status.success() {
-            // All is looked at before anything is written; a disk that ran full in between leaves files to put back.
-            if self.check_clean().is_err() {
-                Call::new(checkout, &["checkout-index", "--all", "--force", "--quiet"]).run()?;
-            }
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            let files = said.lines().filter_map(|l| l.strip_prefix('\t')).map(|l| l.trim().to_owned());
-            let mut work: Vec<String> = files.collect();
-            if work.is_empty() {
-                work.extend(said.trim().lines().map(|l| l.trim_start_matches("error: ").to_owned()));
-            }
-            return Err(EngineError::TargetDirty { path: checkout.work_tree.clone(), work });
-        }
-        lock.commit()
+        checkout::change(checkout, at, new, || lock.commit())
     }
+}
+
+/// Refuses when the user told git not to look at a file, changed it, and it would change now: git would write over it.
+fn check_hidden(checkout: &Repository, at: &str, new: &str) -> Result<(), EngineError> {
+    let hidden = checkout.hidden_edits()?;
+    if hidden.is_empty() {
+        return Ok(());
+    }
+    let args = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", at, new];
+    let changed = Call::new(checkout, &args).run()?;
+    let in_the_way = |path: &&[u8]| hidden.iter().any(|hidden| hidden == path);
+    let name = |path: &[u8]| format!("{} (git was told not to look at it)", String::from_utf8_lossy(path));
+    let work: Vec<String> = paths(&changed).filter(in_the_way).map(name).collect();
+    let path = checkout.work_tree.clone();
+    if work.is_empty() { Ok(()) } else { Err(EngineError::TargetDirty { path, work }) }
 }
 
 /// A branch that nobody else can move: a transaction that is prepared. It is given up with the value.

@@ -7,8 +7,10 @@
 use super::{make, variable};
 use crate::environment::{dir_in, paths};
 use crate::error::EngineError;
+use std::cell::LazyCell;
+use std::collections::HashSet;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Replaces the list of caches.
 const CACHES: &str = "DX_RUNNER_SANDBOX_CACHES";
@@ -37,35 +39,35 @@ impl Base {
 
 use Base::{Cache, Config, Data, Home};
 
-/// A cache: the program whose it is, the variable that moves it, its usual place, and the parts of it that count (folders;
-/// those that begin with `=` are files).
-type Row = (&'static str, &'static str, Base, &'static str, &'static [&'static str]);
+/// A cache: the program whose it is, files of a project for it (`*` in front stands for any text), the variable that moves
+/// it, its usual place, and the parts of it that count (folders; those that begin with `=` are files).
+type Row = (&'static str, &'static [&'static str], &'static str, Base, &'static str, &'static [&'static str]);
 
 const WHOLE: &[&str] = &[""];
 
 #[rustfmt::skip]
 const TOOLS: &[Row] = &[
-    ("cargo", "CARGO_HOME", Home, ".cargo", &["registry", "git", "=.package-cache", "=.package-cache-mutate", "=.global-cache"]),
-    ("npm", "npm_config_cache", Home, ".npm", WHOLE),
-    ("pnpm", "", Data, "pnpm/store", WHOLE),
-    ("pnpm", "", Cache, "pnpm", WHOLE),
-    ("yarn", "YARN_CACHE_FOLDER", Cache, "yarn", WHOLE),
-    ("yarn", "", Home, ".yarn/berry/cache", WHOLE),
-    ("bun", "BUN_INSTALL_CACHE_DIR", Home, ".bun/install/cache", WHOLE),
-    ("deno", "DENO_DIR", Cache, "deno", WHOLE),
-    ("pip", "PIP_CACHE_DIR", Cache, "pip", WHOLE),
-    ("uv", "UV_CACHE_DIR", Cache, "uv", WHOLE),
-    ("poetry", "", Cache, "pypoetry", WHOLE),
-    ("pre-commit", "PRE_COMMIT_HOME", Cache, "pre-commit", WHOLE),
-    ("go", "GOCACHE", Cache, "go-build", WHOLE),
-    ("go", "GOMODCACHE", Home, "go/pkg/mod", WHOLE),
-    ("mvn", "", Home, ".m2/repository", WHOLE),
-    ("gradle", "GRADLE_USER_HOME", Home, ".gradle", &["caches", "daemon", "native", "notifications", "workers"]),
-    ("dotnet", "NUGET_PACKAGES", Home, ".nuget/packages", WHOLE),
-    ("composer", "COMPOSER_CACHE_DIR", Cache, "composer", WHOLE),
-    ("bundle", "", Home, ".bundle/cache", WHOLE),
-    ("ccache", "CCACHE_DIR", Cache, "ccache", WHOLE),
-    ("sccache", "SCCACHE_DIR", Cache, "sccache", WHOLE),
+    ("cargo", &["Cargo.toml"], "CARGO_HOME", Home, ".cargo", &["registry", "git", "=.package-cache", "=.package-cache-mutate", "=.global-cache"]),
+    ("npm", &["package.json"], "npm_config_cache", Home, ".npm", WHOLE),
+    ("pnpm", &["pnpm-lock.yaml"], "", Data, "pnpm/store", WHOLE),
+    ("pnpm", &["pnpm-lock.yaml"], "", Cache, "pnpm", WHOLE),
+    ("yarn", &["yarn.lock"], "YARN_CACHE_FOLDER", Cache, "yarn", WHOLE),
+    ("yarn", &["yarn.lock"], "", Home, ".yarn/berry/cache", WHOLE),
+    ("bun", &["bun.lock", "bun.lockb"], "BUN_INSTALL_CACHE_DIR", Home, ".bun/install/cache", WHOLE),
+    ("deno", &["deno.json", "deno.jsonc", "deno.lock"], "DENO_DIR", Cache, "deno", WHOLE),
+    ("pip", &["requirements.txt", "pyproject.toml", "setup.py"], "PIP_CACHE_DIR", Cache, "pip", WHOLE),
+    ("uv", &["uv.lock", "pyproject.toml"], "UV_CACHE_DIR", Cache, "uv", WHOLE),
+    ("poetry", &["poetry.lock"], "", Cache, "pypoetry", WHOLE),
+    ("pre-commit", &[".pre-commit-config.yaml"], "PRE_COMMIT_HOME", Cache, "pre-commit", WHOLE),
+    ("go", &["go.mod"], "GOCACHE", Cache, "go-build", WHOLE),
+    ("go", &["go.mod"], "GOMODCACHE", Home, "go/pkg/mod", WHOLE),
+    ("mvn", &["pom.xml"], "", Home, ".m2/repository", WHOLE),
+    ("gradle", &["build.gradle", "build.gradle.kts", "settings.gradle", "settings.gradle.kts"], "GRADLE_USER_HOME", Home, ".gradle", &["caches", "daemon", "native", "notifications", "workers"]),
+    ("dotnet", &["*.csproj", "*.fsproj", "*.sln"], "NUGET_PACKAGES", Home, ".nuget/packages", WHOLE),
+    ("composer", &["composer.json"], "COMPOSER_CACHE_DIR", Cache, "composer", WHOLE),
+    ("bundle", &["Gemfile"], "", Home, ".bundle/cache", WHOLE),
+    ("ccache", &["CMakeLists.txt", "Makefile", "configure"], "CCACHE_DIR", Cache, "ccache", WHOLE),
+    ("sccache", &["Cargo.toml", "CMakeLists.txt"], "SCCACHE_DIR", Cache, "sccache", WHOLE),
 ];
 
 /// Stores of credentials: place, and the provider that needs it.
@@ -87,13 +89,30 @@ const STORES: &[(Base, &str, &str)] = &[
     (Home, ".codex/auth.json", "codex"), (Home, ".gemini/oauth_creds.json", "gemini"),
 ];
 
-/// The caches that this environment may write. One that is not there is made when its program is.
-pub(super) fn caches(env: &[(OsString, OsString)], dry: bool) -> Result<Vec<PathBuf>, EngineError> {
+/// Folders below the worktree in which projects are looked for.
+const DEPTH: usize = 3;
+/// No more entries of a worktree are looked at.
+const MOST_ENTRIES: usize = 5_000;
+
+/// The caches that this environment may write. One that is not there is made when its program is, and the worktree holds a
+/// project for it.
+pub(super) fn caches(
+    env: &[(OsString, OsString)],
+    worktree: &Path,
+    dry: bool,
+) -> Result<Vec<PathBuf>, EngineError> {
     if let Some(paths) = paths(CACHES)? {
         return Ok(paths);
     }
+    let names = LazyCell::new(|| names_in(worktree));
+    let is_used = |marks: &[&str]| {
+        marks.iter().any(|mark| match mark.strip_prefix('*') {
+            Some(end) => names.iter().any(|name| name.ends_with(end)),
+            None => names.contains(*mark),
+        })
+    };
     let mut found = Vec::new();
-    for (program, moved, base, below, parts) in TOOLS {
+    for (program, marks, moved, base, below, parts) in TOOLS {
         let place = variable(env, moved).map(PathBuf::from).filter(|place| place.is_absolute());
         let Some(place) = place.or_else(|| Some(base.dir(env)?.join(below))) else { continue };
         for part in *parts {
@@ -102,7 +121,7 @@ pub(super) fn caches(env: &[(OsString, OsString)], dry: bool) -> Result<Vec<Path
                 None => (place.join(part), false),
             };
             if !path.exists() {
-                if dry || !is_on_path(env, program) {
+                if dry || !is_on_path(env, program) || !is_used(marks) {
                     continue;
                 }
                 if is_file {
@@ -124,6 +143,33 @@ pub(super) fn hidden(env: &[(OsString, OsString)], provider: &str) -> Result<Vec
     }
     let others = STORES.iter().filter(|(_, _, owner)| *owner != provider);
     Ok(others.filter_map(|(base, below, _)| Some(base.dir(env)?.join(below))).collect())
+}
+
+/// Names of files at the top of a worktree and some folders below, without what tools have put there.
+fn names_in(worktree: &Path) -> HashSet<String> {
+    const NOT_OURS: [&str; 5] = [".git", "node_modules", "target", "vendor", ".venv"];
+    let (mut names, mut folders, mut seen) = (HashSet::new(), vec![(worktree.to_owned(), 0)], 0);
+    while let Some((folder, depth)) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            seen += 1;
+            if seen > MOST_ENTRIES {
+                return names;
+            }
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => {
+                    if depth < DEPTH && !NOT_OURS.contains(&name.as_str()) {
+                        // The nearest ones first: they go to the end of the line.
+                        folders.insert(0, (entry.path(), depth + 1));
+                    }
+                }
+                _ => {
+                    names.insert(name);
+                }
+            }
+        }
+    }
+    names
 }
 
 /// Whether the agent would find this program.
@@ -154,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn caches_follow_their_variables_and_are_made_for_programs_that_are_there() {
+    fn caches_follow_their_variables_and_are_made_for_projects_whose_programs_are_there() {
         let tmp = tempfile::tempdir().unwrap();
         let at = |name: &str| tmp.path().join(name);
         std::fs::create_dir_all(at("bin")).unwrap();
@@ -163,8 +209,15 @@ mod tests {
         let (home, bin, cargo) = (at("home"), at("bin"), at("cargo"));
         let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
         let env = env(&[("HOME", &text(&home)), ("PATH", &text(&bin)), ("CARGO_HOME", &text(&cargo))]);
-        assert_eq!(caches(&env, true).unwrap(), [at("home/.npm")], "nothing is made to be looked at");
-        let found = caches(&env, false).unwrap();
+        let project = at("project");
+        std::fs::create_dir_all(project.join("node_modules/x")).unwrap();
+        std::fs::create_dir_all(project.join("deep/er")).unwrap();
+        std::fs::write(project.join("node_modules/x/Cargo.toml"), "").unwrap();
+        let caches = |dry| caches(&env, &project, dry).unwrap();
+        assert_eq!(caches(false), [at("home/.npm")], "no project, no cache");
+        std::fs::write(project.join("deep/er/Cargo.toml"), "").unwrap();
+        assert_eq!(caches(true), [at("home/.npm")], "nothing is made to be looked at");
+        let found = caches(false);
         assert!(found.contains(&at("cargo/registry")) && found.contains(&at("cargo/.package-cache")));
         assert!(at("cargo/git").is_dir() && at("cargo/.global-cache").is_file());
         assert!(!at("home/.cache").exists(), "no program, no cache");

@@ -1,12 +1,15 @@
 //! Recording and claiming a run: its directory and synced journal, the claim under the cap, the published files.
 
-use super::prepare::Prepared;
+use super::prepare::{Lineage, Prepared};
+use super::queue::Ahead;
 use crate::api::{StartRequest, Started};
 use crate::error::EngineError;
 use crate::lookup::{self, Found, Record};
 use crate::settle::{Attended, attend};
 use crate::view::View;
-use dx_jobdir::{ClaimLock, DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, claim, disk, views};
+use dx_jobdir::{
+    ClaimLock, DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, Ticket, claim, disk, views,
+};
 use dx_proc::{Host, clock};
 use dx_protocol::{BeadsId, Event, ProcessVerdict, ProviderName, Timestamp, Writer};
 
@@ -38,6 +41,7 @@ pub(super) fn same_key(
         selected_model: found.run.created.contract.selected_model.clone(),
         warnings: Vec::new(),
         fresh: false,
+        queued_ms: None,
     }))
 }
 
@@ -121,17 +125,19 @@ pub(super) fn refuse_over_cap(
     state: &StateDir,
     provider: &ProviderName,
     cap: Option<usize>,
+    lineage: &Lineage,
 ) -> Result<(), EngineError> {
     let Some(cap) = cap else { return Ok(()) };
-    if claim::count(state, provider) < cap {
+    let look = || {
+        let lock = ClaimLock::take(state)?;
+        Ok::<_, EngineError>(Ahead::look(state, provider, lineage.turn.ticket.as_ref(), &lock))
+    };
+    if look()?.leaves_room(cap) {
         return Ok(());
     }
     settle_dead(state, provider);
-    let running = claim::count(state, provider);
-    if running < cap {
-        return Ok(());
-    }
-    Err(EngineError::CapExceeded { provider: provider.to_string(), running, cap })
+    let ahead = look()?;
+    if ahead.leaves_room(cap) { Ok(()) } else { Err(ahead.refusal(provider, cap)) }
 }
 
 /// Claims: counted and linked under the claim lock, then synced. Dead runs are settled before a refusal.
@@ -139,17 +145,20 @@ pub(super) fn claim_run(
     state: &StateDir,
     paths: &RunPaths,
     prepared: &Prepared,
-    made_id: bool,
+    lineage: &Lineage,
 ) -> Result<(), EngineError> {
     let ids = &prepared.created.ids;
+    let ticket = lineage.turn.ticket.as_ref();
     for last_try in [false, true] {
         let lock = ClaimLock::take(state)?;
-        let running = claim::count(state, &ids.provider);
-        let over = prepared.cap.filter(|cap| running >= *cap);
-        let used = made_id && state.view(&ids.provider, &ids.beads, "meta").exists();
+        let ahead = prepared.cap.map(|cap| (cap, Ahead::look(state, &ids.provider, ticket, &lock)));
+        let over = ahead.filter(|(cap, ahead)| !ahead.leaves_room(*cap));
+        let used = lineage.made_id && state.view(&ids.provider, &ids.beads, "meta").exists();
         let taken = used || state.live(&ids.provider, &ids.beads).exists();
         if over.is_none() && !taken {
             claim::make(state, &ids.provider, &ids.beads, &paths.journal())?;
+            // Under the same lock: it counts once.
+            ticket.into_iter().for_each(Ticket::leave);
             drop(lock);
             if let Err(error) = disk::sync_dir(&state.live_dir()) {
                 let _released = claim::release(state, &ids.provider, &ids.beads);
@@ -161,9 +170,9 @@ pub(super) fn claim_run(
         if taken {
             refuse_running(state, &ids.provider, &ids.beads)?;
         }
-        if let Some(cap) = over {
+        if let Some((cap, ahead)) = over {
             if last_try {
-                return Err(EngineError::CapExceeded { provider: ids.provider.to_string(), running, cap });
+                return Err(ahead.refusal(&ids.provider, cap));
             }
             settle_dead(state, &ids.provider);
         }

@@ -2,6 +2,7 @@
 
 use super::claim::refuse_over_cap;
 use super::configure::previous_worktree;
+use super::queue::Turn;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
@@ -56,6 +57,8 @@ pub(super) struct Lineage {
     pub(super) dry: bool,
     /// The prompt's name as it was given; it is read from the copy.
     pub(super) prompt_file: Option<String>,
+    /// Of a start that offered to wait.
+    pub(super) turn: Turn,
 }
 
 impl Engine {
@@ -99,7 +102,7 @@ impl Engine {
         let cwd = std::env::current_dir()
             .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
         if !lineage.dry {
-            refuse_over_cap(state, &request.provider, cap)?;
+            refuse_over_cap(state, &request.provider, cap, lineage)?;
         }
         let worktree = match request.worktree {
             WorktreeChoice::Own => state.tmp(uuid),
@@ -197,6 +200,7 @@ impl Engine {
             spec,
             contract,
             tree: None,
+            queued_ms: lineage.turn.queued_ms,
         };
         Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap })
     }

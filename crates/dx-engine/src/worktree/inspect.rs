@@ -6,36 +6,11 @@ use super::copy::is_unchanged;
 use super::made::{Copied, Made};
 use super::nested::{self, Found};
 use crate::error::EngineError;
-use crate::git::{Call, Repository, line};
-use rustix::fs::Mode;
+use crate::git::{Call, Repository, Scratch, line};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// A private folder for temporary indexes; it goes with the value.
-#[derive(Debug)]
-pub(crate) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(crate) fn new() -> Result<Self, EngineError> {
-        let path = std::env::temp_dir().join(format!("dx-runner-{}", uuid::Uuid::now_v7()));
-        match rustix::fs::mkdir(&path, Mode::RWXU) {
-            Ok(()) => Ok(Self(path)),
-            Err(e) => Err(EngineError::Io { what: "make a temporary folder", source: e.into() }),
-        }
-    }
-
-    pub(crate) fn index(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _removed = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A repository's configuration shall not make git pass over what it cannot read, or refuse what it would convert.
 const EXACT: [&str; 6] =
@@ -76,7 +51,7 @@ impl Trees {
         let staged = scratch.index("staged");
         let index = worktree.git_dir.join("index");
         let operation = operation(&worktree.git_dir);
-        let index_tree = match std::fs::copy(&index, &staged) {
+        let index_tree = match scratch.copy(&index, "staged") {
             Ok(_) => {
                 let unmerged = Call::new(worktree, &["ls-files", "--unmerged", "-z"]).index(&staged).run()?;
                 if unmerged.is_empty() {
@@ -92,7 +67,8 @@ impl Trees {
         let work = scratch.index("work");
         if worktree.git_dir.join("info/sparse-checkout").exists() {
             // Only the index tells which files are meant to be absent.
-            std::fs::copy(&staged, &work)
+            scratch
+                .copy(&staged, "work")
                 .map_err(|source| EngineError::Io { what: "read the worktree's index", source })?;
         } else {
             Call::new(worktree, &["read-tree", &index_tree]).index(&work).run()?;

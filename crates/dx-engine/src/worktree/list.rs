@@ -85,7 +85,7 @@ fn look(row: &mut WorktreeRow, made: &Made, worktree: &Repository) {
         row.branch = line(&branch);
     }
     let status = ["status", "--porcelain", "-z", "--untracked-files=normal", "--ignore-submodules=dirty"];
-    row.dirty = ask(&status).map(|list| !list.is_empty());
+    row.dirty = worktree.git_unhidden(&status).ok().map(|list| !list.is_empty());
     // Against what the user's own checkout is on.
     let main = Call::new(&made.main(), &["rev-parse", "--verify", "--quiet", "HEAD"]).line();
     if let Ok(main) = main

@@ -86,10 +86,13 @@ fn the_caller_may_add_places_and_a_restart_has_them_still() {
 }
 
 #[test]
-fn caches_are_made_for_programs_that_are_there_and_can_be_others() {
+fn caches_are_made_for_projects_whose_programs_are_there_and_can_be_others() {
     let mut world = world();
     world.env.link_program("go", "/bin/true");
     let cache = world.env.path("xdg/cache/go-build");
+    let (code, log) = sh(&world, "bd-0", &world.repo, &[], "true");
+    assert_eq!((code.as_str(), cache.exists()), ("0", false), "nothing here needs it: {log}");
+    write(world.repo.join("go.mod"), "module demo\n");
     let (code, log) = sh(&world, "bd-1", &world.repo, &[], &format!("echo x > {}/x", cache.display()));
     assert_eq!(code, "0", "{log}");
     // Programs and settings beside a cache are not writable.

@@ -2,13 +2,13 @@
 //! the definitions. Asking takes seconds, so a cold start says so; it also lets OpenCode set up a fresh home once, before
 //! jobs do it side by side.
 
+use super::warm::Home;
 use crate::error::EngineError;
 use crate::prompt::sha256_hex;
 use crate::providers::Wish;
 use crate::providers::ask::{AskError, ask};
 use dx_jobdir::disk;
 use dx_protocol::ReasonCode;
-use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -72,25 +72,23 @@ fn listed(wish: &Wish<'_>, binary: &Path, list: &List, on: &str) -> Result<Vec<S
     // Hashed: no value of the environment can be read back from the cache's name.
     let hash = sha256_hex(on.as_bytes());
     let cache = cache_dir.join(format!("opencode-{}-{}", list.word, &hash[..24]));
-    if let Some(entries) = read(&cache) {
+    let home = Home::of(wish, &cache_dir, &stamped(binary));
+    let known = || if home.is_warm() { read(&cache) } else { None };
+    if let Some(entries) = known() {
         return Ok(entries);
     }
-    // One lock for all questions: the first one sets up a fresh home.
-    let lock_path = cache_dir.join("opencode-models.lock");
-    let flags = OFlags::CREATE | OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let lock = rustix::fs::open(&lock_path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| disk::DiskError {
-        op: "lock",
-        path: lock_path,
-        source: e.into(),
-    })?;
     (wish.progress)(&format!("asking OpenCode for its {}, once per binary and configuration …", list.word));
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|e| EngineError::Io { what: "lock OpenCode's lists", source: e.into() })?;
-    if let Some(entries) = read(&cache) {
+    // The first question sets up a fresh home.
+    let setup = home.lock()?;
+    if let Some(entries) = known() {
         return Ok(entries);
     }
-    let entries = question(wish, binary, list)?;
+    let entries = {
+        let _with_the_program = setup.hand_down()?;
+        question(wish, binary, list)?
+    };
     disk::replace(&cache, entries.join("\n").as_bytes())?;
+    home.set_warm()?;
     Ok(entries)
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod lists;
 mod model;
+mod warm;
 
 use super::provider::{Channel, Provider, texts};
 use super::{Resolved, StatePath, Wish};
