@@ -46,6 +46,20 @@ fn code() -> std::ops::Range<usize> {
     round_down(&raw const __executable_start as usize)..round_down(&raw const etext as usize)
 }
 
+/// Drops the pages below the present frames; they read as zeros when the stack grows there again.
+#[inline(never)]
+fn release_stack() {
+    let mark = 0u8;
+    let page = rustix::param::page_size();
+    let here = std::ptr::from_ref(&mark) as usize;
+    let end = (here - STACK_KEPT) & !(page - 1);
+    let start = (here - STACK_SEARCHED) & !(page - 1);
+    // SAFETY: the range lies wholly below every live frame of this thread, beyond the red zone. What of it is not mapped
+    // (a stack that never grew so far, or the gap below it) is passed over: the call then answers ENOMEM, which means no
+    // harm.
+    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,18 +87,4 @@ mod tests {
         let after = mapped(&code);
         assert!(before > 0 && after < before, "{after} of {before} pages");
     }
-}
-
-/// Drops the pages below the present frames; they read as zeros when the stack grows there again.
-#[inline(never)]
-fn release_stack() {
-    let mark = 0u8;
-    let page = rustix::param::page_size();
-    let here = std::ptr::from_ref(&mark) as usize;
-    let end = (here - STACK_KEPT) & !(page - 1);
-    let start = (here - STACK_SEARCHED) & !(page - 1);
-    // SAFETY: the range lies wholly below every live frame of this thread, beyond the red zone. What of it is not mapped
-    // (a stack that never grew so far, or the gap below it) is passed over: the call then answers ENOMEM, which means no
-    // harm.
-    unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
 }
