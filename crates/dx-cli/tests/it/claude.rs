@@ -172,6 +172,27 @@ fn a_retry_is_told_while_it_lasts() {
 }
 
 #[test]
+fn the_kernel_refuses_what_claude_code_allows() {
+    let Some(mut world) = World::new() else { return };
+    world.env.set("DX_RUNNER_SANDBOX_WRITE", "");
+    let outside = world.env.home().join("elsewhere");
+    let folder = world.env.home().join(".claude");
+    for made in [&outside, &folder] {
+        std::fs::create_dir_all(made).unwrap();
+    }
+    // The user allows it.
+    let settings = serde_json::json!({ "permissions": { "additionalDirectories": [outside] } });
+    std::fs::write(folder.join("settings.json"), settings.to_string()).unwrap();
+    let file = outside.join("by-tool");
+    world.start("outside", &format!("write:{}:x,write:inside.txt:x,text:DONE", file.display()), &[]);
+    let end = world.end("outside");
+    assert!(!file.exists() && world.repository.join("inside.txt").exists(), "{end:#}");
+    assert_eq!(end["state"], "exited_ok", "a finding fails nothing: {end:#}");
+    let finding = serde_json::json!([{ "reason_code": "sandbox_denied", "names": [file] }]);
+    assert_eq!(end["outcome"]["work"]["findings"], finding, "{end:#}");
+}
+
+#[test]
 fn without_claude_the_start_is_refused() {
     let mut env = environment();
     let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
