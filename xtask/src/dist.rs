@@ -27,7 +27,7 @@ pub(crate) fn run() -> Result<(), Failure> {
 /// Builds both programs; gives the path of `dx-runner`, beside which `dx-monitor` is.
 pub(crate) fn build() -> Result<PathBuf, Failure> {
     let mut command = cargo();
-    command.args(["build", "--release", "--locked", "-p", "dx-runner"]);
+    command.args(["build", "--profile", "dist", "--locked", "-p", "dx-runner"]);
     match static_target()? {
         Ok(target) => {
             println!("building the programs to install, linked statically");
