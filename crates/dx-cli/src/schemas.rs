@@ -32,6 +32,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("models", of::<dx_protocol::ModelsDocument>),
     ("obs", of::<dx_protocol::Sample>),
     ("outcome", of::<dx_protocol::Outcome>),
+    ("preflight", of::<dx_protocol::PreflightDocument>),
     ("probe-attach", of::<dx_protocol::ProbeAttachDocument>),
     ("profiles", of::<dx_protocol::ProfilesDocument>),
     ("providers", of::<dx_protocol::ProvidersDocument>),

@@ -231,6 +231,7 @@ impl Engine {
         }
         let (prepared, journal, begun) = claimed?;
         let mut warnings = sandbox::warnings(&prepared.created.contract.sandbox);
+        warnings.extend(prepared.warnings.iter().cloned());
         // The claim keeps it from here on.
         warnings.extend(worktree.map(|worktree| worktree.warnings).unwrap_or_default());
         faults::step("starter.claimed");

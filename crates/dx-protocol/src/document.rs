@@ -204,6 +204,21 @@ pub struct ProviderRow {
     pub cap: Option<u64>,
     /// Names of caller's variables that reach the agent.
     pub env: Vec<String>,
+    /// `built-in`, or the place in the configuration, or the adapter script.
+    #[serde(default)]
+    pub origin: String,
+    /// Syntax of the output.
+    #[serde(default)]
+    pub grammar: crate::Grammar,
+    /// Models that may be asked for; empty for all.
+    #[serde(default)]
+    pub allowed_models: Vec<String>,
+    /// Variables that can hold credentials, in the order in which they are looked for.
+    #[serde(default)]
+    pub credentials: Vec<String>,
+    /// Versions of the program that dx-runner was tested with, by their beginnings; empty when it is not asked.
+    #[serde(default)]
+    pub tested_versions: Vec<String>,
 }
 
 /// Result of one check of `doctor`.

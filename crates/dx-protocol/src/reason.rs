@@ -170,6 +170,20 @@ reason_codes! {
     BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
     BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";
+    // Providers of the configuration, and adapter scripts.
+    ProviderBinaryMissing, "provider_binary_missing", PreflightFailed, "The provider's program was not found.", "install it, put it on PATH, or mend `command` in your configuration";
+    ProviderAuthBlocked, "provider_auth_blocked", JobError, "The model refused the credentials.", "check the provider's credentials";
+    ProviderRateLimited, "provider_rate_limited", JobError, "The model refused for its rate or quota.", "wait, or another provider";
+    ProviderModelUnavailable, "provider_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that the provider has";
+    ProviderCredentialsMissing, "provider_credentials_missing", AuthFailed, "No credentials of the provider were found.", "log in with the provider's program, or set one of the variables that are named";
+    ProviderVersionUntested, "provider_version_untested", PreflightFailed, "The program has a version that dx-runner was not tested with.", "a tested version, if something is not understood";
+    ProviderVersionUnknown, "provider_version_unknown", PreflightFailed, "The program did not tell its version.", "run it with --version by hand";
+    ProviderLaneUnavailable, "provider_lane_unavailable", LaneUnavailable, "The provider has no such lane.", "dx-runner providers show";
+    BeadsMcpMissing, "beads_mcp_missing", PreflightFailed, "No `beads-mcp` was found; agents work without the context of Beads.", "install beads-mcp, or go on without";
+    ProbeFailed, "probe_failed", PreflightFailed, "The agent did not answer a tiny request well.", "read the message; run the agent by hand";
+    ProbeTimeout, "probe_timeout", Timeout, "The agent did not answer a tiny request in time.", "check network and credentials, or try again";
+    AdapterFailed, "adapter_failed", PreflightFailed, "A function of the adapter script failed, or did not tell what it must.", "run the function by hand; see the guide";
+    LateFinalizeFromRcFile, "late_finalize_from_rc_file", JobError, "None of our processes saw the end; the exit code is what the adapter's file says.", "review the worktree, then restart";
     // Refusals of commands.
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
@@ -251,6 +265,9 @@ impl ReasonCode {
             ("claude-code", ErrorClass::ModelUnavailable) => Self::ClaudeCodeModelUnavailable,
             ("claude-code", ErrorClass::AgentMissing) => Self::ClaudeCodeAgentMissing,
             (_, ErrorClass::Network) => Self::ProviderUnreachable,
+            (_, ErrorClass::Auth) => Self::ProviderAuthBlocked,
+            (_, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => Self::ProviderRateLimited,
+            (_, ErrorClass::ModelUnavailable) => Self::ProviderModelUnavailable,
             _ => Self::ProviderReportedError,
         }
     }

@@ -1,6 +1,6 @@
 //! What a job was asked to be, and what it was resolved to. Both are in the first journal record; neither holds a secret.
 
-use crate::{Sandbox, SandboxSpec};
+use crate::{OutputRules, Sandbox, SandboxSpec};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -254,7 +254,7 @@ pub struct Contract {
     /// Hex SHA-256 of the prompt.
     pub prompt_sha256: String,
     pub prompt_bytes: u64,
-    /// How the prompt reaches the agent: `stdin`, `file` or `none`.
+    /// How the prompt reaches the agent: `stdin`, `file`, `arg` or `none`.
     pub prompt_channel: String,
     /// The caller's file mode creation mask, which the agent gets; `None`: a private one.
     #[serde(default)]
@@ -262,6 +262,9 @@ pub struct Contract {
     /// What the agent is confined to.
     #[serde(default)]
     pub sandbox: Sandbox,
+    /// What the configuration says about the meaning of the agent's output.
+    #[serde(default, skip_serializing_if = "OutputRules::is_empty")]
+    pub output_rules: OutputRules,
 }
 
 /// The git worktree as it was at start. Later git calls take these paths from here and discover nothing.

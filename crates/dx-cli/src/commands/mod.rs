@@ -19,6 +19,8 @@ pub(crate) mod history;
 pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod probe_attach;
+pub(crate) mod preflight;
+pub(crate) mod probe;
 pub(crate) mod profiles;
 pub(crate) mod providers;
 pub(crate) mod prune;
@@ -77,6 +79,8 @@ pub(crate) enum Command {
     Profiles(profiles::ProfilesArgs),
     Config(config::ConfigArgs),
     Doctor(doctor::DoctorArgs),
+    Preflight(preflight::PreflightArgs),
+    Probe(probe::ProbeArgs),
     Demo(demo::DemoArgs),
     Schema(schema::SchemaArgs),
     ExitCodes(exit_codes::ExitCodesArgs),
@@ -133,6 +137,8 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Profiles(args) => profiles::run(ctx, args),
         Command::Config(args) => config::run(ctx, args),
         Command::Doctor(args) => doctor::run(ctx, args),
+        Command::Preflight(args) => preflight::run(ctx, args),
+        Command::Probe(args) => probe::run(ctx, args),
         Command::Demo(args) => demo::run(ctx, args),
         Command::Schema(args) => schema::run(ctx, args),
         Command::ExitCodes(args) => exit_codes::run(ctx, args),

@@ -64,16 +64,23 @@ fn list_text(document: &ProvidersDocument) -> String {
 }
 
 fn row_text(row: &ProviderRow) -> String {
-    let env = if row.env.is_empty() { "-".to_owned() } else { row.env.join(" ") };
-    format!(
-        "{}: {}\n  lanes: {}\n  binary: {}\n  prompt by: {}\n  jobs at once: {}\n  variables passed on: {env}",
-        row.name,
-        row.description,
-        row.lanes.join(", "),
-        row.binary,
-        row.prompt_channel,
-        cap(row)
-    )
+    let list = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(" ") };
+    let mut lines = vec![
+        format!("{}: {}", row.name, row.description),
+        format!("  from: {}", row.origin),
+        format!("  lanes: {}", row.lanes.join(", ")),
+        format!("  binary: {}", row.binary),
+        format!("  tested versions: {}", list(&row.tested_versions, "-")),
+        format!("  prompt by: {}", row.prompt_channel),
+        format!("  output: {}", row.grammar.as_str()),
+        format!("  jobs at once: {}", cap(row)),
+        format!("  variables passed on: {}", list(&row.env, "-")),
+        format!("  credentials from: {}", list(&row.credentials, "-")),
+    ];
+    if !row.allowed_models.is_empty() {
+        lines.push(format!("  models: {}", row.allowed_models.join(" ")));
+    }
+    lines.join("\n")
 }
 
 fn cap(row: &ProviderRow) -> String {

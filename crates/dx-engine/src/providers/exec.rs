@@ -4,7 +4,7 @@
 use super::provider::{Channel, Provider};
 use super::{Resolved, Wish};
 use crate::error::EngineError;
-use dx_protocol::{Grammar, Lane, ReasonCode};
+use dx_protocol::{Grammar, ReasonCode};
 
 pub(super) fn provider() -> Provider {
     Provider {
@@ -16,9 +16,8 @@ pub(super) fn provider() -> Provider {
         needs_prompt: false,
         model_env: None,
         cap: None,
-        lanes: vec![Lane::Run],
-        passes: Vec::new(),
         resolve,
+        ..Provider::default()
     }
 }
 

@@ -2,15 +2,20 @@
 //! them all.
 
 mod ask;
+pub(crate) mod checks;
 mod claude_code;
 mod exec;
+mod form;
+pub(crate) mod manifest;
 mod opencode;
 mod opencode_server;
 mod provider;
+pub(crate) mod rules;
 mod table;
 
 pub(crate) use opencode::ALSO_ALLOWED as OPENCODE_ALSO_ALLOWED;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
+pub(crate) use form::PROMPT;
 pub(crate) use provider::Provider;
 pub(crate) use table::Providers;
 
@@ -19,6 +24,7 @@ use dx_jobdir::StateDir;
 use dx_protocol::Grammar;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What a provider is asked to resolve.
 pub(crate) struct Wish<'a> {
@@ -37,6 +43,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) env: &'a [(OsString, OsString)],
     pub(crate) progress: &'a dyn Fn(&str),
     pub(crate) settings: &'a Layers,
+    /// Lists that are older are asked for again; `None`: as long as nothing changes, and a day at most.
+    pub(crate) list_age: Option<Duration>,
 }
 
 /// A resolved command.

@@ -17,11 +17,15 @@ static SERVICES: LazyLock<[Arc<Provider>; 1]> = LazyLock::new(|| [Arc::new(openc
 
 /// All providers that can be named.
 #[derive(Debug, Clone)]
-pub(crate) struct Providers(Vec<Arc<Provider>>);
+pub(crate) struct Providers {
+    all: Vec<Arc<Provider>>,
+    /// Whether names count as known that are not: for a reader that has only a part of the configuration.
+    open: bool,
+}
 
 impl Default for Providers {
     fn default() -> Self {
-        Self(BUILT_IN.to_vec())
+        Self { all: BUILT_IN.to_vec(), open: false }
     }
 }
 
@@ -35,15 +39,37 @@ impl Providers {
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Provider>> {
-        self.0.iter().find(|p| p.name == name)
+        self.all.iter().find(|p| p.name == name)
     }
 
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.iter().map(|p| p.name.clone()).collect()
+        self.all.iter().map(|p| p.name.clone()).collect()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Provider> {
-        self.0.iter().map(AsRef::as_ref)
+        self.all.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn shared(&self) -> impl Iterator<Item = Arc<Provider>> {
+        self.all.iter().cloned()
+    }
+
+    /// For a reader to whom a name that it does not know is none of its business.
+    pub(crate) fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
+    /// Whether settings may speak of a provider of this name.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.by_name(name).is_some() || (self.open && name.parse::<ProviderName>().is_ok())
+    }
+
+    /// Adds one, unless there is one of its name.
+    pub(crate) fn add(&mut self, provider: Provider) {
+        if self.by_name(&provider.name).is_none() {
+            self.all.push(Arc::new(provider));
+            self.all.sort_by(|a, b| a.name.cmp(&b.name));
+        }
     }
 
     /// The table for people.
@@ -61,5 +87,10 @@ fn row(p: &Provider, settings: &Layers) -> ProviderRow {
         prompt_channel: p.prompt.as_str().to_owned(),
         cap: settings.cap(&p.name).ok().flatten().map(|c| c as u64),
         env: p.passes.clone(),
+        origin: p.origin.to_string(),
+        grammar: p.grammar,
+        allowed_models: p.allowed_models.clone(),
+        credentials: p.credentials.clone(),
+        tested_versions: p.tested.clone(),
     }
 }

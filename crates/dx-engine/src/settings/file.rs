@@ -4,7 +4,7 @@
 
 use super::error::{Place, SettingsError};
 use super::table::{self, Files, Setting};
-use crate::providers::Providers;
+use crate::providers::{Provider, Providers, manifest};
 use dx_core::settings::Value;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
@@ -16,6 +16,9 @@ use toml::de::{DeTable, DeValue};
 
 /// Nobody writes more by hand.
 const MAX_BYTES: u64 = 256 << 10;
+
+/// The table of providers that are only configured.
+const PROVIDERS: &str = "providers";
 
 /// Whose file it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +54,8 @@ pub(crate) struct Content {
     pub(crate) entries: Vec<Entry>,
     /// `[allow]` of the user's file.
     pub(crate) allow: Vec<Entry>,
+    /// `[providers]` of the user's file.
+    pub(crate) providers: Vec<Provider>,
     /// Of a profile.
     pub(crate) description: Option<String>,
 }
@@ -115,14 +120,22 @@ pub(crate) fn parse(
     shape: Shape,
     providers: &Providers,
 ) -> Result<Content, SettingsError> {
-    let reader = Reader { text, file, shape, providers };
+    let mut reader = Reader { text, file, shape, providers: providers.clone() };
     let table = DeTable::parse(text).map_err(|error| SettingsError::Invalid {
         place: reader.place(error.span().map_or(0, |span| span.start)),
         why: error.message().to_owned(),
     })?;
     let mut content = Content::default();
+    // Other keys may speak of them.
+    if let Some((key, value)) = table.get_ref().iter().find(|(key, _)| key.get_ref() == PROVIDERS) {
+        content.providers = reader.manifests(key, value)?;
+        for provider in &content.providers {
+            reader.providers.add(provider.clone());
+        }
+    }
     for (key, value) in table.get_ref() {
         match (key.get_ref().as_ref(), value.get_ref()) {
+            (PROVIDERS, _) => {}
             ("allow", DeValue::Table(table)) if shape == Shape::User => {
                 reader.table(table, "", true, &mut content.allow)?;
             }
@@ -141,7 +154,7 @@ struct Reader<'a> {
     text: &'a str,
     file: &'a str,
     shape: Shape,
-    providers: &'a Providers,
+    providers: Providers,
 }
 
 type Key<'i> = Spanned<toml::de::DeString<'i>>;
@@ -155,6 +168,30 @@ impl Reader<'_> {
             line: before.matches('\n').count() + 1,
             column: before[start..].chars().count() + 1,
         }
+    }
+
+    fn manifests(
+        &self,
+        key: &Key<'_>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Result<Vec<Provider>, SettingsError> {
+        let place = self.place(key.span().start);
+        let invalid = |why: &str| SettingsError::Invalid { place: place.clone(), why: why.to_owned() };
+        if self.shape != Shape::User {
+            // It names a program to be run: nobody but the user may bring that in.
+            return Err(invalid("`providers` may only stand in your own configuration file"));
+        }
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(invalid("`providers`: expected tables such as [providers.NAME]"));
+        };
+        let place_of = |at: usize| self.place(at);
+        table
+            .iter()
+            .map(|(name, value)| {
+                let taken = self.providers.by_name(name.get_ref()).is_some();
+                manifest::read(name, value, taken, &place_of)
+            })
+            .collect()
     }
 
     fn table(
@@ -181,14 +218,14 @@ impl Reader<'_> {
         let key = format!("{above}{}", name.get_ref());
         let place = self.place(name.span().start);
         let invalid = |why: String| SettingsError::Invalid { place: place.clone(), why };
-        let Some(setting) = table::find(&key, self.providers) else {
+        let Some(setting) = table::find(&key, &self.providers) else {
             let prefix = format!("{key}.");
             return match value.get_ref() {
                 DeValue::Table(table) if table::ALL.iter().any(|s| s.key.starts_with(&prefix)) => {
                     self.table(table, &prefix, allow, into)
                 }
                 _ => Err(SettingsError::UnknownKey {
-                    near: near(&key, self.shape, self.providers),
+                    near: near(&key, self.shape, &self.providers),
                     key,
                     place,
                 }),
@@ -240,7 +277,7 @@ pub(crate) fn where_allowed(files: Files) -> &'static str {
 /// Known keys that look like this one, best first.
 pub(crate) fn near(key: &str, shape: Shape, providers: &Providers) -> Vec<String> {
     let extra: &[&str] = match shape {
-        Shape::User => &["allow"],
+        Shape::User => &["allow", PROVIDERS],
         Shape::Project => &[],
         Shape::Profile => &["description"],
     };

@@ -161,7 +161,10 @@ impl Layers {
         let text = file::read(path, owner)?;
         self.looked.push(Looked { layer, name: name.clone(), found: text.is_some() });
         if let Some(text) = text {
-            let content = file::parse(&text, &name, shape, &self.providers)?;
+            let mut content = file::parse(&text, &name, shape, &self.providers)?;
+            for provider in std::mem::take(&mut content.providers) {
+                self.providers.add(provider);
+            }
             self.sources.push(Source { layer, own: layer == Layer::User, content });
         }
         Ok(())

@@ -12,6 +12,7 @@ mod table;
 mod value;
 
 pub use error::{Place, SettingsError};
+pub(crate) use value::Kind;
 pub(crate) use file::{Content, group_may_write};
 pub(crate) use layers::{Inputs, Layers, Looked, PROJECT_FILE};
 pub use show::{SettingInfo, built_in_profiles, settings_reference};
@@ -33,5 +34,5 @@ pub(crate) fn project_file(path: &Path) -> Result<Content, SettingsError> {
 
 /// Takes apart what a project's file says.
 pub(crate) fn parse_project(text: &str, file: &str) -> Result<Content, SettingsError> {
-    file::parse(text, file, file::Shape::Project, &crate::providers::Providers::default())
+    file::parse(text, file, file::Shape::Project, &crate::providers::Providers::open())
 }

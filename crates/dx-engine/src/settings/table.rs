@@ -94,7 +94,7 @@ impl Setting {
     /// Whether this is the setting that the key names.
     pub(crate) fn has_key(&self, key: &str, providers: &Providers) -> bool {
         if self.is_family() {
-            key.strip_prefix(self.key).is_some_and(|name| name == COMMON || providers.by_name(name).is_some())
+            key.strip_prefix(self.key).is_some_and(|name| name == COMMON || providers.knows(name))
         } else {
             key == self.key
         }

@@ -11,7 +11,8 @@ use crate::gates::scope::Scope;
 use crate::git::Repository;
 use crate::lookup::{self, Record};
 use crate::prompt::{Prompt, sha256_hex};
-use crate::providers::{self, Resolved};
+use crate::providers::checks::{self, Version};
+use crate::providers::{self, PROMPT, Provider, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
 use crate::secrets::{is_masked, mask_text};
 use crate::settings::Layers;
@@ -23,10 +24,11 @@ use dx_monitor::{MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
     BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
-    ProviderName, ReasonCode, RunIds, RunUuid, Sandbox, Timestamp,
+    OutputRules, ProviderName, ReasonCode, RunIds, RunUuid, Sandbox, Timestamp,
 };
 use std::borrow::Cow;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) plan: Plan,
     pub(super) cap: Option<usize>,
+    /// What the caller should know.
+    pub(super) warnings: Vec<String>,
 }
 
 /// Where a run comes from; the default is a first start of an id that the caller gave.
@@ -121,22 +125,22 @@ impl Engine {
             env.retain(|(n, _)| *n != name);
             env.push((name, value));
         }
-        let resolved = (provider.resolve)(
-            &provider,
-            &providers::Wish {
-                state,
-                worktree: &worktree,
-                model: request.model.as_deref(),
-                allow_model_override: request.allow_model_override,
-                agent: request.agent.as_deref(),
-                command: &request.command,
-                has_prompt: !prompt.bytes.is_empty(),
-                prompt_file: &paths.prompt(),
-                env: &env,
-                progress: &|what| self.progress(what),
-                settings: &lineage.settings,
-            },
-        )?;
+        let wish = providers::Wish {
+            state,
+            worktree: &worktree,
+            model: request.model.as_deref(),
+            allow_model_override: request.allow_model_override,
+            agent: request.agent.as_deref(),
+            command: &request.command,
+            has_prompt: !prompt.bytes.is_empty(),
+            prompt_file: &paths.prompt(),
+            env: &env,
+            progress: &|what| self.progress(what),
+            settings: &lineage.settings,
+            list_age: None,
+        };
+        let resolved = (provider.resolve)(&provider, &wish)?;
+        let warnings = version_warning(&provider, &wish, &resolved);
         for (name, value) in &resolved.env {
             environment::set(&mut env, name, value);
         }
@@ -183,11 +187,13 @@ impl Engine {
             sandbox: asked.spec(),
             profile: request.profile.clone(),
         };
-        let contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
+        let mut contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
+        contract.output_rules = provider.rules.clone();
         let secret_values = secrets::of_environment(&env, &spec.env_names);
         secrets::also(&secret_values);
+        let argv = with_prompt(&resolved, &prompt)?;
         let plan =
-            Plan::new(&resolved.argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
+            Plan::new(&argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
             version: JOURNAL_VERSION,
@@ -202,7 +208,7 @@ impl Engine {
             tree: None,
             queued_ms: lineage.turn.queued_ms,
         };
-        Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap })
+        Ok(Prepared { created, prompt, snapshot, fingerprint, plan, cap, warnings })
     }
 
     fn choose_worktree(
@@ -291,6 +297,33 @@ fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), 
     Ok(())
 }
 
+/// A version that the provider was not tested with.
+fn version_warning(provider: &Provider, wish: &providers::Wish<'_>, resolved: &Resolved) -> Vec<String> {
+    let Some(binary) = resolved.argv.first() else { return Vec::new() };
+    match checks::version(wish, provider, Path::new(binary)) {
+        Version::Untested(version) => {
+            let tested = provider.tested.iter().map(|t| format!("{}.x", t.trim_end_matches('.')));
+            let tested = tested.collect::<Vec<_>>().join(", ");
+            vec![format!("{} {version} is untested; tested: {tested}", provider.name)]
+        }
+        Version::Tested(_) | Version::Unknown | Version::NotAsked => Vec::new(),
+    }
+}
+
+/// The command line as it is run: the record of it has a word in the prompt's place.
+fn with_prompt(resolved: &Resolved, prompt: &Prompt) -> Result<Vec<OsString>, EngineError> {
+    /// The kernel's own limit for one argument.
+    const MAX_ARGUMENT: usize = 128 * 1024 - 1;
+    if resolved.prompt_channel != "arg" {
+        return Ok(resolved.argv.clone());
+    }
+    if prompt.bytes.len() > MAX_ARGUMENT {
+        return Err(EngineError::PromptInvalid("is too long for a command line, by which this provider takes it"));
+    }
+    let text = OsString::from_vec(prompt.bytes.clone());
+    Ok(resolved.argv.iter().map(|arg| if arg == PROMPT { text.clone() } else { arg.clone() }).collect())
+}
+
 pub(super) fn contract_of(
     resolved: &Resolved,
     pty: bool,
@@ -314,6 +347,7 @@ pub(super) fn contract_of(
         prompt_sha256: prompt.sha256(),
         prompt_bytes: prompt.bytes.len() as u64,
         prompt_channel: resolved.prompt_channel.to_owned(),
+        output_rules: OutputRules::default(),
         umask: dx_proc::umask_of_self(),
         sandbox,
     }

@@ -5,11 +5,11 @@
 
 mod agent;
 
-use super::provider::{Channel, Provider, texts};
+use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish};
 use crate::environment;
 use crate::error::EngineError;
-use dx_protocol::{Grammar, Lane, ReasonCode};
+use dx_protocol::{Grammar, ReasonCode};
 use std::ffi::OsString;
 
 /// What Claude Code reads, beyond `ANTHROPIC_*`. Not all of `CLAUDE_*`: a session in which dx-runner was called leaves its
@@ -45,13 +45,14 @@ pub(super) fn provider() -> Provider {
         description: "Claude Code, headless".to_owned(),
         program: Some("claude".to_owned()),
         missing: ReasonCode::ClaudeCodeBinaryMissing,
-        prompt: Channel::Stdin,
-        needs_prompt: true,
         model_env: Some("ANTHROPIC_MODEL".to_owned()),
-        cap: Some(6),
-        lanes: vec![Lane::Run],
+        credentials: texts(&CREDENTIALS),
+        logins: texts(&[".claude/.credentials.json", ".claude.json"]),
+        tested: texts(&["2.1."]),
+        grammar: Grammar::Claude,
         passes: texts(&["ANTHROPIC_*"]).into_iter().chain(texts(&PASSED)).collect(),
         resolve,
+        ..Provider::default()
     }
 }
 

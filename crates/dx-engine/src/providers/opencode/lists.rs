@@ -22,6 +22,8 @@ const DEFINITIONS: [&str; 4] = ["agent", "agents", "mode", "modes"];
 const MAX_CONFIG_BYTES: u64 = 4 << 20;
 /// No more entries of a folder of definitions count.
 const MAX_DEFINITIONS: usize = 2000;
+/// A list is asked for again after this, whatever it depends on.
+const MOST_AGE: Duration = Duration::from_hours(24);
 /// A question is given up after this.
 const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -73,7 +75,7 @@ fn listed(wish: &Wish<'_>, binary: &Path, list: &List, on: &str) -> Result<Vec<S
     let hash = sha256_hex(on.as_bytes());
     let cache = cache_dir.join(format!("opencode-{}-{}", list.word, &hash[..24]));
     let home = Home::of(wish, &cache_dir, &stamped(binary));
-    let known = || if home.is_warm() { read(&cache) } else { None };
+    let known = || if home.is_warm() { read(&cache, wish.list_age) } else { None };
     if let Some(entries) = known() {
         return Ok(entries);
     }
@@ -92,7 +94,12 @@ fn listed(wish: &Wish<'_>, binary: &Path, list: &List, on: &str) -> Result<Vec<S
     Ok(entries)
 }
 
-fn read(cache: &Path) -> Option<Vec<String>> {
+fn read(cache: &Path, age: Option<Duration>) -> Option<Vec<String>> {
+    let written = std::fs::metadata(cache).ok()?.modified().ok()?;
+    // One from the future, by a clock that was set, is not known to be young.
+    if written.elapsed().ok()? > age.unwrap_or(MOST_AGE) {
+        return None;
+    }
     let text = std::fs::read_to_string(cache).ok()?;
     let models: Vec<String> = text.lines().filter(|l| !l.is_empty()).map(str::to_owned).collect();
     (!models.is_empty()).then_some(models)

@@ -5,13 +5,13 @@ mod lists;
 mod model;
 mod warm;
 
-use super::provider::{Channel, Provider, texts};
-use super::{Resolved, StatePath, Wish};
+use super::provider::{Provider, texts};
+use super::{Resolved, StatePath, Wish, checks};
 pub(crate) use model::ALSO_ALLOWED;
 
 use crate::environment;
 use crate::error::EngineError;
-use dx_protocol::{Grammar, Lane, ReasonCode};
+use dx_protocol::{Grammar, PreflightRow, ReasonCode};
 use std::ffi::OsString;
 
 /// Keys of model providers that OpenCode reads from its environment.
@@ -35,13 +35,15 @@ pub(super) fn provider() -> Provider {
         description: "OpenCode, headless".to_owned(),
         program: Some("opencode".to_owned()),
         missing: ReasonCode::OpencodeBinaryMissing,
-        prompt: Channel::Stdin,
-        needs_prompt: true,
         model_env: Some("OPENCODE_MODEL".to_owned()),
-        cap: Some(6),
-        lanes: vec![Lane::Run],
+        credentials: texts(&KEYS),
+        logins: texts(&[".local/share/opencode/auth.json", ".config/opencode/opencode.json"]),
+        tested: texts(&["1.18."]),
+        more_checks,
+        grammar: Grammar::Opencode,
         passes: texts(&["OPENCODE_*"]).into_iter().chain(texts(&KEYS)).collect(),
         resolve,
+        ..Provider::default()
     }
 }
 
@@ -76,6 +78,20 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
         base_url: "-".to_owned(),
         state: state(wish),
     })
+}
+
+/// Beads' server for agents is not ours to need, but many prompts count on it.
+fn more_checks(provider: &Provider) -> Vec<PreflightRow> {
+    let row = match environment::find_program("beads-mcp") {
+        Some(path) => checks::ok(provider, "beads-mcp", format!("beads-mcp binary: {}", path.display())),
+        None => checks::warn(
+            provider,
+            "beads-mcp",
+            ReasonCode::BeadsMcpMissing,
+            "beads-mcp binary: MISSING (optional - Beads context degraded)".to_owned(),
+        ),
+    };
+    vec![row]
 }
 
 /// Its sessions, credentials, logs and caches. Not its configuration: plugins in it run wherever OpenCode does, and it works
