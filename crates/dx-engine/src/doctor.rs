@@ -1,5 +1,6 @@
 //! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
 
+use crate::providers::{Provider, checks};
 use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
 use crate::{Engine, EngineError, sandbox};
@@ -112,7 +113,13 @@ fn row(name: &str, level: Level, found: &str, next_action: &str) -> DoctorRow {
 fn programs_row() -> DoctorRow {
     match Programs::find() {
         Ok(programs) if programs.monitor != programs.runner => {
-            row("monitor", Level::Ok, &programs.monitor.display().to_string(), "-")
+            let path = programs.monitor.display().to_string();
+            if programs.monitor_is_ours() {
+                row("monitor", Level::Ok, &path, "-")
+            } else {
+                let found = format!("{path} is of another version than dx-runner: starts would fail");
+                row("monitor", Level::Error, &found, "install dx-runner and dx-monitor together")
+            }
         }
         Ok(_) => row(
             "monitor",
@@ -202,14 +209,30 @@ fn worktrees_row(layers: &Layers) -> DoctorRow {
 }
 
 fn provider_rows(layers: &Layers) -> Vec<DoctorRow> {
-    let mut rows = Vec::new();
-    for provider in layers.providers.rows(layers) {
-        let name = format!("provider {}", provider.name);
-        rows.push(match (provider.name.as_str(), provider.binary.as_str()) {
-            ("exec", _) => row(&name, Level::Ok, "any command", "-"),
-            (_, path) if path != "-" => row(&name, Level::Ok, path, "-"),
-            _ => row(&name, Level::Warn, "not found on PATH", "install it, or put it on PATH"),
-        });
+    layers.providers.iter().map(provider_row).collect()
+}
+
+/// The program, its version, and where credentials can be seen.
+fn provider_row(provider: &Provider) -> DoctorRow {
+    let name = format!("provider {}", provider.name);
+    let Some(program) = &provider.program else {
+        return row(&name, Level::Ok, "any command", "-");
+    };
+    let Some(binary) = provider.found() else {
+        let found = if program.starts_with('/') {
+            format!("{program} is not there")
+        } else {
+            "not found on PATH".to_owned()
+        };
+        return row(&name, Level::Warn, &found, &format!("install `{program}`, or put it on PATH"));
+    };
+    let version = checks::version_row(provider, &checks::version_now(provider, &binary));
+    let found = version.as_ref().map_or_else(
+        || binary.display().to_string(),
+        |version| format!("{} ({})", binary.display(), version.found),
+    );
+    match version {
+        Some(version) if version.level != Level::Ok => row(&name, Level::Warn, &found, &version.next_action),
+        _ => row(&name, Level::Ok, &found, "-"),
     }
-    rows
 }

@@ -120,6 +120,8 @@ pub enum EngineError {
     SpawnFailed { message: String },
     #[error("the monitor could not be started, or ended before the agent ran")]
     MonitorLost,
+    #[error("{} is of another version than dx-runner", .0.display())]
+    MonitorStale(PathBuf),
     #[error("nothing was heard of the agent of job `{beads}` for a minute; it may start all the same")]
     StartSlow { beads: String },
     #[error("the deadline passed; still running: {}", .0.join(", "))]
@@ -196,7 +198,7 @@ impl EngineError {
             Self::Server(error) => crate::server::reason_of(error),
             Self::NoServer { .. } => ReasonCode::ServerUnreachable,
             Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
-            Self::MonitorLost => ReasonCode::MonitorLost,
+            Self::MonitorLost | Self::MonitorStale(_) => ReasonCode::MonitorLost,
             Self::Deadline(_) | Self::StopDeadline | Self::StartSlow { .. } => ReasonCode::DeadlineExceeded,
             Self::Foreign { .. } => ReasonCode::NotSupported,
             Self::Elsewhere { .. } => ReasonCode::Elsewhere,
@@ -247,6 +249,7 @@ impl EngineError {
             }
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
+            Self::MonitorStale(_) => "install dx-runner and dx-monitor together".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
             Self::WorktreeOccupied { .. } => {

@@ -35,7 +35,7 @@ pub struct PreflightRequest {
 }
 
 /// The explicit commands take no list of models that is older (`OPENCODE_MODELS_CACHE_TTL_SEC`).
-const LIST_AGE: Duration = Duration::from_secs(60);
+const LIST_AGE: Duration = Duration::from_mins(1);
 
 impl Engine {
     /// Checks one provider, or all.
@@ -61,7 +61,14 @@ impl Engine {
                 .with_provider(Arc::clone(&provider))
                 .with_flag(&MODEL, request.model.clone().map(Value::Text))
                 .with_flag(&ALLOW_MODEL_OVERRIDE, request.allow_model_override.then_some(Value::Bool(true)));
-            let look = Look { engine: self, state: &state, provider: &provider, settings: &settings, request, place: &place };
+            let look = Look {
+                engine: self,
+                state: &state,
+                provider: &provider,
+                settings: &settings,
+                request,
+                place: &place,
+            };
             rows.extend(look.rows(named.is_some())?);
         }
         if let Some(row) = worktree_row(request, &state, &layers()?, &place)? {
@@ -79,7 +86,11 @@ impl Engine {
     }
 
     /// One tiny question to a provider's model, with a deadline, judged as a job would be.
-    pub fn probe(&self, provider: &ProviderName, model: Option<String>) -> Result<PreflightDocument, EngineError> {
+    pub fn probe(
+        &self,
+        provider: &ProviderName,
+        model: Option<String>,
+    ) -> Result<PreflightDocument, EngineError> {
         let state = self.state()?;
         let layers = self.layers_here(None)?;
         let provider = layers.providers.find(provider)?;
@@ -89,7 +100,14 @@ impl Engine {
         let request = PreflightRequest { model, allow_model_override: false, ..PreflightRequest::default() };
         let place = std::env::current_dir()
             .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
-        let look = Look { engine: self, state: &state, provider: &provider, settings: &settings, request: &request, place: &place };
+        let look = Look {
+            engine: self,
+            state: &state,
+            provider: &provider,
+            settings: &settings,
+            request: &request,
+            place: &place,
+        };
         let row = look.live()?;
         Ok(PreflightDocument {
             schema: "dx-runner/preflight/1".to_owned(),

@@ -164,6 +164,16 @@ impl Programs {
         Ok(Self { runner, monitor })
     }
 
+    /// Whether the program beside us is made of the same sources as the monitor in us: they speak with each other.
+    pub(crate) fn monitor_is_ours(&self) -> bool {
+        let asked = std::process::Command::new(&self.monitor)
+            .arg(dx_monitor::BUILD_ENTRY)
+            .env_clear()
+            .stdin(std::process::Stdio::null())
+            .output();
+        asked.is_ok_and(|told| told.stdout.trim_ascii() == dx_monitor::BUILD.as_bytes())
+    }
+
     pub(crate) fn open_runner(&self) -> Result<std::fs::File, EngineError> {
         std::fs::File::open(&self.runner)
             .map_err(|source| EngineError::Io { what: "open this program", source })

@@ -15,8 +15,8 @@ use dx_core::Run;
 use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
-    Created, Event, Exit, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode, Record,
-    RefChange, RunUuid, Settled, TreeStart, WorkReport,
+    Created, Event, Exit, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode,
+    Record, RefChange, RunUuid, Settled, TreeStart, WorkReport,
 };
 use std::borrow::Cow;
 
@@ -85,11 +85,8 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     let (summary, mended) = crate::job_files::summarise(&found.paths, grammar, masking);
     // Nobody but the agent reads the prompt, and it has ended.
     let prompt = masking.access == Access::Read || masking.mend(&found.paths.prompt());
-    let clean = run
-        .end
-        .as_ref()
-        .and_then(|end| end.exit.as_ref())
-        .is_some_and(|seen| seen.exit == Exit::Code(0));
+    let clean =
+        run.end.as_ref().and_then(|end| end.exit.as_ref()).is_some_and(|seen| seen.exit == Exit::Code(0));
     let rules = &run.created.contract.output_rules;
     let report = Settled::Provider(ProviderReport {
         verdict: rules::judge(summary.verdict(), rules, &found.paths, grammar, clean, masking),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// First argument of both binaries that means "be a monitor".
 pub const ENTRY: &str = "__monitor";
+/// First argument of `dx-monitor` that means "print [`crate::BUILD`]".
+pub const BUILD_ENTRY: &str = "__build";
 /// The journal, locked.
 pub const JOURNAL_FD: i32 = 3;
 /// Write end of the pipe on which `start` waits; closed by an adopter's time at the latest.

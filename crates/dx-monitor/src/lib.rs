@@ -9,6 +9,10 @@
 //! One poll loop each, one thread, no async runtime. Nobody here ever stands between the agent and its log, and no
 //! failed write may end a process of ours while the agent lives.
 
+/// A hash of the sources that a monitor is made of. `dx-runner` and `dx-monitor` pass plans and descriptors to each other,
+/// so they must be of one build.
+pub const BUILD: &str = env!("DX_MONITOR_BUILD");
+
 mod args;
 mod context;
 mod cpu;
@@ -31,6 +35,7 @@ mod secrets;
 mod supervise;
 mod witness;
 
+pub use args::BUILD_ENTRY;
 pub use args::{
     AGENT_FD, ALLOCATOR_SETTINGS, ENTRY, Invocation, JOURNAL_FD, MARKER, PLAN_FD, READY_FD, SECRETS_FD,
     SETTLER_FD,

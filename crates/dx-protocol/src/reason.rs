@@ -266,7 +266,9 @@ impl ReasonCode {
             ("claude-code", ErrorClass::AgentMissing) => Self::ClaudeCodeAgentMissing,
             (_, ErrorClass::Network) => Self::ProviderUnreachable,
             (_, ErrorClass::Auth) => Self::ProviderAuthBlocked,
-            (_, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => Self::ProviderRateLimited,
+            (_, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
+                Self::ProviderRateLimited
+            }
             (_, ErrorClass::ModelUnavailable) => Self::ProviderModelUnavailable,
             _ => Self::ProviderReportedError,
         }

@@ -64,7 +64,8 @@ fn list_text(document: &ProvidersDocument) -> String {
 }
 
 fn row_text(row: &ProviderRow) -> String {
-    let list = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(" ") };
+    let list =
+        |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(" ") };
     let mut lines = vec![
         format!("{}: {}", row.name, row.description),
         format!("  from: {}", row.origin),

@@ -35,6 +35,7 @@ esac
 "#;
 /// A Claude Code that does the same.
 const CLAUDE: &str = r#"#!/bin/sh
+case "$1" in --version) echo '2.1.329 (Claude Code)'; exit ;; esac
 cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/claude.jsonl"
 "#;
 /// Program, script, name of the transcript beside it, and what was recorded.

@@ -71,6 +71,13 @@ impl World {
         serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
     }
 
+    /// The same, whatever its exit code.
+    #[track_caller]
+    pub(crate) fn json_any(&self, args: &[&str]) -> Value {
+        let output = self.env.run(&[args, &["--json"]].concat());
+        serde_json::from_str(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output}"))
+    }
+
     /// The error document of a command that fails with `code`; stdout must be empty.
     #[track_caller]
     pub(crate) fn error(&self, code: i32, args: &[&str]) -> Value {

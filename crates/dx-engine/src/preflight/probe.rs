@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 /// The whole question.
 const QUESTION: &str = "Answer with the single word READY. Use no tool.";
 /// An agent that tries again and again is not ready.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// No more of an answer is read.
 const MOST_BYTES: u64 = 4 << 20;
 
@@ -59,7 +59,7 @@ impl Look<'_> {
         let ended = run(&resolved, &env, &folder, &prompt, &mark)?;
         let Some(status) = ended else {
             let message = format!("no answer in {} s", DEADLINE.as_secs());
-            return Ok(self.failed(ReasonCode::ProbeTimeout, message));
+            return Ok(self.failed(ReasonCode::ProbeTimeout, &message));
         };
         Ok(match judge(&resolved, &folder, status) {
             Ok(()) => checks::ok(provider, "live", format!("{} answered", resolved.selected_model)),
@@ -67,13 +67,13 @@ impl Look<'_> {
                 let code = class.map_or(ReasonCode::ProbeFailed, |class| {
                     ReasonCode::of_agent_error(&provider.name, class)
                 });
-                self.failed(code, message)
+                self.failed(code, &message)
             }
         })
     }
 
-    fn failed(&self, code: ReasonCode, message: String) -> PreflightRow {
-        let mut row = checks::warn(self.provider, "live", code, mask_text(&message).into_owned());
+    fn failed(&self, code: ReasonCode, message: &str) -> PreflightRow {
+        let mut row = checks::warn(self.provider, "live", code, mask_text(message).into_owned());
         row.level = Level::Error;
         row
     }
@@ -88,13 +88,11 @@ fn run(
     mark: &str,
 ) -> Result<Option<ExitStatus>, EngineError> {
     let io = |source| EngineError::Io { what: "start the agent for a probe", source };
-    let argv: Vec<OsString> = resolved
-        .argv
-        .iter()
-        .map(|arg| if arg == PROMPT { QUESTION.into() } else { arg.clone() })
-        .collect();
+    let argv: Vec<OsString> =
+        resolved.argv.iter().map(|arg| if arg == PROMPT { QUESTION.into() } else { arg.clone() }).collect();
     let program = argv.first().cloned().unwrap_or_default();
-    let stdin = if resolved.prompt_on_stdin { Stdio::from(File::open(prompt).map_err(io)?) } else { Stdio::null() };
+    let stdin =
+        if resolved.prompt_on_stdin { Stdio::from(File::open(prompt).map_err(io)?) } else { Stdio::null() };
     let mut child = Command::new(program)
         .args(argv.iter().skip(1))
         .env_clear()
@@ -151,9 +149,16 @@ fn judge(
     }
     let last = |bytes: &[u8]| {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        text.lines().rev().find(|line| !line.trim().is_empty()).map(|line| line.trim().chars().take(300).collect())
+        text.lines()
+            .rev()
+            .find(|line| !line.trim().is_empty())
+            .map(|line| line.trim().chars().take(300).collect())
     };
-    let ended = || last(&err).or_else(|| last(&out)).map_or_else(|| status.to_string(), |line: String| format!("{status}: {line}"));
+    let ended = || {
+        last(&err)
+            .or_else(|| last(&out))
+            .map_or_else(|| status.to_string(), |line: String| format!("{status}: {line}"))
+    };
     match summary.verdict() {
         ProviderVerdict::Failed { class, message, .. } => Err((Some(class), message)),
         ProviderVerdict::Refused { what } => Err((None, format!("it was refused {what}"))),

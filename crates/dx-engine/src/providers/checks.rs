@@ -66,8 +66,8 @@ pub(crate) fn version(wish: &Wish<'_>, provider: &Provider, binary: &Path) -> Ve
         let told = ask_version(wish.env, binary)?;
         if let Some(cache) = &cache {
             // The next one asks again.
-            let _kept = disk::make_dir(&wish.state.cache_dir())
-                .and_then(|_| disk::replace(cache, told.as_bytes()));
+            let _kept =
+                disk::make_dir(&wish.state.cache_dir()).and_then(|_| disk::replace(cache, told.as_bytes()));
         }
         Some(told)
     });
@@ -86,7 +86,9 @@ pub(crate) fn version_now(provider: &Provider, binary: &Path) -> Version {
 fn judge(provider: &Provider, told: Option<String>) -> Version {
     match told {
         None => Version::Unknown,
-        Some(version) if provider.tested.iter().any(|known| begins(&version, known)) => Version::Tested(version),
+        Some(version) if provider.tested.iter().any(|known| begins(&version, known)) => {
+            Version::Tested(version)
+        }
         Some(version) => Version::Untested(version),
     }
 }
@@ -184,16 +186,14 @@ pub(crate) fn credentials(provider: &Provider, wish: &Wish<'_>) -> Option<Prefli
     }
     let home = wish.env.iter().find(|(n, _)| n == "HOME").map(|(_, v)| Path::new(v));
     let login = home.and_then(|home| provider.logins.iter().map(|l| home.join(l)).find(|path| path.exists()));
-    Some(match login {
-        Some(path) => ok(provider, "credentials", format!("login or configuration in {}", path.display())),
-        None => {
-            let names = provider.credentials.join(", ");
-            let code = ReasonCode::ProviderCredentialsMissing;
-            let mut row = warn(provider, "credentials", code, format!("none seen: no login, and none of {names}"));
-            row.next_action = format!("log in with its program, or set one of {names}");
-            row
-        }
-    })
+    if let Some(path) = login {
+        return Some(ok(provider, "credentials", format!("login or configuration in {}", path.display())));
+    }
+    let names = provider.credentials.join(", ");
+    let code = ReasonCode::ProviderCredentialsMissing;
+    let mut row = warn(provider, "credentials", code, format!("none seen: no login, and none of {names}"));
+    row.next_action = format!("log in with its program, or set one of {names}");
+    Some(row)
 }
 
 #[cfg(test)]

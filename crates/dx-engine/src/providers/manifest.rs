@@ -15,8 +15,20 @@ use toml::de::DeValue;
 
 /// Keys of the table.
 const KEYS: [&str; 14] = [
-    "description", "command", "prompt", "model_flag", "model_env", "allowed_models", "output", "success", "errors",
-    "pass_env", "credentials", "state", "tested_versions", "max_parallel",
+    "description",
+    "command",
+    "prompt",
+    "model_flag",
+    "model_env",
+    "allowed_models",
+    "output",
+    "success",
+    "errors",
+    "pass_env",
+    "credentials",
+    "state",
+    "tested_versions",
+    "max_parallel",
 ];
 /// Keys of `success`, and with `reason` of an entry of `errors`.
 const SIGN_KEYS: [&str; 5] = ["reason", "field", "equals", "stdout", "stderr"];
@@ -43,10 +55,17 @@ pub(crate) fn read(
     let DeValue::Table(table) = value.get_ref() else {
         return invalid(here, format!("`providers.{name}`: expected a table"));
     };
-    let mut reader = Reader { name, place, provider: Provider::default(), has_command: false };
-    reader.provider.name = name.to_owned();
-    reader.provider.description = "from your configuration".to_owned();
-    reader.provider.origin = Origin::Manifest(here.clone());
+    let mut reader = Reader {
+        name,
+        place,
+        provider: Provider {
+            name: name.to_owned(),
+            description: "from your configuration".to_owned(),
+            origin: Origin::Manifest(here.clone()),
+            ..Provider::default()
+        },
+        has_command: false,
+    };
     for (key, value) in table {
         reader.key(key.get_ref(), &place(key.span().start), value)?;
     }
@@ -66,7 +85,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn key(&mut self, key: &str, at: &Place, value: &Spanned<DeValue<'_>>) -> Result<(), SettingsError> {
         let full = format!("providers.{}.{key}", self.name);
-        let invalid = |why: String| SettingsError::Invalid { place: at.clone(), why: format!("`{full}`: {why}") };
+        let invalid =
+            |why: String| SettingsError::Invalid { place: at.clone(), why: format!("`{full}`: {why}") };
         let de = value.get_ref();
         let text = || match Kind::Text.read(de) {
             Ok(Value::Text(text)) => Ok(text),
@@ -97,7 +117,9 @@ impl Reader<'_> {
                     "file" => Channel::File,
                     "arg" => Channel::Arg,
                     other => {
-                        return Err(invalid(format!("expected \"stdin\", \"file\" or \"arg\", found `{other}`")));
+                        return Err(invalid(format!(
+                            "expected \"stdin\", \"file\" or \"arg\", found `{other}`"
+                        )));
                     }
                 }
             }
@@ -116,7 +138,9 @@ impl Reader<'_> {
                 self.provider.rules.success = Some(sign);
             }
             "errors" => {
-                let DeValue::Array(entries) = de else { return Err(invalid("expected a list of tables".to_owned())) };
+                let DeValue::Array(entries) = de else {
+                    return Err(invalid("expected a list of tables".to_owned()));
+                };
                 let mut errors = Vec::new();
                 for entry in entries {
                     let (class, when) = self.sign(entry, &full, true)?;
@@ -128,7 +152,8 @@ impl Reader<'_> {
             "credentials" => provider.credentials = list()?,
             "state" => {
                 provider.state = list()?;
-                if let Some(bad) = provider.state.iter().find(|p| !p.starts_with('/') && !p.starts_with("~/")) {
+                if let Some(bad) = provider.state.iter().find(|p| !p.starts_with('/') && !p.starts_with("~/"))
+                {
                     return Err(invalid(format!("`{bad}` is neither absolute nor begins with ~/")));
                 }
             }
@@ -198,7 +223,10 @@ impl Reader<'_> {
             (Some(field), Some(equals), None) => OutputMatch::Field { field, equals },
             (None, None, Some(pattern)) => pattern,
             _ => {
-                return Err(invalid(&here, format!("`{above}`: either `field` and `equals`, or `stdout`, or `stderr`")));
+                return Err(invalid(
+                    &here,
+                    format!("`{above}`: either `field` and `equals`, or `stdout`, or `stderr`"),
+                ));
             }
         };
         let class = match class {
@@ -223,14 +251,18 @@ impl Reader<'_> {
             Channel::Stdin | Channel::File if has(PROMPT) => {
                 Some(format!("{PROMPT} in the command needs prompt = \"arg\""))
             }
-            Channel::Stdin if has(PROMPT_FILE) => Some(format!("{PROMPT_FILE} in the command needs prompt = \"file\"")),
+            Channel::Stdin if has(PROMPT_FILE) => {
+                Some(format!("{PROMPT_FILE} in the command needs prompt = \"file\""))
+            }
             _ if has(MODEL) && provider.model_flag.is_none() => {
                 Some(format!("{MODEL} in the command needs `model_flag`"))
             }
             _ => None,
         };
         match why {
-            Some(why) => Err(SettingsError::Invalid { place: here, why: format!("`providers.{name}`: {why}") }),
+            Some(why) => {
+                Err(SettingsError::Invalid { place: here, why: format!("`providers.{name}`: {why}") })
+            }
             None => Ok(provider),
         }
     }
@@ -266,7 +298,8 @@ fn unknown_placeholder(arg: &str) -> Option<String> {
 }
 
 fn unknown(full: String, key: &str, at: &Place, known: &[&str], above: &str) -> SettingsError {
-    let mut scored: Vec<(f64, &str)> = known.iter().map(|name| (strsim::jaro_winkler(key, name), *name)).collect();
+    let mut scored: Vec<(f64, &str)> =
+        known.iter().map(|name| (strsim::jaro_winkler(key, name), *name)).collect();
     scored.retain(|(score, _)| *score > 0.8);
     scored.sort_by(|a, b| b.0.total_cmp(&a.0));
     let near = scored.into_iter().take(2).map(|(_, name)| format!("{above}{name}")).collect();

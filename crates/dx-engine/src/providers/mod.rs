@@ -13,9 +13,9 @@ mod provider;
 pub(crate) mod rules;
 mod table;
 
+pub(crate) use form::PROMPT;
 pub(crate) use opencode::ALSO_ALLOWED as OPENCODE_ALSO_ALLOWED;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
-pub(crate) use form::PROMPT;
 pub(crate) use provider::Provider;
 pub(crate) use table::Providers;
 

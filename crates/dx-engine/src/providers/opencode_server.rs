@@ -20,11 +20,11 @@ pub(super) fn provider() -> Provider {
         missing: ReasonCode::OpencodeBinaryMissing,
         prompt: Channel::Command,
         needs_prompt: false,
-        model_env: None,
         cap: None,
         lanes: Vec::new(),
         passes: texts(&["OPENCODE_*"]).into_iter().chain(texts(&KEYS)).collect(),
         resolve,
+        ..Provider::default()
     }
 }
 

@@ -49,10 +49,13 @@ pub(crate) struct Provider {
     /// How a job becomes a command line.
     pub(crate) resolve: fn(&Provider, &Wish<'_>) -> Result<Resolved, EngineError>,
     /// Where its credentials come from, in words, when variables and logins do not tell.
-    pub(crate) auth: Option<fn(&Provider, &Wish<'_>) -> Result<String, EngineError>>,
+    pub(crate) auth: Option<Auth>,
     /// What else preflight looks at.
     pub(crate) more_checks: fn(&Provider) -> Vec<PreflightRow>,
 }
+
+/// Where the credentials of a job would come from, in words.
+pub(crate) type Auth = fn(&Provider, &Wish<'_>) -> Result<String, EngineError>;
 
 /// Where a provider comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,8 +63,6 @@ pub(crate) enum Origin {
     BuiltIn,
     /// `[providers.NAME]` of the user's own configuration.
     Manifest(Place),
-    /// `NAME.sh` of the user's folder of adapters.
-    Script(PathBuf),
 }
 
 impl std::fmt::Display for Origin {
@@ -69,7 +70,6 @@ impl std::fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
             Self::Manifest(place) => place.fmt(f),
-            Self::Script(path) => path.display().fmt(f),
         }
     }
 }

@@ -125,10 +125,13 @@ mod tests {
         let log = "plain\n{\"error\":{\"type\":\"auth\",\"code\":7},\"ok\":false}\nlast line\n";
         let err = "warming up\nError: too many requests\n";
         let text = Texts { log, err };
-        let field = |field: &str, equals: &str| OutputMatch::Field { field: field.into(), equals: equals.into() };
+        let field =
+            |field: &str, equals: &str| OutputMatch::Field { field: field.into(), equals: equals.into() };
         assert!(text.find(&field("error.type", "auth")).is_some());
         assert!(text.find(&field("error.code", "7")).is_some() && text.find(&field("ok", "false")).is_some());
-        assert!(text.find(&field("error.type", "other")).is_none() && text.find(&field("plain", "x")).is_none());
+        assert!(
+            text.find(&field("error.type", "other")).is_none() && text.find(&field("plain", "x")).is_none()
+        );
         let stderr = OutputMatch::Stderr { pattern: "(?i)TOO many".into() };
         assert_eq!(text.find(&stderr), Some("Error: too many requests"));
         assert!(text.find(&OutputMatch::Stdout { pattern: "too many".into() }).is_none());

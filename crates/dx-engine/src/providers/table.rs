@@ -42,6 +42,11 @@ impl Providers {
         self.all.iter().find(|p| p.name == name)
     }
 
+    /// Whether a provider of the configuration cannot have this name.
+    pub(crate) fn is_taken(&self, name: &str) -> bool {
+        self.by_name(name).is_some() || SERVICES.iter().any(|service| service.name == name)
+    }
+
     pub(crate) fn names(&self) -> Vec<String> {
         self.all.iter().map(|p| p.name.clone()).collect()
     }

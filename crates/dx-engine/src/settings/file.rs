@@ -170,11 +170,7 @@ impl Reader<'_> {
         }
     }
 
-    fn manifests(
-        &self,
-        key: &Key<'_>,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Result<Vec<Provider>, SettingsError> {
+    fn manifests(&self, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Provider>, SettingsError> {
         let place = self.place(key.span().start);
         let invalid = |why: &str| SettingsError::Invalid { place: place.clone(), why: why.to_owned() };
         if self.shape != Shape::User {
@@ -188,7 +184,7 @@ impl Reader<'_> {
         table
             .iter()
             .map(|(name, value)| {
-                let taken = self.providers.by_name(name.get_ref()).is_some();
+                let taken = self.providers.is_taken(name.get_ref());
                 manifest::read(name, value, taken, &place_of)
             })
             .collect()

@@ -12,7 +12,6 @@ mod table;
 mod value;
 
 pub use error::{Place, SettingsError};
-pub(crate) use value::Kind;
 pub(crate) use file::{Content, group_may_write};
 pub(crate) use layers::{Inputs, Layers, Looked, PROJECT_FILE};
 pub use show::{SettingInfo, built_in_profiles, settings_reference};
@@ -21,6 +20,7 @@ pub(crate) use table::{
     OPENCODE_CANONICAL_MODEL, PROVIDER, PTY, REQUIRE_COMMIT, SANDBOX, SANDBOX_WRITE, STALL, WORKTREE_COPY,
     WORKTREE_SETUP,
 };
+pub(crate) use value::Kind;
 
 use std::path::Path;
 

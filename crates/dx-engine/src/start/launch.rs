@@ -99,6 +99,10 @@ pub(super) fn launch(
             return wait_for_exec(paths);
         }
     }
+    // Asked only now: it costs a process.
+    if programs.monitor != programs.runner && !programs.monitor_is_ours() {
+        return Err(EngineError::MonitorStale(programs.monitor));
+    }
     Err(EngineError::MonitorLost)
 }
 

@@ -192,8 +192,7 @@ impl Engine {
         let secret_values = secrets::of_environment(&env, &spec.env_names);
         secrets::also(&secret_values);
         let argv = with_prompt(&resolved, &prompt)?;
-        let plan =
-            Plan::new(&argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
+        let plan = Plan::new(&argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
             version: JOURNAL_VERSION,
@@ -318,7 +317,9 @@ fn with_prompt(resolved: &Resolved, prompt: &Prompt) -> Result<Vec<OsString>, En
         return Ok(resolved.argv.clone());
     }
     if prompt.bytes.len() > MAX_ARGUMENT {
-        return Err(EngineError::PromptInvalid("is too long for a command line, by which this provider takes it"));
+        return Err(EngineError::PromptInvalid(
+            "is too long for a command line, by which this provider takes it",
+        ));
     }
     let text = OsString::from_vec(prompt.bytes.clone());
     Ok(resolved.argv.iter().map(|arg| if arg == PROMPT { text.clone() } else { arg.clone() }).collect())
