@@ -61,6 +61,10 @@ impl Engine {
             files_changed: Vec::new(),
             remarks: Vec::new(),
         };
+        if work.inside > 0 {
+            let text = "files changed in submodules and not committed there; they stay in the worktree";
+            document.remarks.push(format!("{} {text}", work.inside));
+        }
         target.check_clean()?;
         let main = &target.main;
         let tip = work.commit(main, &found)?;
@@ -97,6 +101,8 @@ struct Work {
     branch: Option<String>,
     /// Paths that differ from HEAD because of the job.
     uncommitted: Vec<Vec<u8>>,
+    /// How many files in submodules are not committed there: no commit of this repository can hold them.
+    inside: usize,
 }
 
 impl Work {
@@ -115,7 +121,7 @@ impl Work {
             let common_dir = repository.common_dir;
             let repository =
                 Repository { git_dir: common_dir.clone(), work_tree: common_dir.clone(), common_dir };
-            return Ok(Self { repository, head, branch: None, uncommitted: Vec::new() });
+            return Ok(Self { repository, head, branch: None, uncommitted: Vec::new(), inside: 0 });
         }
         let head = work.report.head.clone().or_else(|| tree.head.clone());
         let head = head.ok_or_else(|| EngineError::NoBase { name: "HEAD".to_owned() })?;
@@ -124,6 +130,7 @@ impl Work {
             head,
             branch: work.report.branch,
             uncommitted: work.uncommitted.into_iter().collect(),
+            inside: work.inside.len(),
         })
     }
 

@@ -25,6 +25,8 @@ use std::path::Path;
 
 /// Of a new file no more is shown than this.
 const FILE_LIMIT: u64 = 1 << 20;
+/// Of the files in submodules no more are named.
+const MAX_INSIDE: usize = 20;
 /// Where git looks for the NUL that makes a file a binary one.
 const BINARY_PROBE: usize = 8_000;
 /// Git's name for a tree with nothing in it, when the start had no commit.
@@ -67,10 +69,18 @@ pub(crate) fn text(
     dirty_file: &Path,
     before: Option<&Fingerprint>,
 ) -> Result<String, EngineError> {
-    let report = work::report(tree, dirty_file, before).report;
-    let files = report.files_changed;
+    let work::Work { report, inside, .. } = work::report(tree, dirty_file, before);
+    let mut files = report.files_changed;
+    files.retain(|path| !inside.contains(path.as_bytes()));
+    let mut note = String::new();
+    if !inside.is_empty() {
+        let names =
+            inside.iter().take(MAX_INSIDE).map(|path| quoted("", path)).collect::<Vec<_>>().join(", ");
+        let more = if inside.len() > MAX_INSIDE { ", …" } else { "" };
+        let _fits = writeln!(note, "# not shown: {} files in submodules: {names}{more}", inside.len());
+    }
     if files.is_empty() {
-        return Ok(String::new());
+        return Ok(note);
     }
     let repository = Repository::recorded(tree);
     let call = |form: &[&str], start: Option<&str>| {
@@ -83,6 +93,7 @@ pub(crate) fn text(
     for path in call(&OTHERS, None)?.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
         text.push_str(&addition(&repository.work_tree, path));
     }
+    text.push_str(&note);
     if let Some(cut) = report.cut.filter(|cut| cut.files > files.len() as u64) {
         let _fits = writeln!(text, "# not shown: {} more files", cut.files - files.len() as u64);
     }

@@ -1,6 +1,8 @@
 //! What an agent changed: the worktree as it was at start against how it is now. A dirty tree at start is not the agent's
-//! work; committed work on a clean tree is. A submodule is one path here: it differs when its commit does, and no git looks
-//! into it, because that would run what its configuration names.
+//! work; committed work on a clean tree is. A submodule is one path, which differs when its commit does; files in it that are
+//! not committed there are paths of their own ([`submodules`]).
+
+mod submodules;
 
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
@@ -13,6 +15,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::JoinHandle;
+use submodules::Inside;
 
 const MAX_FILES: usize = 1_000;
 const MAX_COMMITS: usize = 100;
@@ -40,8 +43,10 @@ type Stamp = (i64, u64);
 pub(crate) struct Snapshot {
     head: Option<String>,
     branch: Option<String>,
-    /// Absent files have 0,0.
+    /// Absent files have 0,0. Those in submodules too.
     dirty: BTreeMap<Vec<u8>, Stamp>,
+    /// The submodules that are filled.
+    submodules: BTreeSet<Vec<u8>>,
 }
 
 /// A [`Snapshot`] that is being taken, so that other things can be done while git looks.
@@ -68,7 +73,21 @@ impl Taking {
 
 impl Snapshot {
     pub(crate) fn take(repository: &Repository) -> Result<Self, EngineError> {
-        Ok(Self::parse(&repository.git_unhidden(&STATUS)?, &repository.work_tree))
+        Self::take_at(repository, 0)
+    }
+
+    fn take_at(repository: &Repository, depth: usize) -> Result<Self, EngineError> {
+        let mut snapshot = Self::parse(&repository.git_unhidden(&STATUS)?, &repository.work_tree);
+        let inside = Inside::look(repository, depth)?;
+        snapshot.dirty.extend(inside.dirty);
+        snapshot.submodules = inside.submodules;
+        Ok(snapshot)
+    }
+
+    /// Whether a path lies in a submodule.
+    fn is_inside(&self, path: &[u8]) -> bool {
+        let folders = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        folders.map(|(at, _)| &path[..at]).any(|folder| self.submodules.contains(folder))
     }
 
     fn parse(output: &[u8], work_tree: &Path) -> Self {
@@ -168,6 +187,8 @@ pub(crate) struct Work {
     pub(crate) paths: BTreeSet<Vec<u8>>,
     /// Those that differ from HEAD.
     pub(crate) uncommitted: BTreeSet<Vec<u8>>,
+    /// Those in submodules, which are not committed there.
+    pub(crate) inside: BTreeSet<Vec<u8>>,
 }
 
 /// Compares now with the start. Never fails: what git cannot tell is `known: false`. Commits that a branch was at before
@@ -208,7 +229,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
             if commits.is_empty() {
                 // Only HEAD moved: what is as it was at the start was not changed, whatever HEAD has there now.
                 let differing = differing_from(&repository, start)?;
-                uncommitted.retain(|path| differing.contains_key(path));
+                uncommitted.retain(|path| now.is_inside(path) || differing.contains_key(path));
                 paths.extend(
                     differing.into_iter().filter(|(p, stamp)| dirty.get(p) != Some(stamp)).map(|(p, _)| p),
                 );
@@ -219,6 +240,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
     }
     let mutations = (uncommitted.len() + commits.len()) as u64;
     paths.extend(uncommitted.iter().cloned());
+    let (inside, uncommitted) = uncommitted.into_iter().partition(|path| now.is_inside(path));
     let cut = (commits.len() > MAX_COMMITS || paths.len() > MAX_FILES)
         .then_some(Cut { commits: commits.len() as u64, files: paths.len() as u64 });
     commits.truncate(MAX_COMMITS);
@@ -238,7 +260,7 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
         foreign_refs: Vec::new(),
         findings: Vec::new(),
     };
-    Ok(Work { report, paths, uncommitted })
+    Ok(Work { report, paths, uncommitted, inside })
 }
 
 fn head_move(

@@ -402,3 +402,29 @@ fn what_a_sparse_checkout_leaves_out_is_no_work() {
     let check = job(&env, &repo, "bd-2", 0, "git update-index --skip-worktree a.txt; echo more >> a.txt");
     assert_work(&check, "changed", 1, (SEEN, &["a.txt"], &[], "stay"));
 }
+
+#[test]
+fn files_in_a_submodule_are_counted_and_nothing_of_its_configuration_runs() {
+    let env = environment();
+    let (evil, ran) = trap(&env);
+    let inner = env.git_repo("inner", &[("x", "1\n"), ("y", "1\n"), (".gitattributes", "x filter=evil\n")]);
+    let repo = repository(&env);
+    let url = inner.to_str().unwrap();
+    env.git(&repo, &["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url, "deep/sm"]);
+    env.git(&repo, &["commit", "--quiet", "-m", "with a submodule"]);
+    // What the user left there is not the agent's.
+    write(repo.join("deep/sm/y"), "the user's\n");
+    let script = format!(
+        "cd deep/sm; git config filter.evil.clean '{evil} filter'; git config core.fsmonitor '{evil} fsmonitor'
+        echo 2 > x; echo 3 > new"
+    );
+    let check = job(&env, &repo, "bd-1", 0, &script);
+    assert_work(&check, "changed", 2, (SEEN, &["deep/sm/new", "deep/sm/x"], &[], "stay"));
+    let diff = env.run(&["diff", "--beads", "bd-1"]).assert_code(0).stdout;
+    assert_eq!(diff, "# not shown: 2 files in submodules: deep/sm/new, deep/sm/x\n");
+    assert!(!ran.exists(), "{}", read(&ran));
+    // A repository in its place that is not its own is not looked into.
+    let script = format!("echo 'gitdir: {}/.git' > deep/sm/.git", inner.display());
+    job(&env, &repo, "bd-2", 0, &script);
+    assert!(!ran.exists(), "{}", read(&ran));
+}
