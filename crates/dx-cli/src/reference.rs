@@ -99,13 +99,15 @@ fn exit_codes() -> String {
 fn reason_codes() -> String {
     let mut text = head("Reason codes", "`ReasonCode` of the contract crate");
     text.push_str(
-        "The exit code is that of a command that refuses for this reason; `check` and `wait` go by the job's state.\n\n",
+        "The exit code is that of a command that refuses for this reason; `check` and `wait` go by the job's state. Fallback: whether the \
+         same work may go to another provider.\n\n",
     );
-    text.push_str("| reason | exit code | meaning | next action |\n|---|---|---|---|\n");
+    text.push_str("| reason | exit code | meaning | next action | fallback |\n|---|---|---|---|---|\n");
     for code in ReasonCode::ALL {
         let exit = code.exit_code().code();
         let (meaning, next) = (cell(code.meaning()), cell(code.next_action()));
-        let _ignored = writeln!(text, "| `{code}` | {exit} | {meaning} | {next} |");
+        let fallback = if code.allows_fallback() { "yes" } else { "-" };
+        let _ignored = writeln!(text, "| `{code}` | {exit} | {meaning} | {next} | {fallback} |");
     }
     text
 }

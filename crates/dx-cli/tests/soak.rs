@@ -159,6 +159,13 @@ fn truth_of_claude_code() {
 }
 
 #[test]
+fn truth_of_cc_glm() {
+    if is_wanted() {
+        table::run("cc-glm", "soak");
+    }
+}
+
+#[test]
 fn truth_of_opencode() {
     if is_wanted() {
         table::run("opencode", "soak");

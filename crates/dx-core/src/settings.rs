@@ -305,7 +305,8 @@ fn all(words: &[Word]) -> Merged {
 
 fn narrow(words: &[Word], allow: Option<&Value>) -> Merged {
     let own = highest(words, |word| word.own);
-    let mut entries: Vec<String> = own.map_or_else(Vec::new, |at| list(Some(&words[at].value)).to_vec());
+    // When nobody of our own says anything, everything may be chosen, and the first who does takes away from that.
+    let mut entries: Option<Vec<String>> = own.map(|at| list(Some(&words[at].value)).to_vec());
     let allowed = list(allow);
     let mut fates = vec![Fate::Overridden; words.len()];
     let mut from = own;
@@ -315,10 +316,12 @@ fn narrow(words: &[Word], allow: Option<&Value>) -> Merged {
     let is_base = |word: &Word| own.is_some_and(|own| word.own && word.layer == words[own].layer);
     for at in by_layer(words).into_iter().filter(|at| holds(&words[*at]) && !is_base(&words[*at])) {
         let wanted = list(Some(&words[at].value));
-        let may = |entry: &&String| entries.contains(entry) || allowed.contains(entry);
+        let may = |entry: &&String| {
+            entries.as_ref().is_none_or(|entries| entries.contains(entry)) || allowed.contains(entry)
+        };
         let (kept, refused): (Vec<&String>, Vec<&String>) = wanted.iter().partition(may);
         let kept: Vec<String> = kept.into_iter().cloned().collect();
-        if kept != entries {
+        if entries.as_ref() != Some(&kept) {
             from = Some(at);
         }
         fates[at] = if refused.is_empty() {
@@ -326,7 +329,7 @@ fn narrow(words: &[Word], allow: Option<&Value>) -> Merged {
         } else {
             Fate::Partly(refused.into_iter().cloned().collect())
         };
-        entries = kept;
+        entries = Some(kept);
     }
-    Merged { value: (!words.is_empty()).then_some(Value::List(entries)), from, fates }
+    Merged { value: entries.map(Value::List), from, fates }
 }

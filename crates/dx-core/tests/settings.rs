@@ -145,6 +145,8 @@ fn switches_words_and_lists() {
     ];
     assert_eq!(of(Rule::Narrow, &models, None), list(&["m3", "m1"]));
     assert_eq!(of(Rule::Narrow, &models, Some(&list(&["m9"]))), list(&["m3", "m1", "m9"]));
+    // Without a word of the user's everything may be chosen, and a project takes away from that.
+    assert_eq!(of(Rule::Narrow, &models[1..], None), list(&["m3", "m1", "m9"]));
 }
 
 fn rules() -> impl Strategy<Value = Rule> {

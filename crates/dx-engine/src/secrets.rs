@@ -5,6 +5,7 @@
 
 use crate::environment::{is_ordinary, is_secret};
 use crate::lookup::Found;
+use crate::providers::Providers;
 use dx_events::mask::Secrets;
 use dx_monitor::{Access, MaskedFile, SecretValues, process_of};
 use dx_proc::{Host, Liveness};
@@ -72,16 +73,19 @@ pub(crate) fn also(values: &[Vec<u8>]) {
 }
 
 /// The secret values of an environment: of variables that were passed by name (`named`), and of those that look like
-/// secrets. A path that exists is none, whatever its variable is called.
+/// secrets. A path that exists is none, whatever its variable is called, nor one whose variable says that it is a file's, nor
+/// a reference into 1Password.
 pub(crate) fn of_environment(env: &[(OsString, OsString)], named: &[String]) -> Vec<Vec<u8>> {
     let mut values = Vec::new();
     for (name, value) in env {
         let bytes = value.as_bytes();
         let by_name = named.iter().any(|n| OsStr::new(n) == name);
         let looks = is_secret(&name.to_string_lossy(), &value.to_string_lossy());
-        let path = bytes.starts_with(b"/") && !bytes.contains(&b'\n') && Path::new(value).exists();
+        let there = || Path::new(value).exists() || name.as_bytes().ends_with(b"_FILE");
+        let path = bytes.starts_with(b"/") && !bytes.contains(&b'\n') && there();
+        let reference = bytes.starts_with(b"op://");
         let ordinary = |other: &(OsString, OsString)| is_ordinary(&other.0) && other.1 == *value;
-        if (by_name || looks) && !path && !env.iter().any(ordinary) {
+        if (by_name || looks) && !path && !reference && !env.iter().any(ordinary) {
             values.push(bytes.to_vec());
         }
     }
@@ -126,16 +130,25 @@ impl Masking {
         let named = &created.spec.env_names;
         let wanted = |name: &String| named.contains(name) || is_secret(name, "");
         let names: Vec<&String> = created.contract.env_names.iter().filter(|name| wanted(name)).collect();
+        let providers = Providers::default();
+        let provider = providers.by_name(created.ids.provider.as_str());
+        // One that the provider sets itself is not the caller's of that name.
+        let value = |name: &str| match provider.and_then(|provider| provider.recall) {
+            Some((own, recall)) if own == name => recall().map(OsString::from),
+            _ => std::env::var_os(name),
+        };
+        let known: Vec<_> = names.iter().map(|name| (OsString::from(name), value(name))).collect();
+        let unresolved: Vec<String> = names
+            .iter()
+            .zip(&known)
+            .filter(|(_, (_, value))| value.is_none())
+            .map(|(name, _)| (*name).clone())
+            .collect();
         let env: Vec<(OsString, OsString)> =
-            names.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?))).collect();
-        let unresolved = names.iter().filter(|name| std::env::var_os(name).is_none());
+            known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
         let values =
             [OWN.read().unwrap_or_else(PoisonError::into_inner).values.clone(), of_environment(&env, named)];
-        Self {
-            secrets: Arc::new(Secrets::new(values.concat())),
-            access,
-            unresolved: unresolved.map(|name| (*name).clone()).collect(),
-        }
+        Self { secrets: Arc::new(Secrets::new(values.concat())), access, unresolved }
     }
 
     /// Takes the secrets out of a file that nobody reads here.
@@ -170,6 +183,8 @@ mod tests {
             ("HTTPS_PROXY", "http://me:pr0xy-pass@proxy.invalid:3128"),
             ("BASE_URL", "http://host.invalid:80/x"),
             ("PLAIN", "sk-abcdefghijklmnop1"),
+            ("REFERRED_KEY", "op://vault/item/field"),
+            ("KEY_FILE", "/home/somebody-else/key"),
         ]
         .map(|(name, value)| (OsString::from(name), OsString::from(value)));
         let values = of_environment(&env, &["NAMED".to_owned()]);

@@ -22,6 +22,13 @@ struct Data {
     status: Option<f64>,
     body: Option<String>,
     headers: Headers,
+    metadata: Metadata,
+}
+
+/// What the runtime under OpenCode says of a connection that failed.
+#[derive(Default)]
+struct Metadata {
+    code: Option<String>,
 }
 
 #[derive(Default)]
@@ -51,7 +58,11 @@ pub(crate) fn events(report: &Report, now: Option<f64>, sink: &mut dyn FnMut(Age
     let status = data.status.filter(|s| (100.0..1000.0).contains(s)).map(|s| s as u16);
     let name = report.name.as_deref().unwrap_or_default();
     let message = data.message.as_deref().unwrap_or(name);
-    let class = class(name, status, message, &body.error, data.body.as_deref().unwrap_or_default());
+    let class = match (status, data.metadata.code.as_deref()) {
+        // The connection broke, before an answer or in the middle of one.
+        (None, Some(code)) if is_network(code) => ErrorClass::Network,
+        _ => class(name, status, message, &body.error, data.body.as_deref().unwrap_or_default()),
+    };
     if matches!(class, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) {
         sink(AgentEvent::RateLimited { until_ms: until(&data.headers, &body.error, now) });
     }
@@ -74,6 +85,24 @@ fn class(name: &str, status: Option<u16>, message: &str, error: &BodyError, body
         Some(_) => by_code(error.kind.as_deref(), error.code.as_deref()).unwrap_or(ErrorClass::Other),
         None => by_message(message),
     }
+}
+
+/// Whether a code of the runtime is that of a connection: an errno, a name that could not be resolved, one of its own.
+fn is_network(code: &str) -> bool {
+    const ERRNO: [&str; 11] = [
+        "ECONNRESET",
+        "ECONNREFUSED",
+        "ECONNABORTED",
+        "ETIMEDOUT",
+        "EPIPE",
+        "ENOTFOUND",
+        "EAI_AGAIN",
+        "EHOSTUNREACH",
+        "EHOSTDOWN",
+        "ENETUNREACH",
+        "ENETDOWN",
+    ];
+    ERRNO.contains(&code) || ["ConnectionRefused", "ConnectionClosed", "FailedToOpenSocket"].contains(&code)
 }
 
 /// Which kind of 429.
@@ -121,6 +150,7 @@ pub(crate) fn by_message(message: &str) -> ErrorClass {
         "fetch failed",
         "econn",
         "connection refused",
+        "connection reset",
         "enotfound",
         "etimedout",
         "socket",
@@ -169,6 +199,17 @@ impl Fields for Data {
             "statusCode" => self.status = number(map)?,
             "responseBody" => self.body = text(map)?,
             "responseHeaders" => self.headers = nested(map)?,
+            "metadata" => self.metadata = nested(map)?,
+            _ => skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+impl Fields for Metadata {
+    fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        match key {
+            "code" => self.code = word(map)?,
             _ => skip(map)?,
         }
         Ok(())

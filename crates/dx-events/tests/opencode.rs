@@ -102,6 +102,7 @@ fn verdicts_of_the_recorded_runs() {
     assert!(failed(ErrorClass::Quota, Some(429))(fold("429-quota").verdict()));
     assert!(failed(ErrorClass::Capacity, Some(429))(fold("429-capacity").verdict()));
     assert!(failed(ErrorClass::Network, None)(fold("unreachable").verdict()));
+    assert!(failed(ErrorClass::Network, None)(fold("drop-given-up").verdict()));
     assert!(failed(ErrorClass::AgentMissing, None)(fold("unknown-agent").verdict()));
     assert!(failed(ErrorClass::Other, None)(fold("unknown-model").verdict()));
     assert!(failed(ErrorClass::Other, None)(fold("cut-by-length").verdict()));

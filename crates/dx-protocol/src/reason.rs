@@ -1,5 +1,6 @@
 //! The closed set of reason codes: why a job is in its state, why a command refused. Each says what it means and what to do.
 //!
+//! A row: variant, word, exit code, meaning, next action, and `Fallback` where another provider may take the work over.
 //! `docs/reference/reason-codes.md` is generated from this table.
 
 use crate::{ErrorClass, ExitCode, State};
@@ -8,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! reason_codes {
-    ($($variant:ident, $name:literal, $exit:ident, $meaning:literal, $next:literal;)*) => {
+    (@fallback) => { false };
+    (@fallback Fallback) => { true };
+    ($($variant:ident, $name:literal, $exit:ident, $meaning:literal, $next:literal $(, $fallback:ident)?;)*) => {
         /// Why. `Serialize` and `Display` give the published snake_case word.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum ReasonCode { $(#[doc = $meaning] #[serde(rename = $name)] $variant,)* }
@@ -24,6 +27,11 @@ macro_rules! reason_codes {
             pub fn next_action(self) -> &'static str { match self { $(Self::$variant => $next,)* } }
             /// Exit code of a command that refuses for this reason (`check` goes by the state instead).
             pub fn exit_code(self) -> ExitCode { match self { $(Self::$variant => ExitCode::$exit,)* } }
+            /// Whether the same work may go to another provider: the fault lies with this one, its account or its model,
+            /// and neither with the work nor with whoever asked.
+            pub fn allows_fallback(self) -> bool {
+                match self { $(Self::$variant => reason_codes!(@fallback $($fallback)?),)* }
+            }
         }
 
         impl std::str::FromStr for ReasonCode {
@@ -66,14 +74,14 @@ reason_codes! {
     MaxRuntimeExceeded, "max_runtime_exceeded", JobError, "Ended by us: it ran longer than its limit.", "raise --max-runtime, or cut the work";
     NoMutationTimeout, "no_mutation_timeout", JobError, "Ended by us: nothing changed in the worktree for the limit.", "check the prompt, or raise --no-mutation-timeout";
     ExtendedStall, "extended_stall", JobError, "Ended by the watchdog after a long stall.", "dx-runner logs --beads <id>, then restart";
-    OutputFlood, "output_flood", JobError, "Ended by us: output or events without end.", "dx-runner logs --beads <id>; another model or provider";
+    OutputFlood, "output_flood", JobError, "Ended by us: output or events without end.", "dx-runner logs --beads <id>; another model or provider", Fallback;
     MonitorNoRcFile, "monitor_no_rc_file", JobError, "A monitor was there, but the exit code could not be seen.", "review the worktree, then restart";
     LateFinalizeNoRc, "late_finalize_no_rc", JobError, "None of our processes was left to see the end.", "review the worktree, then restart";
     HostRebooted, "host_rebooted", JobError, "The host was restarted while the job ran.", "restart";
     SpawnFailed, "spawn_failed", JobError, "The agent's process could not be started.", "check the command and its permissions";
-    ProviderReportedError, "provider_reported_error", JobError, "The agent reported an error.", "dx-runner logs --beads <id>";
-    ProviderNoResult, "provider_no_result", JobError, "The agent ended without telling a result.", "dx-runner logs --beads <id>, then restart";
-    ProviderUnreachable, "provider_unreachable", JobError, "The agent could not reach its model.", "check the network and the base URL";
+    ProviderReportedError, "provider_reported_error", JobError, "The agent reported an error.", "dx-runner logs --beads <id>", Fallback;
+    ProviderNoResult, "provider_no_result", JobError, "The agent ended without telling a result.", "dx-runner logs --beads <id>, then restart", Fallback;
+    ProviderUnreachable, "provider_unreachable", JobError, "The agent could not reach its model.", "check the network and the base URL", Fallback;
     PermissionDeniedByAgent, "permission_denied_by_agent", JobError, "The agent refused an action for lack of permission.", "allow it in the agent's configuration";
     NoCommitArtifact, "no_commit_artifact", JobError, "A commit was required and HEAD did not move forward.", "review the worktree";
     GateUnanswered, "gate_unanswered", JobError, "A gate or check that was asked for could not be answered.", "review the worktree; dx-runner check --beads <id> says which";
@@ -125,34 +133,34 @@ reason_codes! {
     NoClaims, "no_claims", Evidence, "The sign-off claims nothing.", "a sign-off with checked boxes, or lines that start with validated, verified or confirmed, each with a command in backticks";
     SignoffMissing, "signoff_missing", Evidence, "The sign-off cannot be read.", "--signoff-file FILE";
     MaxRetriesExhausted, "max_retries_exhausted", JobError, "The retries are used up.", "a person must look";
-    QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait";
+    QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait", Fallback;
     NoMeta, "no_meta", Error, "There is no record of this job.", "dx-runner status --all";
     // OpenCode.
-    OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "--model with one that `opencode models` lists (and --allow-model-override), or provider cc-glm or gemini";
+    OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "--model with one that `opencode models` lists (and --allow-model-override), or provider cc-glm or gemini", Fallback;
     OpencodeModelUnsupported, "opencode_model_unsupported", ModelUnavailable, "The requested model is not on the allow list.", "add it to OPENCODE_ALLOWED_MODELS, or pass --allow-model-override";
-    OpencodeBinaryMissing, "opencode_binary_missing", PreflightFailed, "No `opencode` was found.", "install opencode, or put it on PATH";
-    OpencodeAuthBlocked, "opencode_auth_blocked", JobError, "OpenCode's model refused the credentials.", "opencode auth login, or check the key";
-    OpencodeRateLimited, "opencode_rate_limited", JobError, "OpenCode's model refused for its rate or quota.", "wait, or another provider";
-    OpencodeServerError, "opencode_server_error", JobError, "OpenCode's model answered with a server error.", "try again later, or another provider";
+    OpencodeBinaryMissing, "opencode_binary_missing", PreflightFailed, "No `opencode` was found.", "install opencode, or put it on PATH", Fallback;
+    OpencodeAuthBlocked, "opencode_auth_blocked", JobError, "OpenCode's model refused the credentials.", "opencode auth login, or check the key", Fallback;
+    OpencodeRateLimited, "opencode_rate_limited", JobError, "OpenCode's model refused for its rate or quota.", "wait, or another provider", Fallback;
+    OpencodeServerError, "opencode_server_error", JobError, "OpenCode's model answered with a server error.", "try again later, or another provider", Fallback;
     OpencodeAgentMissing, "opencode_agent_missing", PreflightFailed, "The OpenCode agent asked for does not exist, or cannot lead a run.", "--agent with a primary one that `opencode agent list` lists";
-    OpencodeAgentsFailed, "opencode_agents_failed", PreflightFailed, "`opencode agent list` failed or did not answer.", "run `opencode agent list` by hand";
-    OpencodeModelsFailed, "opencode_models_failed", PreflightFailed, "`opencode models` failed or did not answer.", "run `opencode models` by hand";
+    OpencodeAgentsFailed, "opencode_agents_failed", PreflightFailed, "`opencode agent list` failed or did not answer.", "run `opencode agent list` by hand", Fallback;
+    OpencodeModelsFailed, "opencode_models_failed", PreflightFailed, "`opencode models` failed or did not answer.", "run `opencode models` by hand", Fallback;
     // Claude Code.
-    ClaudeCodeBinaryMissing, "claude_code_binary_missing", PreflightFailed, "No `claude` was found.", "install Claude Code, or put `claude` on PATH";
-    ClaudeCodeAuthBlocked, "claude_code_auth_blocked", JobError, "Claude Code is not logged in, or its credentials were refused.", "log in with `claude`, or check ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN";
-    ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider";
-    ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has";
+    ClaudeCodeBinaryMissing, "claude_code_binary_missing", PreflightFailed, "No `claude` was found.", "install Claude Code, or put `claude` on PATH", Fallback;
+    ClaudeCodeAuthBlocked, "claude_code_auth_blocked", JobError, "Claude Code is not logged in, or its credentials were refused.", "log in with `claude`, or check ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN", Fallback;
+    ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
+    ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
     ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
     // OpenCode servers.
     AttachReady, "attach_ready", Ok, "The server is healthy and can run jobs.", "-";
     AttachDirectoryMissing, "attach_directory_missing", BeadsGate, "The directory does not exist; the server would accept it all the same.", "name a directory that exists";
     AttachNoContext, "attach_no_context", BeadsGate, "The server is healthy, but cannot list its agents: it has no context to run in.", "start the server in a project, or run headless";
     AttachVersionUnsupported, "attach_version_unsupported", BeadsGate, "The server is of a version whose attached runs fail with \"No context found for instance\".", "update opencode, or run headless";
-    ServerUnreachable, "server_unreachable", LaneUnavailable, "No OpenCode server was found, or none answers there.", "dx-runner server start [--hostname 127.0.0.1] [--port N]";
-    ServerUnhealthy, "server_unhealthy", LaneUnavailable, "The server answers, but says that it is not well.", "restart it";
-    ServerPasswordRefused, "server_password_refused", AuthFailed, "The server asks for a password, or for another one.", "set OPENCODE_SERVER_PASSWORD to the server's password";
-    ServerNotOpencode, "server_not_opencode", LaneUnavailable, "Something else than an OpenCode server listens there.", "check the address";
-    ServerApiUnsupported, "server_api_unsupported", LaneUnavailable, "The server is OpenCode 2.x, whose API this program does not speak.", "an OpenCode 1.x server";
+    ServerUnreachable, "server_unreachable", LaneUnavailable, "No OpenCode server was found, or none answers there.", "dx-runner server start [--hostname 127.0.0.1] [--port N]", Fallback;
+    ServerUnhealthy, "server_unhealthy", LaneUnavailable, "The server answers, but says that it is not well.", "restart it", Fallback;
+    ServerPasswordRefused, "server_password_refused", AuthFailed, "The server asks for a password, or for another one.", "set OPENCODE_SERVER_PASSWORD to the server's password", Fallback;
+    ServerNotOpencode, "server_not_opencode", LaneUnavailable, "Something else than an OpenCode server listens there.", "check the address", Fallback;
+    ServerApiUnsupported, "server_api_unsupported", LaneUnavailable, "The server is OpenCode 2.x, whose API this program does not speak.", "an OpenCode 1.x server", Fallback;
     ServerRefused, "server_refused", Error, "The server refused a call, or answered what cannot be read.", "look at the server's log";
     // Questions to models.
     AuthMissing, "auth_missing", AuthFailed, "The model's provider has no credentials, or refused them.", "opencode auth login, or check the key";
@@ -171,19 +179,27 @@ reason_codes! {
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
     BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";
     // Providers of the configuration, and adapter scripts.
-    ProviderBinaryMissing, "provider_binary_missing", PreflightFailed, "The provider's program was not found.", "install it, put it on PATH, or mend `command` in your configuration";
-    ProviderAuthBlocked, "provider_auth_blocked", JobError, "The model refused the credentials.", "check the provider's credentials";
-    ProviderRateLimited, "provider_rate_limited", JobError, "The model refused for its rate or quota.", "wait, or another provider";
-    ProviderModelUnavailable, "provider_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that the provider has";
-    ProviderCredentialsMissing, "provider_credentials_missing", AuthFailed, "No credentials of the provider were found.", "log in with the provider's program, or set one of the variables that are named";
+    ProviderBinaryMissing, "provider_binary_missing", PreflightFailed, "The provider's program was not found.", "install it, put it on PATH, or mend `command` in your configuration", Fallback;
+    ProviderAuthBlocked, "provider_auth_blocked", JobError, "The model refused the credentials.", "check the provider's credentials", Fallback;
+    ProviderRateLimited, "provider_rate_limited", JobError, "The model refused for its rate or quota.", "wait, or another provider", Fallback;
+    ProviderModelUnavailable, "provider_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that the provider has", Fallback;
+    ProviderCredentialsMissing, "provider_credentials_missing", AuthFailed, "No credentials of the provider were found.", "log in with the provider's program, or set one of the variables that are named", Fallback;
     ProviderVersionUntested, "provider_version_untested", PreflightFailed, "The program has a version that dx-runner was not tested with.", "a tested version, if something is not understood";
     ProviderVersionUnknown, "provider_version_unknown", PreflightFailed, "The program did not tell its version.", "run it with --version by hand";
     ProviderLaneUnavailable, "provider_lane_unavailable", LaneUnavailable, "The provider has no such lane.", "dx-runner providers show";
     BeadsMcpMissing, "beads_mcp_missing", PreflightFailed, "No `beads-mcp` was found; agents work without the context of Beads.", "install beads-mcp, or go on without";
-    ProbeFailed, "probe_failed", PreflightFailed, "The agent did not answer a tiny request well.", "read the message; run the agent by hand";
-    ProbeTimeout, "probe_timeout", Timeout, "The agent did not answer a tiny request in time.", "check network and credentials, or try again";
-    AdapterFailed, "adapter_failed", PreflightFailed, "A function of the adapter script failed, or did not tell what it must.", "run the function by hand; see the guide";
+    ProbeFailed, "probe_failed", PreflightFailed, "The agent did not answer a tiny request well.", "read the message; run the agent by hand", Fallback;
+    ProbeTimeout, "probe_timeout", Timeout, "The agent did not answer a tiny request in time.", "check network and credentials, or try again", Fallback;
+    AdapterFailed, "adapter_failed", PreflightFailed, "A function of the adapter script failed, or did not tell what it must.", "run the function by hand; see the guide", Fallback;
     LateFinalizeFromRcFile, "late_finalize_from_rc_file", JobError, "None of our processes saw the end; the exit code is what the adapter's file says.", "review the worktree, then restart";
+    // Claude Code on Z.ai's GLM.
+    CcGlmBinaryMissing, "cc_glm_binary_missing", PreflightFailed, "No `claude` was found; cc-glm is Claude Code on another model.", "install Claude Code, or put `claude` on PATH", Fallback;
+    CcGlmAuthBlocked, "cc_glm_auth_blocked", JobError, "Z.ai refused the key.", "check the key that `auth_source` in the .contract file names", Fallback;
+    CcGlmRateLimited, "cc_glm_rate_limited", JobError, "Z.ai refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
+    CcGlmModelUnavailable, "cc_glm_model_unavailable", ModelUnavailable, "Z.ai does not offer the model, or it is not on the allow list.", "--model or CC_GLM_MODEL with one that Z.ai offers and CC_GLM_ALLOWED_MODELS allows", Fallback;
+    CcGlmAgentMissing, "cc_glm_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
+    AuthResolutionFailed, "auth_resolution_failed", AuthFailed, "No credentials could be had from the place that was named for them, or none was named.", "set CC_GLM_AUTH_TOKEN or CC_GLM_TOKEN_FILE, or sign in to 1Password with `op signin`", Fallback;
+    TokenFileError, "token_file_error", TokenFile, "The token file is missing, cannot be read, is empty or holds no token.", "mend the file that CC_GLM_TOKEN_FILE names", Fallback;
     // Refusals of commands.
     AlreadyRunning, "already_running", Conflict, "A run of this job is live.", "dx-runner check --beads <id>, or stop it first";
     LockHeld, "lock_held", Conflict, "Another process holds the record.", "try again";
@@ -250,26 +266,25 @@ impl ReasonCode {
 
     /// The reason code of a classified agent error, by provider where it has codes of its own.
     pub fn of_agent_error(provider: &str, class: ErrorClass) -> Self {
+        use ErrorClass::{AgentMissing, Auth, Capacity, ModelUnavailable, Network, Quota, RateLimit, Server};
         match (provider, class) {
-            ("opencode", ErrorClass::Auth) => Self::OpencodeAuthBlocked,
-            ("opencode", ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
-                Self::OpencodeRateLimited
-            }
-            ("opencode", ErrorClass::Server) => Self::OpencodeServerError,
-            ("opencode", ErrorClass::ModelUnavailable) => Self::OpencodeModelUnavailable,
-            ("opencode", ErrorClass::AgentMissing) => Self::OpencodeAgentMissing,
-            ("claude-code", ErrorClass::Auth) => Self::ClaudeCodeAuthBlocked,
-            ("claude-code", ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
-                Self::ClaudeCodeRateLimited
-            }
-            ("claude-code", ErrorClass::ModelUnavailable) => Self::ClaudeCodeModelUnavailable,
-            ("claude-code", ErrorClass::AgentMissing) => Self::ClaudeCodeAgentMissing,
-            (_, ErrorClass::Network) => Self::ProviderUnreachable,
-            (_, ErrorClass::Auth) => Self::ProviderAuthBlocked,
-            (_, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) => {
-                Self::ProviderRateLimited
-            }
-            (_, ErrorClass::ModelUnavailable) => Self::ProviderModelUnavailable,
+            (_, Network) => Self::ProviderUnreachable,
+            ("opencode", Auth) => Self::OpencodeAuthBlocked,
+            ("opencode", RateLimit | Quota | Capacity) => Self::OpencodeRateLimited,
+            ("opencode", Server) => Self::OpencodeServerError,
+            ("opencode", ModelUnavailable) => Self::OpencodeModelUnavailable,
+            ("opencode", AgentMissing) => Self::OpencodeAgentMissing,
+            ("claude-code", Auth) => Self::ClaudeCodeAuthBlocked,
+            ("claude-code", RateLimit | Quota | Capacity) => Self::ClaudeCodeRateLimited,
+            ("claude-code", ModelUnavailable) => Self::ClaudeCodeModelUnavailable,
+            ("claude-code", AgentMissing) => Self::ClaudeCodeAgentMissing,
+            ("cc-glm", Auth) => Self::CcGlmAuthBlocked,
+            ("cc-glm", RateLimit | Quota | Capacity) => Self::CcGlmRateLimited,
+            ("cc-glm", ModelUnavailable) => Self::CcGlmModelUnavailable,
+            ("cc-glm", AgentMissing) => Self::CcGlmAgentMissing,
+            (_, Auth) => Self::ProviderAuthBlocked,
+            (_, RateLimit | Quota | Capacity) => Self::ProviderRateLimited,
+            (_, ModelUnavailable) => Self::ProviderModelUnavailable,
             _ => Self::ProviderReportedError,
         }
     }
@@ -287,6 +302,32 @@ mod tests {
             assert_eq!(code.as_str().parse(), Ok(*code));
             assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
             assert!(!code.meaning().is_empty() && !code.next_action().is_empty());
+        }
+    }
+
+    #[test]
+    fn only_what_is_a_providers_fault_goes_to_another() {
+        for class in
+            [ErrorClass::Auth, ErrorClass::RateLimit, ErrorClass::ModelUnavailable, ErrorClass::Network]
+        {
+            for provider in ["opencode", "claude-code", "cc-glm", "exec"] {
+                let code = ReasonCode::of_agent_error(provider, class);
+                assert!(code.allows_fallback(), "{provider} {class:?}: {code}");
+            }
+        }
+        for code in
+            [ReasonCode::AuthResolutionFailed, ReasonCode::TokenFileError, ReasonCode::CcGlmBinaryMissing]
+        {
+            assert!(code.allows_fallback(), "{code}");
+        }
+        for code in ReasonCode::ALL.iter().filter(|code| code.allows_fallback()) {
+            assert!(
+                !matches!(
+                    code.exit_code(),
+                    ExitCode::Usage | ExitCode::PermissionDenied | ExitCode::Conflict | ExitCode::Scope
+                ) && !code.as_str().ends_with("_unsupported"),
+                "{code} is the caller's fault"
+            );
         }
     }
 }

@@ -6,6 +6,7 @@ mod admission;
 mod agent_names;
 mod apply;
 mod bundle;
+mod cc_glm;
 mod claude;
 mod concurrency;
 mod config;

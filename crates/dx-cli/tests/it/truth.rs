@@ -14,6 +14,11 @@ fn claude_code() {
 }
 
 #[test]
+fn cc_glm() {
+    table::run("cc-glm", "test");
+}
+
+#[test]
 fn opencode() {
     let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
     table::run("opencode", "test");
@@ -22,7 +27,7 @@ fn opencode() {
 /// Every case of the slow suite, and of the other provider, is a case somewhere: nothing is forgotten by a typing error.
 #[test]
 fn the_rows_are_complete() {
-    for provider in ["claude-code", "opencode"] {
+    for provider in ["cc-glm", "claude-code", "opencode"] {
         let known: Vec<&str> = ["test", "soak"]
             .into_iter()
             .flat_map(|suite| table::rows(provider, suite))

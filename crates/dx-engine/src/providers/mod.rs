@@ -2,11 +2,13 @@
 //! them all.
 
 mod ask;
+mod cc_glm;
 pub(crate) mod checks;
 mod claude_code;
 mod exec;
 mod form;
 pub(crate) mod manifest;
+mod models;
 mod opencode;
 mod opencode_server;
 mod provider;
@@ -14,7 +16,6 @@ pub(crate) mod rules;
 mod table;
 
 pub(crate) use form::PROMPT;
-pub(crate) use opencode::ALSO_ALLOWED as OPENCODE_ALSO_ALLOWED;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
 pub(crate) use provider::Provider;
 pub(crate) use table::Providers;
@@ -47,11 +48,11 @@ pub(crate) struct Wish<'a> {
     pub(crate) list_age: Option<Duration>,
 }
 
-/// A resolved command.
-#[derive(Debug, Clone)]
+/// A resolved command. Nothing prints it: a variable may hold a credential.
+#[derive(Clone)]
 pub(crate) struct Resolved {
     pub(crate) argv: Vec<OsString>,
-    /// Variables that the provider sets.
+    /// Variables that the provider sets, credentials among them.
     pub(crate) env: Vec<(&'static str, String)>,
     pub(crate) grammar: Grammar,
     pub(crate) prompt_on_stdin: bool,

@@ -3,12 +3,16 @@
 //! Filled in by each provider's own folder; what is not filled in has the meaning that [`Provider::default`] says. Must
 //! never: look at more of the machine than where a program is.
 
+use super::models::Models;
 use super::{Resolved, Wish, form};
 use crate::environment;
 use crate::error::EngineError;
 use crate::settings::Place;
 use dx_protocol::{Grammar, Lane, OutputRules, PreflightRow, ReasonCode};
 use std::path::{Path, PathBuf};
+
+/// See [`Provider::recall`].
+pub(crate) type Recall = (&'static str, fn() -> Option<String>);
 
 /// One provider.
 #[derive(Debug, Clone)]
@@ -36,6 +40,10 @@ pub(crate) struct Provider {
     pub(crate) logins: Vec<String>,
     /// Beginnings of the versions it was tested with; empty: it is not asked for its version.
     pub(crate) tested: Vec<String>,
+    /// Which models it may be asked for; `None` leaves that to the adapter.
+    pub(crate) models: Option<&'static Models>,
+    /// The secret variable that the adapter sets itself, and its value as far as it can be told at once.
+    pub(crate) recall: Option<Recall>,
     /// Concurrency cap when nobody configures one.
     pub(crate) cap: Option<usize>,
     /// None for a service: a program of ours that runs as a job, under a command of its own.
@@ -113,6 +121,8 @@ impl Default for Provider {
             model_env: None,
             model_flag: None,
             allowed_models: Vec::new(),
+            models: None,
+            recall: None,
             credentials: Vec::new(),
             logins: Vec::new(),
             tested: Vec::new(),

@@ -2,15 +2,17 @@
 //!
 //! Held by the layers of configuration. Must never: take a provider from a project's file.
 
-use super::{Provider, claude_code, exec, opencode, opencode_server};
+use super::models::Models;
+use super::{Provider, cc_glm, claude_code, exec, opencode, opencode_server};
 use crate::error::EngineError;
-use crate::settings::Layers;
+use crate::settings::{Layers, Setting};
 use dx_protocol::{ProviderName, ProviderRow};
 use std::sync::{Arc, LazyLock};
 
 /// Ours, by name.
-static BUILT_IN: LazyLock<[Arc<Provider>; 3]> =
-    LazyLock::new(|| [claude_code::provider(), exec::provider(), opencode::provider()].map(Arc::new));
+static BUILT_IN: LazyLock<[Arc<Provider>; 4]> = LazyLock::new(|| {
+    [cc_glm::provider(), claude_code::provider(), exec::provider(), opencode::provider()].map(Arc::new)
+});
 
 /// Those that are no agents: nobody can choose one, or configure it.
 static SERVICES: LazyLock<[Arc<Provider>; 1]> = LazyLock::new(|| [Arc::new(opencode_server::provider())]);
@@ -75,6 +77,11 @@ impl Providers {
             self.all.push(Arc::new(provider));
             self.all.sort_by(|a, b| a.name.cmp(&b.name));
         }
+    }
+
+    /// The models whose list of allowed ones this setting is.
+    pub(crate) fn models_of(&self, setting: &Setting) -> Option<&'static Models> {
+        self.iter().filter_map(|p| p.models).find(|models| models.allowed.key == setting.key)
     }
 
     /// The table for people.

@@ -10,7 +10,7 @@ use super::table::{self, Env, Setting};
 use super::value::Unit;
 use crate::environment;
 use crate::permission::{self, Places};
-use crate::providers::{self, Provider, Providers};
+use crate::providers::{Provider, Providers};
 use dx_core::settings::{Fate, Layer, Merged, Value, Word, merge};
 use dx_protocol::Limits;
 use std::path::{Path, PathBuf};
@@ -245,10 +245,11 @@ impl Layers {
             let cap = self.providers.by_name(&key[setting.key.len()..]).and_then(|p| p.cap);
             return Ok(cap.map(|cap| Value::Number(cap as u64)));
         }
-        if setting.key == table::OPENCODE_ALLOWED_MODELS.key {
-            let mut models: Vec<String> = self.text(&table::OPENCODE_CANONICAL_MODEL)?.into_iter().collect();
-            models.push(providers::OPENCODE_ALSO_ALLOWED.to_owned());
-            return Ok(Some(Value::List(models)));
+        if let Some(models) = self.providers.models_of(setting) {
+            let Some(canonical) = models.canonical else { return Ok(None) };
+            let canonical = self.text(canonical)?;
+            let also = models.also_allowed.iter().map(|model| (*model).to_owned());
+            return Ok(Some(Value::List(canonical.into_iter().chain(also).collect())));
         }
         if setting.key == table::WORKTREE_ROOT.key {
             let root = permission::default_worktree_root();
@@ -294,9 +295,14 @@ impl Layers {
     }
 
     pub(crate) fn list(&self, setting: &'static Setting) -> Result<Vec<String>, SettingsError> {
+        Ok(self.choices(setting)?.unwrap_or_default())
+    }
+
+    /// A list of what may be chosen; `None`: everything.
+    pub(crate) fn choices(&self, setting: &'static Setting) -> Result<Option<Vec<String>>, SettingsError> {
         Ok(match self.value(setting.key)? {
-            Some(Value::List(list)) => list,
-            _ => Vec::new(),
+            Some(Value::List(list)) => Some(list),
+            _ => None,
         })
     }
 

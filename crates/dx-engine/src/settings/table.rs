@@ -91,6 +91,14 @@ impl Setting {
         names.into_iter().map(|name| format!("{}{name}", self.key)).collect()
     }
 
+    /// The one variable that speaks for it.
+    pub(crate) fn variable(&self) -> Option<&'static str> {
+        match self.env {
+            Env::Var(name, _) => Some(name),
+            _ => None,
+        }
+    }
+
     /// Whether this is the setting that the key names.
     pub(crate) fn has_key(&self, key: &str, providers: &Providers) -> bool {
         if self.is_family() {
@@ -172,6 +180,14 @@ settings! {
         "OpenCode's model when none is named.";
     OPENCODE_ALLOWED_MODELS: "opencode.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("OPENCODE_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
         "Models that may be asked for with OpenCode. Default: the canonical one and `zai-coding-plan/glm-5`.";
+    CLAUDE_CODE_ALLOWED_MODELS: "claude-code.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("CLAUDE_CODE_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
+        "Models that may be asked for with Claude Code. Default: all.";
+    CC_GLM_BASE_URL: "cc-glm.base_url", Kind::Text, Rule::Replace, Preset::Text("https://api.z.ai/api/anthropic"), Env::Var("CC_GLM_BASE_URL", Unit::One), None, Files::User,
+        "Where provider `cc-glm` finds its model; the key is sent there.";
+    CC_GLM_CANONICAL_MODEL: "cc-glm.canonical_model", Kind::Text, Rule::Replace, Preset::Text("glm-5"), Env::Var("CC_GLM_CANONICAL_MODEL", Unit::One), None, Files::User,
+        "The model of `cc-glm` when none is named.";
+    CC_GLM_ALLOWED_MODELS: "cc-glm.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("CC_GLM_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
+        "Models that may be asked for with `cc-glm`. Default: the canonical one, `glm-5.1`, `glm-4.7` and `glm-4.5-air`.";
 }
 
 /// The setting of a full key.

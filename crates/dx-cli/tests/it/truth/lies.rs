@@ -101,6 +101,7 @@ fn exit_0_after_an_error_is_a_failure() {
         ("http-500", "opencode_server_error"),
         ("unknown-agent", "opencode_agent_missing"),
         ("unreachable", "provider_unreachable"),
+        ("drop-given-up", "provider_unreachable"),
     ] {
         assert_told(&opencode.play(case, "echo work >work.txt", 0), "exited_err", reason, "failed");
     }

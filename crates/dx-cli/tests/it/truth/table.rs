@@ -69,6 +69,7 @@ impl World {
         env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         env.set("ANTHROPIC_BASE_URL", model.root_url());
+        env.set("CC_GLM_BASE_URL", model.root_url());
         // OpenCode ignores TERM at times.
         env.set("DX_RUNNER_GRACE_MS", "2000");
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
@@ -83,6 +84,7 @@ impl World {
         let mut command = self.env.product();
         command.args(["start", "--beads", id, "--provider", row.provider, "--worktree", &worktree]);
         command.args(["--prompt-file", "-", "--json"]).env("ANTHROPIC_AUTH_TOKEN", "fake");
+        command.env("CC_GLM_AUTH_TOKEN", "fake");
         let words: Vec<&str> = row.start.split(' ').filter(|word| *word != "-").collect();
         if row.provider == "opencode" {
             let model: &[&str] = if words.contains(&"--model") { &[] } else { &["--model", "mock/m1"] };

@@ -16,7 +16,12 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const NOT_FOUND: &str = " not found. Available agents: ";
 
 /// Refuses a name that Claude Code does not know in this worktree.
-pub(super) fn check(wish: &Wish<'_>, binary: &Path, name: &str) -> Result<(), EngineError> {
+pub(super) fn check(
+    wish: &Wish<'_>,
+    binary: &Path,
+    name: &str,
+    missing: ReasonCode,
+) -> Result<(), EngineError> {
     let args = ["-p", "--output-format", "stream-json", "--verbose", "--agent", name];
     let answer = match ask(wish, binary, &args, &headless(), DEADLINE) {
         Ok(answer) => answer,
@@ -26,7 +31,7 @@ pub(super) fn check(wish: &Wish<'_>, binary: &Path, name: &str) -> Result<(), En
     match answer.stderr.lines().find_map(|line| line.split_once(NOT_FOUND)) {
         None => Ok(()),
         Some((_, known)) => Err(EngineError::Provider {
-            reason: ReasonCode::ClaudeCodeAgentMissing,
+            reason: missing,
             message: format!("Claude Code knows no agent `{name}` here"),
             next_action: Some(format!("--agent with one of: {}", known.trim())),
         }),

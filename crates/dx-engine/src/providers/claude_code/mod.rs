@@ -1,32 +1,31 @@
 //! Provider `claude-code`, lane `run`: `claude -p --output-format stream-json --verbose`, the prompt on standard input.
 //!
 //! Claude Code's own file tools stay in the worktree (`acceptEdits`); shell and web are allowed as OpenCode allows them.
-//! Rules of its settings that deny something still do, and whatever is refused is told in the outcome.
+//! Rules of its settings that deny something still do, and whatever is refused is told in the outcome. Provider `cc-glm` is
+//! the same program on another model: what differs is a [`Variant`].
 
 mod agent;
 
+use super::models::{Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish};
 use crate::environment;
 use crate::error::EngineError;
+use crate::settings::CLAUDE_CODE_ALLOWED_MODELS;
 use dx_protocol::{Grammar, ReasonCode};
 use std::ffi::OsString;
 
+/// Beginnings of the versions it was tested with.
+pub(super) const TESTED: [&str; 1] = ["2.1."];
+/// The name of its program.
+pub(super) const PROGRAM: &str = "claude";
 /// What Claude Code reads, beyond `ANTHROPIC_*`. Not all of `CLAUDE_*`: a session in which dx-runner was called leaves its
 /// marks there, and an agent that finds them takes itself for a part of it.
-const PASSED: [&str; 18] = [
+pub(super) const SETTINGS: [&str; 10] = [
     "CLAUDE_CONFIG_DIR",
-    "CLAUDE_CODE_OAUTH_TOKEN",
     "CLAUDE_CODE_MAX_RETRIES",
     "CLAUDE_CODE_MAX_OUTPUT_TOKENS",
     "CLAUDE_CODE_EFFORT_LEVEL",
-    "CLAUDE_CODE_SUBAGENT_MODEL",
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_CLIENT_CERT",
-    "CLAUDE_CODE_CLIENT_KEY",
-    "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE",
     "API_TIMEOUT_MS",
     "MAX_THINKING_TOKENS",
     "BASH_DEFAULT_TIMEOUT_MS",
@@ -34,35 +33,100 @@ const PASSED: [&str; 18] = [
     "MCP_TIMEOUT",
     "MCP_TOOL_TIMEOUT",
 ];
+/// The same where Claude Code asks its maker's models.
+const OWN_ACCOUNT: [&str; 8] = [
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_CLIENT_CERT",
+    "CLAUDE_CODE_CLIENT_KEY",
+    "CLAUDE_CODE_CLIENT_KEY_PASSPHRASE",
+];
 /// Where credentials can come from, in the order in which Claude Code looks.
 const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
-/// Models that may be asked for, separated by commas; all when it is not set.
-const ALLOWED: &str = "CLAUDE_CODE_ALLOWED_MODELS";
+
+static MODELS: Models = Models {
+    canonical: None,
+    allowed: &CLAUDE_CODE_ALLOWED_MODELS,
+    also_allowed: &[],
+    unsupported: ReasonCode::ClaudeCodeModelUnavailable,
+    unavailable: ReasonCode::ClaudeCodeModelUnavailable,
+};
 
 pub(super) fn provider() -> Provider {
+    let passes = [&["ANTHROPIC_*"][..], &SETTINGS, &OWN_ACCOUNT];
     Provider {
         name: "claude-code".to_owned(),
         description: "Claude Code, headless".to_owned(),
-        program: Some("claude".to_owned()),
+        program: Some(PROGRAM.to_owned()),
         missing: ReasonCode::ClaudeCodeBinaryMissing,
         model_env: Some("ANTHROPIC_MODEL".to_owned()),
+        models: Some(&MODELS),
         credentials: texts(&CREDENTIALS),
         logins: texts(&[".claude/.credentials.json", ".claude.json"]),
-        tested: texts(&["2.1."]),
+        tested: texts(&TESTED),
         grammar: Grammar::Claude,
-        passes: texts(&["ANTHROPIC_*"]).into_iter().chain(texts(&PASSED)).collect(),
+        passes: passes.into_iter().flat_map(texts).collect(),
         resolve,
         ..Provider::default()
     }
 }
 
+/// What one provider on Claude Code has of its own.
+pub(super) struct Variant {
+    pub(super) models: &'static Models,
+    pub(super) agent_missing: ReasonCode,
+}
+
+/// Where its model is, and with what it is asked.
+pub(super) struct Access {
+    /// Variables beside those of every run without a person.
+    pub(super) env: Vec<(&'static str, String)>,
+    /// Arguments of `claude`.
+    pub(super) args: Vec<String>,
+    pub(super) auth_source: String,
+    pub(super) base_url: String,
+}
+
+const VARIANT: Variant = Variant { models: &MODELS, agent_missing: ReasonCode::ClaudeCodeAgentMissing };
+
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    resolve_as(provider, wish, &VARIANT, |_model| {
+        let credentials = CREDENTIALS.into_iter().find(|name| value(wish, name).is_some());
+        Ok(Access {
+            env: Vec::new(),
+            args: Vec::new(),
+            auth_source: credentials.map_or_else(
+                || "Claude Code's own login or settings".to_owned(),
+                |name| format!("variable {name}"),
+            ),
+            base_url: value(wish, "ANTHROPIC_BASE_URL").map_or_else(|| "-".to_owned(), without_credentials),
+        })
+    })
+}
+
+/// A variable of the job that is not empty.
+fn value<'a>(wish: &'a Wish<'_>, name: &str) -> Option<&'a str> {
+    let (_, value) = wish.env.iter().find(|(n, v)| n == name && !v.is_empty())?;
+    value.to_str()
+}
+
+/// The command line of Claude Code for one of its providers; `access` is asked last, as it may take time.
+pub(super) fn resolve_as(
+    provider: &Provider,
+    wish: &Wish<'_>,
+    variant: &Variant,
+    access: impl FnOnce(Option<&str>) -> Result<Access, EngineError>,
+) -> Result<Resolved, EngineError> {
     let binary = provider.binary()?;
-    let model = model(wish)?;
+    let model = Policy::of(wish, variant.models)?.wanted()?;
     // A worktree that a dry run would make holds no definitions yet.
     if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
-        agent::check(wish, &binary, name)?;
+        agent::check(wish, &binary, name, variant.agent_missing)?;
     }
+    let access = access(model.as_deref())?;
     let mut argv: Vec<OsString> = vec![binary.into()];
     argv.extend(["-p", "--output-format", "stream-json", "--verbose"].map(OsString::from));
     argv.extend(
@@ -70,22 +134,17 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
     );
     argv.extend(model.iter().flat_map(|model| ["--model".into(), OsString::from(model)]));
     argv.extend(wish.agent.iter().flat_map(|name| ["--agent".into(), OsString::from(name)]));
-    let value = |name: &str| wish.env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v);
-    let credentials = CREDENTIALS.into_iter().find(|name| value(name).is_some());
+    argv.extend(access.args.into_iter().map(OsString::from));
     Ok(Resolved {
         argv,
-        env: headless(),
+        env: headless().into_iter().chain(access.env).collect(),
         grammar: Grammar::Claude,
         prompt_on_stdin: true,
         prompt_channel: "stdin",
         selected_model: model.unwrap_or_else(|| "default".to_owned()),
         fallback_reason: "none".to_owned(),
-        auth_source: credentials.map_or_else(
-            || "Claude Code's own login or settings".to_owned(),
-            |name| format!("variable {name}"),
-        ),
-        base_url: value("ANTHROPIC_BASE_URL")
-            .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
+        auth_source: access.auth_source,
+        base_url: access.base_url,
         state: state(wish),
     })
 }
@@ -101,24 +160,6 @@ fn state(wish: &Wish<'_>) -> Vec<StatePath> {
     std::iter::once(StatePath::Folder(folder)).chain(beside).collect()
 }
 
-/// The model that is asked for; `None` leaves the choice to Claude Code.
-fn model(wish: &Wish<'_>) -> Result<Option<String>, EngineError> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
-    let wanted = wish.model.map(str::to_owned);
-    match (wanted, set(ALLOWED)) {
-        (Some(wanted), Some(list))
-            if !wish.allow_model_override && !list.split(',').any(|model| model.trim() == wanted) =>
-        {
-            Err(EngineError::Provider {
-                reason: ReasonCode::ClaudeCodeModelUnavailable,
-                message: format!("model `{wanted}` is not on the allow list ({list})"),
-                next_action: Some(format!("add it to {ALLOWED}, or pass --allow-model-override")),
-            })
-        }
-        (wanted, _) => Ok(wanted),
-    }
-}
-
 /// Settings for a run without a person: nothing is updated, told to the maker or shown.
 fn headless() -> Vec<(&'static str, String)> {
     let names = [
@@ -131,7 +172,7 @@ fn headless() -> Vec<(&'static str, String)> {
 }
 
 /// The address without what a person may have put before its host, or behind its path.
-fn without_credentials(url: &str) -> String {
+pub(super) fn without_credentials(url: &str) -> String {
     let url = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = url.split_once("://") else { return "-".to_owned() };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

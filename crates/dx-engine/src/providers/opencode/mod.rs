@@ -2,15 +2,15 @@
 
 mod agent;
 mod lists;
-mod model;
 mod warm;
 
+use super::models::{Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish, checks};
-pub(crate) use model::ALSO_ALLOWED;
 
 use crate::environment;
 use crate::error::EngineError;
+use crate::settings::{OPENCODE_ALLOWED_MODELS, OPENCODE_CANONICAL_MODEL};
 use dx_protocol::{Grammar, PreflightRow, ReasonCode};
 use std::ffi::OsString;
 
@@ -29,6 +29,14 @@ pub(in crate::providers) const KEYS: [&str; 11] = [
     "XAI_API_KEY",
 ];
 
+static MODELS: Models = Models {
+    canonical: Some(&OPENCODE_CANONICAL_MODEL),
+    allowed: &OPENCODE_ALLOWED_MODELS,
+    also_allowed: &["zai-coding-plan/glm-5"],
+    unsupported: ReasonCode::OpencodeModelUnsupported,
+    unavailable: ReasonCode::OpencodeModelUnavailable,
+};
+
 pub(super) fn provider() -> Provider {
     Provider {
         name: "opencode".to_owned(),
@@ -36,6 +44,7 @@ pub(super) fn provider() -> Provider {
         program: Some("opencode".to_owned()),
         missing: ReasonCode::OpencodeBinaryMissing,
         model_env: Some("OPENCODE_MODEL".to_owned()),
+        models: Some(&MODELS),
         credentials: texts(&KEYS),
         logins: texts(&[".local/share/opencode/auth.json", ".config/opencode/opencode.json"]),
         tested: texts(&["1.18."]),
@@ -49,10 +58,10 @@ pub(super) fn provider() -> Provider {
 
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     let binary = provider.binary()?;
-    let policy = model::Policy::of(wish)?;
-    let wanted = policy.wanted()?;
+    let policy = Policy::of(wish, &MODELS)?;
+    let wanted = policy.wanted()?.unwrap_or_default();
     let listed = lists::models(wish, &binary)?;
-    let choice = policy.choose(&wanted, &listed)?;
+    let choice = policy.choose(&wanted, &listed, "OpenCode")?;
     // A worktree that a dry run would make holds no definitions yet.
     if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
         agent::check(name, &lists::agents(wish, &binary)?)?;

@@ -1,0 +1,139 @@
+//! Asking 1Password's program `op` for one value, with a deadline. It can wait for a person, a phone or a network for ever.
+//!
+//! Called while a start is prepared. Must never: put the value into a file or a command line, or leave a process behind.
+
+use crate::environment;
+use dx_monitor::{MARKER, end_tree};
+use dx_proc::{Host, PidFd, clock, poll};
+use dx_protocol::RunUuid;
+use rustix::fs::OFlags;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+const PROGRAM: &str = "op";
+/// How a reference to a value begins.
+const SCHEME: &str = "op://";
+const DEADLINE_MS: u64 = 5_000;
+/// What is ended has this long for it.
+const GRACE_MS: u64 = 500;
+/// No more of a value, or of a complaint, is kept.
+const MAX_BYTES: usize = 64 << 10;
+/// How much of a complaint is told.
+const MAX_COMPLAINT: usize = 200;
+
+/// Whether a text names a value in 1Password.
+pub(super) fn is_reference(text: &str) -> bool {
+    text.starts_with(SCHEME)
+}
+
+/// The value of a reference; `Err` is for people.
+pub(super) fn read(reference: &str) -> Result<String, String> {
+    let command = format!("`{PROGRAM} read {reference}`");
+    if !is_reference(reference) {
+        return Err(format!("`{reference}` does not begin with {SCHEME}"));
+    }
+    let program = environment::find_program(PROGRAM)
+        .ok_or_else(|| format!("there is no `{PROGRAM}` on PATH to resolve {reference}"))?;
+    let mark: RunUuid = uuid::Uuid::now_v7().to_string().parse().map_err(|_| "no mark".to_owned())?;
+    // With everything of the caller's: that is where it is signed in.
+    let mut child = Command::new(program)
+        .args(["read", "--no-newline", reference])
+        .env(MARKER, mark.as_str())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{command} could not be started: {error}"))?;
+    let heard = hear(&mut child);
+    let status = match heard {
+        Ok(Some(_)) => child.wait().ok(),
+        _ => None,
+    };
+    let Some(status) = status else {
+        // As long as it is not reaped its number is its own.
+        let pid = i32::try_from(child.id()).unwrap_or(0);
+        let roots: Vec<_> = Host::current().and_then(|host| host.identify(pid)).into_iter().collect();
+        end_tree(&mark, &roots, GRACE_MS);
+        let _killed = child.kill();
+        let _reaped = child.wait();
+        let seconds = DEADLINE_MS / 1000;
+        return Err(match heard {
+            Err(error) => format!("{command} could not be watched: {error}"),
+            Ok(_) => format!("{command} did not answer in {seconds} s and was ended"),
+        });
+    };
+    let heard = heard.ok().flatten().unwrap_or_default();
+    judge(&command, status, heard)
+}
+
+fn judge(command: &str, status: ExitStatus, heard: Heard) -> Result<String, String> {
+    if !status.success() {
+        let complaint = String::from_utf8_lossy(&heard.complaint);
+        let line = complaint.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("no word of why");
+        let line: String = line.chars().filter(|c| !c.is_control()).take(MAX_COMPLAINT).collect();
+        return Err(format!("{command} failed ({status}): {line}"));
+    }
+    String::from_utf8(heard.value).map_err(|_| format!("{command} gave no text"))
+}
+
+/// What it wrote on both outputs.
+#[derive(Default)]
+struct Heard {
+    value: Vec<u8>,
+    complaint: Vec<u8>,
+}
+
+/// Reads both outputs until the program has ended; `None` when it has not by the deadline. What its children do afterwards
+/// with the pipes is not waited for.
+fn hear(child: &mut Child) -> Result<Option<Heard>, dx_proc::Error> {
+    let deadline = clock::monotonic_ms() + DEADLINE_MS;
+    let ended = PidFd::open(i32::try_from(child.id()).unwrap_or(0))?;
+    let (mut out, mut err) = (Pipe::of(child.stdout.take()), Pipe::of(child.stderr.take()));
+    loop {
+        // Asked before reading: what it wrote before its end is in the pipes.
+        let done = ended.is_exited()?;
+        out.drain();
+        err.drain();
+        if done {
+            return Ok(Some(Heard { value: out.bytes, complaint: err.bytes }));
+        }
+        let left = deadline.saturating_sub(clock::monotonic_ms());
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut fds = vec![ended.as_fd()];
+        fds.extend(out.source.as_ref().map(AsFd::as_fd));
+        fds.extend(err.source.as_ref().map(AsFd::as_fd));
+        poll::poll(&fds, Some(left))?;
+    }
+}
+
+/// One output, read without waiting.
+struct Pipe<S> {
+    source: Option<S>,
+    bytes: Vec<u8>,
+}
+
+impl<S: Read + AsFd> Pipe<S> {
+    fn of(source: Option<S>) -> Self {
+        let set = |source: &S| rustix::fs::fcntl_setfl(source, OFlags::NONBLOCK).is_ok();
+        Self { source: source.filter(set), bytes: Vec::new() }
+    }
+
+    fn drain(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Some(source) = &mut self.source {
+            match source.read(&mut buffer) {
+                Ok(0) => self.source = None,
+                Ok(n) => {
+                    let room = MAX_BYTES - self.bytes.len();
+                    self.bytes.extend(&buffer[..n.min(room)]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(_) => self.source = None,
+            }
+        }
+    }
+}
