@@ -29,7 +29,7 @@ impl Transcript {
     pub(crate) fn new(grammar: Grammar, secrets: &Arc<Secrets>) -> Self {
         let kind = match grammar {
             Grammar::Text => Kind::Plain(LineSplitter::new()),
-            Grammar::Opencode | Grammar::Claude | Grammar::Codex => {
+            Grammar::Opencode | Grammar::Claude | Grammar::Codex | Grammar::Gemini => {
                 Kind::Events(Box::new(Parser::with_text_max(grammar, TEXT_MAX)))
             }
         };

@@ -82,7 +82,9 @@ fn nothing_told(run: &Run) -> ProviderReport {
         // An agent that should have told a result and of which nothing is known has told none.
         verdict: match run.created.contract.grammar {
             Grammar::Text => ProviderVerdict::NotApplicable,
-            Grammar::Opencode | Grammar::Claude | Grammar::Codex => ProviderVerdict::NoResult,
+            Grammar::Opencode | Grammar::Claude | Grammar::Codex | Grammar::Gemini => {
+                ProviderVerdict::NoResult
+            }
         },
         usage: Usage::default(),
         tools: BTreeMap::new(),

@@ -8,6 +8,7 @@ use dx_protocol::AgentEvent;
 use crate::claude::Claude;
 use crate::clean::{MESSAGE_MAX, block};
 use crate::codex::Codex;
+use crate::gemini::Gemini;
 use crate::lines::{Line, LineSplitter};
 use crate::opencode::Opencode;
 use dx_protocol::Grammar;
@@ -39,6 +40,7 @@ enum Known {
     Opencode(Opencode),
     Claude(Claude),
     Codex(Codex),
+    Gemini(Gemini),
 }
 
 impl Parser {
@@ -52,7 +54,7 @@ impl Parser {
         let text_max = text_max.clamp(4, 1024 * 1024);
         let lines = match grammar {
             Grammar::Text => LineSplitter::with_limit(text_max),
-            Grammar::Opencode | Grammar::Claude | Grammar::Codex => {
+            Grammar::Opencode | Grammar::Claude | Grammar::Codex | Grammar::Gemini => {
                 // Line breaks and quotes are escaped: two bytes for one.
                 let string_max = STRING_MIN.max(text_max * 2);
                 LineSplitter::squeezing(JSON_LINE_MAX / STRING_MIN * string_max, string_max)
@@ -63,6 +65,7 @@ impl Parser {
             Grammar::Opencode => Known::Opencode(Opencode::default()),
             Grammar::Claude => Known::Claude(Claude::default()),
             Grammar::Codex => Known::Codex(Codex::default()),
+            Grammar::Gemini => Known::Gemini(Gemini::default()),
         };
         Self { lines, state: State { grammar, text_max, known, unparsed: 0 } }
     }
@@ -77,6 +80,10 @@ impl Parser {
     pub fn finish(&mut self, sink: &mut dyn FnMut(u64, AgentEvent)) {
         let state = &mut self.state;
         self.lines.finish(&mut |line| state.line(line, sink));
+        let end = self.lines.offset();
+        if let Known::Gemini(grammar) = &mut state.known {
+            grammar.finish(state.text_max, &mut |event| sink(end, event));
+        }
     }
 
     /// Offset of the next byte to be fed.
@@ -123,6 +130,7 @@ impl State {
             Known::Opencode(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
             Known::Claude(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
             Known::Codex(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
+            Known::Gemini(grammar) => whole && grammar.line(bytes, self.text_max, &mut tell),
         };
         self.unparsed += u64::from(!understood);
     }

@@ -55,6 +55,8 @@ fn http(status: Option<u16>) -> String {
 fn class_name(class: ErrorClass) -> &'static str {
     match class {
         ErrorClass::Auth => "credentials",
+        ErrorClass::AuthMissing => "no credentials",
+        ErrorClass::UntrustedDirectory => "untrusted directory",
         ErrorClass::RateLimit => "rate limit",
         ErrorClass::Quota => "quota",
         ErrorClass::Capacity => "no capacity",

@@ -16,6 +16,7 @@ pub fn stderr_event(grammar: Grammar, text: &str) -> Option<AgentEvent> {
         Grammar::Opencode => opencode(text),
         Grammar::Claude => claude(text),
         Grammar::Codex => codex(text),
+        Grammar::Gemini => gemini(text),
     }
 }
 
@@ -41,6 +42,54 @@ fn codex(text: &str) -> Option<AgentEvent> {
         None => return None,
     };
     Some(AgentEvent::PermissionRefused { what: line(what, MESSAGE_MAX) })
+}
+
+/// What Gemini CLI says before it has a result to write, and each call that failed and is tried again.
+fn gemini(text: &str) -> Option<AgentEvent> {
+    let text = text.trim_end();
+    if let Some(rest) = text.strip_prefix("Attempt ") {
+        let (number, rest) = rest.split_once(" failed")?;
+        let attempt = number.parse().ok()?;
+        if rest.ends_with("Max attempts reached") {
+            return None;
+        }
+        let said = rest.trim_start_matches([':', '.', ' ']);
+        if let Some(said) = rest.strip_prefix(": ") {
+            // Only limits that pass are told in this way, the second line of some on a line of its own.
+            let message = line(said.split(". Retrying after ").next().unwrap_or_default(), MESSAGE_MAX);
+            return Some(AgentEvent::Retrying { attempt, delay_ms: delay(said), status: Some(429), message });
+        }
+        let status = said.strip_prefix("with status ").and_then(|s| s.split('.').next()?.parse().ok());
+        let message = said.split_once("with backoff... ").map_or(said, |(_, message)| message);
+        return Some(AgentEvent::Retrying {
+            attempt,
+            delay_ms: None,
+            status,
+            message: line(message, MESSAGE_MAX),
+        });
+    }
+    if text.starts_with("Suggested retry after ") {
+        let delay_ms = Some(delay(text)?);
+        let message = line(text.split(". Retrying").next().unwrap_or_default(), MESSAGE_MAX);
+        return Some(AgentEvent::Retrying { attempt: 0, delay_ms, status: Some(429), message });
+    }
+    let plain = without_ansi(text);
+    let class = if plain.starts_with("Gemini CLI is not running in a trusted directory.") {
+        ErrorClass::UntrustedDirectory
+    } else if ["Please set an Auth method in your ", "When using Gemini API, you must specify the "]
+        .iter()
+        .any(|begin| plain.starts_with(begin))
+    {
+        ErrorClass::AuthMissing
+    } else {
+        return None;
+    };
+    Some(AgentEvent::Error { class, status: None, message: line(&plain, MESSAGE_MAX) })
+}
+
+/// The wait that a line of Gemini CLI ends with.
+fn delay(text: &str) -> Option<u64> {
+    text.rsplit_once(". Retrying after ")?.1.strip_suffix("ms...")?.parse().ok()
 }
 
 /// A line of OpenCode's own log about a call that failed. It tries again, or prints the error and ends. Calls for titles
@@ -148,6 +197,8 @@ mod tests {
         assert_eq!(stderr_event(Grammar::Codex, "Failed to write file /x/a"), Some(written));
         let other = "2026-11-21T15:25:33Z ERROR codex_core::tools::router: error=unsupported call: nosuch";
         assert_eq!(stderr_event(Grammar::Codex, other), None);
+        assert_eq!(stderr_event(Grammar::Gemini, "Attempt one failed"), None);
+        assert_eq!(stderr_event(Grammar::Gemini, "Attempt 10 failed: x. Max attempts reached"), None);
         assert_eq!(stderr_event(Grammar::Claude, "[claude-code:unrecognized_model] {}"), None);
     }
 }

@@ -75,6 +75,10 @@ impl Usage {
 pub enum ErrorClass {
     /// 401 or 403, no or bad credentials.
     Auth,
+    /// The agent found no credentials and asked nobody.
+    AuthMissing,
+    /// The agent refuses to work in a directory that it was not told to trust.
+    UntrustedDirectory,
     /// 429 that passes by itself.
     RateLimit,
     /// 429 or 402 that does not pass soon: plan or balance used up.

@@ -45,6 +45,8 @@ pub enum Grammar {
     Claude,
     /// `codex exec --json`.
     Codex,
+    /// `gemini -o stream-json`.
+    Gemini,
 }
 
 impl Grammar {
@@ -55,6 +57,7 @@ impl Grammar {
             Self::Opencode => "opencode",
             Self::Claude => "claude",
             Self::Codex => "codex",
+            Self::Gemini => "gemini",
         }
     }
 
@@ -64,7 +67,8 @@ impl Grammar {
             Self::Text => Some(Self::Opencode),
             Self::Opencode => Some(Self::Claude),
             Self::Claude => Some(Self::Codex),
-            Self::Codex => None,
+            Self::Codex => Some(Self::Gemini),
+            Self::Gemini => None,
         })
     }
 }
