@@ -166,6 +166,13 @@ fn truth_of_cc_glm() {
 }
 
 #[test]
+fn truth_of_gemini() {
+    if is_wanted() {
+        table::run("gemini", "soak");
+    }
+}
+
+#[test]
 fn truth_of_opencode() {
     if is_wanted() {
         table::run("opencode", "soak");

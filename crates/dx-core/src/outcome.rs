@@ -158,10 +158,23 @@ fn judge(run: &Run, end: &ProcessEnd, provider: &ProviderVerdict, work: &WorkRep
         (exit, _) => {
             let detail = match exit {
                 Exit::Signal(signal) => format!("ended by signal {signal}"),
-                Exit::Code(_) => String::new(),
+                Exit::Code(code) => code_of(run.created.contract.grammar, code),
             };
             failed(ReasonCode::ProcessExitWithRc, code, detail)
         }
+    }
+}
+
+/// What an exit code means that looks like a signal of a shell and is none: Gemini CLI exits with the HTTP status, of which
+/// the kernel keeps the last byte.
+fn code_of(grammar: Grammar, code: i32) -> String {
+    const STATUSES: std::ops::Range<i32> = 400..600;
+    let status = STATUSES.into_iter().find(|status| status % 256 == code);
+    match status {
+        Some(status) if grammar == Grammar::Gemini && code > 128 => {
+            format!("exit code {code}: HTTP status {status} modulo 256")
+        }
+        _ => String::new(),
     }
 }
 

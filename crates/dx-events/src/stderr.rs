@@ -76,9 +76,10 @@ fn gemini(text: &str) -> Option<AgentEvent> {
     let plain = without_ansi(text);
     let class = if plain.starts_with("Gemini CLI is not running in a trusted directory.") {
         ErrorClass::UntrustedDirectory
-    } else if ["Please set an Auth method in your ", "When using Gemini API, you must specify the "]
-        .iter()
-        .any(|begin| plain.starts_with(begin))
+    } else if plain.trim() == "Invalid auth method selected."
+        || ["Please set an Auth method in your ", "When using Gemini API, you must specify the "]
+            .iter()
+            .any(|begin| plain.starts_with(begin))
     {
         ErrorClass::AuthMissing
     } else {

@@ -151,6 +151,12 @@ reason_codes! {
     ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
     ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
     ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
+    // Gemini CLI.
+    GeminiBinaryMissing, "gemini_binary_missing", PreflightFailed, "No `gemini` was found.", "install Gemini CLI, or put `gemini` on PATH", Fallback;
+    GeminiAuthMissing, "gemini_auth_missing", AuthFailed, "Gemini CLI has no credentials that it could use.", "set GEMINI_API_KEY or GOOGLE_API_KEY, or log in with `gemini`", Fallback;
+    GeminiAuthBlocked, "gemini_auth_blocked", JobError, "Gemini CLI's model refused the credentials.", "check GEMINI_API_KEY or GOOGLE_API_KEY, or log in again with `gemini`", Fallback;
+    GeminiCapacityExhausted, "gemini_capacity_exhausted", JobError, "Gemini CLI's model refused for its rate, its load or the account's quota.", "wait, or another provider or model", Fallback;
+    GeminiUntrustedDirectory, "gemini_untrusted_directory", JobError, "Gemini CLI was told not to trust the worktree.", "unset GEMINI_CLI_TRUST_WORKSPACE and GEMINI_RESTRICTED_MODE, or trust the worktree with `gemini`";
     // OpenCode servers.
     AttachReady, "attach_ready", Ok, "The server is healthy and can run jobs.", "-";
     AttachDirectoryMissing, "attach_directory_missing", BeadsGate, "The directory does not exist; the server would accept it all the same.", "name a directory that exists";
@@ -266,7 +272,10 @@ impl ReasonCode {
 
     /// The reason code of a classified agent error, by provider where it has codes of its own.
     pub fn of_agent_error(provider: &str, class: ErrorClass) -> Self {
-        use ErrorClass::{AgentMissing, Auth, Capacity, ModelUnavailable, Network, Quota, RateLimit, Server};
+        use ErrorClass::{
+            AgentMissing, Auth, AuthMissing, Capacity, ModelUnavailable, Network, Quota, RateLimit, Server,
+            UntrustedDirectory,
+        };
         match (provider, class) {
             (_, Network) => Self::ProviderUnreachable,
             ("opencode", Auth) => Self::OpencodeAuthBlocked,
@@ -282,6 +291,10 @@ impl ReasonCode {
             ("cc-glm", RateLimit | Quota | Capacity) => Self::CcGlmRateLimited,
             ("cc-glm", ModelUnavailable) => Self::CcGlmModelUnavailable,
             ("cc-glm", AgentMissing) => Self::CcGlmAgentMissing,
+            ("gemini", Auth) => Self::GeminiAuthBlocked,
+            ("gemini", AuthMissing) => Self::GeminiAuthMissing,
+            ("gemini", RateLimit | Quota | Capacity) => Self::GeminiCapacityExhausted,
+            ("gemini", UntrustedDirectory) => Self::GeminiUntrustedDirectory,
             (_, Auth) => Self::ProviderAuthBlocked,
             (_, RateLimit | Quota | Capacity) => Self::ProviderRateLimited,
             (_, ModelUnavailable) => Self::ProviderModelUnavailable,

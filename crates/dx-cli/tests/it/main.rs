@@ -17,6 +17,7 @@ mod docs;
 mod gates;
 mod gates_at_end;
 mod gc;
+mod gemini;
 mod git_safety;
 mod health;
 mod history;

@@ -19,6 +19,11 @@ fn cc_glm() {
 }
 
 #[test]
+fn gemini() {
+    table::run("gemini", "test");
+}
+
+#[test]
 fn opencode() {
     let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
     table::run("opencode", "test");
@@ -27,7 +32,7 @@ fn opencode() {
 /// Every case of the slow suite, and of the other provider, is a case somewhere: nothing is forgotten by a typing error.
 #[test]
 fn the_rows_are_complete() {
-    for provider in ["cc-glm", "claude-code", "opencode"] {
+    for provider in ["cc-glm", "claude-code", "gemini", "opencode"] {
         let known: Vec<&str> = ["test", "soak"]
             .into_iter()
             .flat_map(|suite| table::rows(provider, suite))

@@ -7,6 +7,7 @@ pub(crate) mod checks;
 mod claude_code;
 mod exec;
 mod form;
+mod gemini;
 pub(crate) mod manifest;
 mod models;
 mod opencode;
@@ -72,4 +73,25 @@ pub(crate) enum StatePath {
     Folder(PathBuf),
     /// A file with JSON; made as an empty object when it is missing.
     JsonFile(PathBuf),
+}
+
+/// The address without what a person may have put before its host, or behind its path.
+fn without_credentials(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = url.split_once("://") else { return "-".to_owned() };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    format!("{scheme}://{host}{path}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_told_without_secrets() {
+        assert_eq!(without_credentials("https://me:key@host:1/a/b?token=x"), "https://host:1/a/b");
+        assert_eq!(without_credentials("http://host"), "http://host");
+        assert_eq!(without_credentials("sk-not-an-address"), "-");
+    }
 }

@@ -3,15 +3,16 @@
 //! Held by the layers of configuration. Must never: take a provider from a project's file.
 
 use super::models::Models;
-use super::{Provider, cc_glm, claude_code, exec, opencode, opencode_server};
+use super::{Provider, cc_glm, claude_code, exec, gemini, opencode, opencode_server};
 use crate::error::EngineError;
 use crate::settings::{Layers, Setting};
 use dx_protocol::{ProviderName, ProviderRow};
 use std::sync::{Arc, LazyLock};
 
 /// Ours, by name.
-static BUILT_IN: LazyLock<[Arc<Provider>; 4]> = LazyLock::new(|| {
-    [cc_glm::provider(), claude_code::provider(), exec::provider(), opencode::provider()].map(Arc::new)
+static BUILT_IN: LazyLock<[Arc<Provider>; 5]> = LazyLock::new(|| {
+    [cc_glm::provider(), claude_code::provider(), exec::provider(), gemini::provider(), opencode::provider()]
+        .map(Arc::new)
 });
 
 /// Those that are no agents: nobody can choose one, or configure it.

@@ -87,6 +87,7 @@ const STORES: &[(Base, &str, &str)] = &[
     (Config, "BraveSoftware", ""), (Config, "microsoft-edge", ""),
     (Data, "opencode/auth.json", "opencode"), (Home, ".claude/.credentials.json", "claude-code"),
     (Home, ".codex/auth.json", "codex"), (Home, ".gemini/oauth_creds.json", "gemini"),
+    (Home, ".gemini/gemini-credentials.json", "gemini"), (Home, ".gemini/.env", "gemini"),
 ];
 
 /// Folders below the worktree in which projects are looked for.

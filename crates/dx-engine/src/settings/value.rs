@@ -160,7 +160,13 @@ impl Kind {
             }
             Self::Texts if lossy.trim().is_empty() => Ok(None),
             Self::Texts | Self::Variables => entries(|entry| !entry.is_empty()),
-            Self::Bool | Self::Text | Self::Provider | Self::Words(_) => {
+            Self::Bool => match lossy.trim() {
+                "" => Ok(None),
+                "true" | "1" => Ok(Some(Value::Bool(true))),
+                "false" | "0" => Ok(Some(Value::Bool(false))),
+                _ => Err("which is neither true nor false".to_owned()),
+            },
+            Self::Text | Self::Provider | Self::Words(_) => {
                 Ok((!lossy.trim().is_empty()).then(|| Value::Text(lossy.into_owned())))
             }
         }

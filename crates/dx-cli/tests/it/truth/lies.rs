@@ -22,6 +22,7 @@ impl World {
         let env = environment();
         let (program, folder) = match provider {
             "opencode" => ("opencode", "opencode/1.18.33"),
+            "gemini" => ("gemini", "gemini/0.61.0"),
             _ => ("claude", "claude/2.1.329"),
         };
         let script = format!(

@@ -63,13 +63,19 @@ impl World {
     pub(crate) fn new(provider: &str, agents: &Path) -> Self {
         let mut env = TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner")).deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
-        let program = if provider == "opencode" { "opencode" } else { "claude" };
+        let program = if provider == "claude-code" { "claude" } else { provider };
         assert!(agents.join(program).is_file(), "{} is missing", agents.join(program).display());
         env.link_program(program, agents.join(program));
         env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         env.set("ANTHROPIC_BASE_URL", model.root_url());
         env.set("CC_GLM_BASE_URL", model.root_url());
+        env.set("GOOGLE_GEMINI_BASE_URL", model.root_url());
+        env.set("GEMINI_API_KEY", "fake");
+        // Beside an address, Gemini CLI takes a key only where its settings say so.
+        let settings = env.home().join(".gemini/settings.json");
+        std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
+        std::fs::write(settings, r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#).unwrap();
         // OpenCode ignores TERM at times.
         env.set("DX_RUNNER_GRACE_MS", "2000");
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);

@@ -70,7 +70,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             env,
             args: vec!["--settings".to_owned(), settings.to_string()],
             auth_source: credential.source,
-            base_url: claude_code::without_credentials(&base_url),
+            base_url: super::without_credentials(&base_url),
         })
     })
 }

@@ -8,7 +8,7 @@ mod agent;
 
 use super::models::{Models, Policy};
 use super::provider::{Provider, texts};
-use super::{Resolved, StatePath, Wish};
+use super::{Resolved, StatePath, Wish, without_credentials};
 use crate::environment;
 use crate::error::EngineError;
 use crate::settings::CLAUDE_CODE_ALLOWED_MODELS;
@@ -171,25 +171,9 @@ fn headless() -> Vec<(&'static str, String)> {
     names.into_iter().map(|name| (name, "1".to_owned())).collect()
 }
 
-/// The address without what a person may have put before its host, or behind its path.
-pub(super) fn without_credentials(url: &str) -> String {
-    let url = url.split(['?', '#']).next().unwrap_or_default();
-    let Some((scheme, rest)) = url.split_once("://") else { return "-".to_owned() };
-    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    format!("{scheme}://{host}{path}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_address_is_told_without_secrets() {
-        assert_eq!(without_credentials("https://me:key@host:1/a/b?token=x"), "https://host:1/a/b");
-        assert_eq!(without_credentials("http://host"), "http://host");
-        assert_eq!(without_credentials("sk-not-an-address"), "-");
-    }
 
     #[test]
     fn marks_of_a_surrounding_session_are_not_passed_on() {

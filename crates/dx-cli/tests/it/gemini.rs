@@ -1,0 +1,266 @@
+//! Jobs of the real Gemini CLI against a scripted model, in detail. Each way it is known to go wrong is a row of `truth`.
+//!
+//! Needs `DX_TEST_AGENTS_DIR`, a folder with `gemini` in it (`cargo xtask install-agents` prints one); without it the
+//! tests say that they were left out.
+
+#![allow(clippy::print_stdout, reason = "says what is left out")]
+
+use crate::{document, environment};
+use dx_scripted_model::{Scenario, ScriptedModel};
+use dx_testkit::{Output, TestEnv, describe, processes_with_marker, send_signal, wait_until};
+use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A machine under load needs a multiple of what a quiet one does.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// In every prompt, so that a prompt in a command line can be found.
+const SECRET_WORD: &str = "xylophone-7742";
+/// As the credentials.
+const KEY: &str = "AIzaSy-secret-7743-0123456789-abcdefghi";
+
+struct World {
+    env: TestEnv,
+    model: ScriptedModel,
+    repository: PathBuf,
+    agents: PathBuf,
+}
+
+impl World {
+    /// `None` without the real Gemini CLI, which is said.
+    fn new() -> Option<Self> {
+        let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
+            println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+            return None;
+        };
+        let mut env = environment().deadline(PATIENCE);
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        env.link_program("gemini", agents.join("gemini"));
+        env.set("GOOGLE_GEMINI_BASE_URL", model.root_url());
+        env.set("GEMINI_API_KEY", KEY);
+        settings(&env, r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#);
+        let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
+        Some(Self { env, model, repository, agents })
+    }
+
+    #[track_caller]
+    fn start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
+        let worktree = self.repository.display().to_string();
+        let prompt = format!("Do the task {SECRET_WORD} [[mock:{scenario}]]");
+        self.start_in(id, &worktree, prompt.as_bytes(), more).assert_code(0)
+    }
+
+    fn start_in(&self, id: &str, worktree: &str, prompt: &[u8], more: &[&str]) -> Output {
+        let args = ["start", "--beads", id, "--provider", "gemini", "--prompt-file", "-"];
+        let mut command = self.env.product();
+        command.args(args).args(["--worktree", worktree]).args(more);
+        self.env.try_run(command, prompt).unwrap()
+    }
+
+    #[track_caller]
+    fn end(&self, id: &str) -> Value {
+        let output = self.env.run(&["wait", "--json", "--beads", id]);
+        document(&self.env, "check", &output.stdout)
+    }
+
+    /// A process of a job: its command line contains the words.
+    fn process(&self, words: &str) -> Option<i32> {
+        let home = self.env.home().display().to_string();
+        processes_with_marker("HOME", &home).into_iter().find(|pid| describe(*pid).contains(words))
+    }
+
+    fn agent(&self, id: &str) -> i32 {
+        let status = self.env.run(&["status", "--json", "--beads", id]).assert_code(0).stdout;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        status["jobs"][0]["pid"].as_str().unwrap().parse().unwrap()
+    }
+}
+
+fn settings(env: &TestEnv, text: &str) {
+    let path = env.home().join(".gemini/settings.json");
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn success_in_detail() {
+    let Some(mut world) = World::new() else { return };
+    // What a Gemini CLI that calls us leaves in the environment of its shell, and what would start a container.
+    for (name, value) in
+        [("GEMINI_CLI", "1"), ("GEMINI_CLI_IDE_SERVER_PORT", "1"), ("GEMINI_SANDBOX", "docker")]
+    {
+        world.env.set(name, value);
+    }
+    let write = "write:notes/a.txt:hello,bash:echo $GEMINI_CLI_IDE_SERVER_PORT-$GEMINI_SANDBOX >env.txt,text:ALL\\nDONE";
+    world.start("good", write, &[]);
+    let end = world.end("good");
+    let told = (&end["state"], &end["reason_code"], &end["selected_model"]);
+    let expected = ("exited_ok".into(), "process_exit_with_rc".into(), "gemini-3-flash-preview".into());
+    assert_eq!(told, (&expected.0, &expected.1, &expected.2), "{end:#}");
+    assert_eq!((&end["tokens_in"], &end["tokens_out"]), (&300.into(), &30.into()), "{end:#}");
+    assert_eq!(end["tools"], serde_json::json!({ "write_file": 1, "run_shell_command": 1 }));
+    assert_eq!(end["outcome"]["work"]["files_changed"], serde_json::json!(["env.txt", "notes/a.txt"]));
+    let file = |name: &str| std::fs::read_to_string(world.repository.join(name)).unwrap();
+    assert_eq!((file("notes/a.txt").as_str(), file("env.txt").as_str()), ("hello", "-false\n"));
+    let log = world.env.run(&["logs", "--beads", "good"]).assert_code(0).stdout;
+    let lines: Vec<&str> = log.lines().collect();
+    assert!(lines.contains(&"ALL") && lines.contains(&"DONE") && lines.contains(&"> write_file"), "{log}");
+    assert!(!log.contains("{\"type\""), "{log}");
+    let calls = world.model.calls();
+    assert!(calls.iter().all(|call| call.api == Some("generate") && call.model == "gemini-3-flash-preview"));
+
+    let contract = std::fs::read_to_string(world.env.state_dir().join("gemini/good.contract")).unwrap();
+    assert!(contract.contains("variable GEMINI_API_KEY"), "{contract}");
+    assert!(contract.contains(&world.model.root_url()), "{contract}");
+    for entry in std::fs::read_dir(world.env.state_dir().join("gemini")).unwrap().flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        assert!(!text.contains(KEY), "the key is in {}", entry.path().display());
+    }
+}
+
+#[test]
+fn a_confined_job_commits_in_a_linked_worktree() {
+    let Some(world) = World::new() else { return };
+    let place = world.repository.parent().unwrap().join("linked");
+    world.env.git(&world.repository, &["worktree", "add", "-q", "-b", "side", place.to_str().unwrap()]);
+    let outside = world.env.path("outside.txt");
+    let scenario = format!(
+        "write:a.txt:hello,bash:git add a.txt && git commit -qm work,bash:echo x >{},text:DONE",
+        outside.display()
+    );
+    let prompt = format!("Go [[mock:{scenario}]]");
+    let worktree = place.display().to_string();
+    world.start_in("strict", &worktree, prompt.as_bytes(), &["--sandbox", "strict"]).assert_code(0);
+    let end = world.end("strict");
+    assert_eq!(end["state"], "exited_ok", "{end:#}");
+    assert!(!outside.exists(), "written outside of the worktree");
+    let subject = world.env.git(&place, &["log", "-1", "--format=%s"]);
+    assert_eq!(subject.trim(), "work");
+    assert_eq!(std::fs::read_to_string(place.join("a.txt")).unwrap(), "hello");
+}
+
+#[test]
+fn a_prompt_arrives_whole_or_is_refused() {
+    let Some(world) = World::new() else { return };
+    let worktree = world.repository.display().to_string();
+    // The end of a long one, and a begin that looks like an option.
+    for (id, begin) in [("long", "word ".repeat(60 << 10)), ("dash", "--yolo -p help\n".to_owned())] {
+        let prompt = format!("{begin}[[mock:write:{id}.txt:x,text:DONE]]");
+        world.start_in(id, &worktree, prompt.as_bytes(), &[]).assert_code(0);
+        let end = world.end(id);
+        assert_eq!(end["state"], "exited_ok", "{id}: {end:#}");
+        assert!(world.repository.join(format!("{id}.txt")).is_file(), "{id}");
+        assert!(world.model.calls().last().unwrap().path.contains("gemini-3-flash-preview"));
+    }
+    for (id, prompt) in [("nul", &b"go\0on"[..]), ("utf8", b"go \xff\xfe"), ("empty", b"")] {
+        let refused = world.start_in(id, &worktree, prompt, &[]);
+        assert_eq!(refused.code, 64, "{id}: {refused}");
+    }
+}
+
+#[test]
+fn stop_ends_the_agent_itself_and_its_tool() {
+    let Some(world) = World::new() else { return };
+    world.start("stop", "bash:true; sleep 120.25,text:NEVER", &[]);
+    wait_until(PATIENCE, "the tool runs", || world.process("sleep 120.25").is_some());
+    assert!(world.process(SECRET_WORD).is_none(), "the prompt is in a command line");
+    let agent = world.agent("stop");
+    // The wrapper would have a child that is Gemini CLI once more.
+    let home = world.env.home().display().to_string();
+    let inner = processes_with_marker("HOME", &home).into_iter();
+    let others = inner.filter(|pid| *pid != agent && describe(*pid).contains("stream-json")).count();
+    assert!(describe(agent).contains("stream-json") && others == 0, "{others} beside {}", describe(agent));
+    world.env.run(&["stop", "--beads", "stop"]).assert_code(0);
+    assert!(world.process("sleep 120.25").is_none(), "the tool runs on");
+    assert_eq!(world.end("stop")["reason_code"], "manual_stop");
+}
+
+#[test]
+fn its_own_zero_after_term_is_no_success() {
+    let Some(world) = World::new() else { return };
+    world.start("term", "hang", &[]);
+    wait_until(PATIENCE, "the model is asked", || !world.model.calls().is_empty());
+    let agent = world.agent("term");
+    assert!(send_signal(agent, 15));
+    let end = world.end("term");
+    assert_eq!(
+        (&end["state"], &end["reason_code"], &end["outcome"]["exit"]),
+        (&"exited_err".into(), &"provider_no_result".into(), &serde_json::json!({ "code": 0 })),
+        "{end:#}"
+    );
+}
+
+#[test]
+fn nothing_outlives_a_killed_wrapper() {
+    let Some(world) = World::new() else { return };
+    let wrapper = world.env.bin_dir().join("gemini");
+    std::fs::remove_file(&wrapper).unwrap();
+    let script = format!("#!/bin/sh\n'{}' \"$@\"\nexit $?\n", world.agents.join("gemini").display());
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    world.start("wrapped", "hang", &[]);
+    wait_until(PATIENCE, "the model is asked", || !world.model.calls().is_empty());
+    assert!(send_signal(world.agent("wrapped"), 9));
+    let end = world.end("wrapped");
+    assert_eq!(end["state"], "exited_err", "{end:#}");
+    assert_eq!(end["outcome"]["exit"], serde_json::json!({ "signal": 9 }), "{end:#}");
+    let home = world.env.home().display().to_string();
+    wait_until(PATIENCE, "nothing is left", || processes_with_marker("HOME", &home).is_empty());
+}
+
+#[test]
+fn an_http_status_is_told_and_is_no_signal() {
+    let Some(world) = World::new() else { return };
+    world.start("status", "401", &[]);
+    let end = world.end("status");
+    assert_eq!(end["outcome"]["exit"], serde_json::json!({ "code": 145 }), "{end:#}");
+    let detail = end["outcome"]["detail"].as_str().unwrap();
+    assert!(detail.starts_with("HTTP 401 UNAUTHENTICATED: "), "{detail}");
+}
+
+#[test]
+fn a_retry_is_told_while_it_lasts() {
+    let Some(world) = World::new() else { return };
+    let reason = |id: &str| {
+        let check = world.env.run(&["check", "--json", "--beads", id]).stdout;
+        serde_json::from_str::<Value>(&check).unwrap()["reason_code"].clone()
+    };
+    for (id, scenario, told) in
+        [("server", "500", "provider_retrying"), ("limit", "429", "rate_limited_waiting")]
+    {
+        world.start(id, scenario, &[]);
+        wait_until(PATIENCE, "the wait is told", || reason(id) == told);
+        world.env.run(&["stop", "--beads", id]).assert_code(0);
+        assert_eq!(world.end(id)["reason_code"], "manual_stop");
+    }
+}
+
+#[test]
+fn without_program_or_credentials_the_start_is_refused() {
+    let mut env = environment();
+    let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
+    let args =
+        ["start", "--dry-run", "--provider", "gemini", "--prompt-file", "-", "--worktree", &repository];
+    let link = env.link_program("gemini", "/bin/true");
+    let output = env.run_with_stdin(&args, "go").assert_code(10);
+    assert!(output.stderr.contains("reason: gemini_auth_missing"), "{output}");
+    // Each of these is enough for a try.
+    let folder = env.home().join(".gemini");
+    std::fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [
+        ("oauth_creds.json", "{}"),
+        (".env", "GEMINI_API_KEY=x"),
+        ("settings.json", r#"{"security":{"auth":{"selectedType":"vertex-ai"}}}"#),
+    ] {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        env.run_with_stdin(&args, "go").assert_code(0);
+        std::fs::remove_file(file).unwrap();
+    }
+    env.set("GOOGLE_API_KEY", KEY);
+    env.run_with_stdin(&args, "go").assert_code(0);
+    std::fs::remove_file(link).unwrap();
+    let output = env.run_with_stdin(&args, "go").assert_code(21);
+    assert!(output.stderr.contains("reason: gemini_binary_missing"), "{output}");
+}

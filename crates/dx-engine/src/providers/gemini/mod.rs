@@ -1,0 +1,126 @@
+//! Provider `gemini`, lane `run`: `gemini -o stream-json --model M --yolo`, the prompt on standard input.
+//!
+//! Started without the wrapper that it puts around itself: the wrapper ignores TERM, and the process that is watched would
+//! not be the one that works. Its own container is switched off too, as that puts the prompt on a command line.
+
+mod credentials;
+
+use super::provider::{Provider, texts};
+use super::{Resolved, StatePath, Wish, without_credentials};
+use crate::environment;
+use crate::error::EngineError;
+use crate::settings::GEMINI_NO_YOLO;
+use dx_protocol::{Grammar, ReasonCode};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+
+const DEFAULT_MODEL: &str = "gemini-3-flash-preview";
+/// Says whether the worktree is trusted, whatever Gemini CLI remembers of it.
+const TRUST: &str = "GEMINI_CLI_TRUST_WORKSPACE";
+/// What Gemini CLI reads. Not all of `GEMINI_*`: a session in which dx-runner was called leaves its marks there.
+const PASSED: [&str; 21] = [
+    "GEMINI_API_KEY",
+    "GEMINI_API_KEY_AUTH_MECHANISM",
+    "GOOGLE_API_KEY",
+    "GOOGLE_GEMINI_BASE_URL",
+    "GOOGLE_VERTEX_BASE_URL",
+    "GOOGLE_GENAI_USE_GCA",
+    "GOOGLE_GENAI_USE_VERTEXAI",
+    "GOOGLE_GENAI_API_VERSION",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_CLOUD_PROJECT",
+    "GOOGLE_CLOUD_PROJECT_ID",
+    "GOOGLE_CLOUD_LOCATION",
+    "GEMINI_CLI_HOME",
+    "GEMINI_CLI_SYSTEM_SETTINGS_PATH",
+    "GEMINI_CLI_SYSTEM_DEFAULTS_PATH",
+    "GEMINI_CLI_TRUSTED_FOLDERS_PATH",
+    "GEMINI_CLI_CUSTOM_HEADERS",
+    "GEMINI_CLI_USE_COMPUTE_ADC",
+    "GEMINI_FORCE_ENCRYPTED_FILE_STORAGE",
+    "GEMINI_RESTRICTED_MODE",
+    TRUST,
+];
+
+pub(super) fn provider() -> Provider {
+    Provider {
+        name: "gemini".to_owned(),
+        description: "Gemini CLI, headless".to_owned(),
+        program: Some("gemini".to_owned()),
+        missing: ReasonCode::GeminiBinaryMissing,
+        model_env: Some("GEMINI_MODEL".to_owned()),
+        tested: texts(&["0.61."]),
+        grammar: Grammar::Gemini,
+        passes: texts(&PASSED),
+        resolve,
+        auth: Some(|_, wish| credentials::find(wish, folder(wish).as_deref()).map(|found| found.source)),
+        ..Provider::default()
+    }
+}
+
+fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
+    let binary = provider.binary()?;
+    if wish.agent.is_some() {
+        return Err(EngineError::Provider {
+            reason: ReasonCode::NotSupported,
+            message: "provider gemini has no agents to choose from".to_owned(),
+            next_action: Some("start without --agent".to_owned()),
+        });
+    }
+    let folder = folder(wish);
+    let credentials = credentials::find(wish, folder.as_deref())?;
+    let model = wish.model.unwrap_or(DEFAULT_MODEL).to_owned();
+    let mut argv: Vec<OsString> = vec![binary.into()];
+    argv.extend(["-o", "stream-json", "--model", &model].map(OsString::from));
+    if !wish.settings.is_on(&GEMINI_NO_YOLO)? {
+        argv.push("--yolo".into());
+    }
+    let mut env = headless();
+    if value(wish, TRUST).is_none() {
+        env.push((TRUST, "true".to_owned()));
+    }
+    env.extend(credentials.env);
+    Ok(Resolved {
+        argv,
+        env,
+        grammar: Grammar::Gemini,
+        prompt_on_stdin: true,
+        prompt_channel: "stdin",
+        selected_model: model,
+        fallback_reason: "none".to_owned(),
+        auth_source: credentials.source,
+        base_url: value(wish, "GOOGLE_GEMINI_BASE_URL")
+            .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
+        state: folder.into_iter().map(StatePath::Folder).collect(),
+    })
+}
+
+/// Its settings, login and sessions.
+fn folder(wish: &Wish<'_>) -> Option<PathBuf> {
+    let home = environment::dir_in(wish.env, "GEMINI_CLI_HOME", ".")?;
+    Some(home.components().collect::<PathBuf>().join(".gemini"))
+}
+
+/// A variable of the agent that says something.
+fn value<'a>(wish: &Wish<'a>, name: &str) -> Option<&'a OsStr> {
+    wish.env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_os_str())
+}
+
+/// Settings for a run without a person, and without processes between it and us.
+fn headless() -> Vec<(&'static str, String)> {
+    let pairs = [("GEMINI_CLI_NO_RELAUNCH", "true"), ("GEMINI_SANDBOX", "false")];
+    pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_of_a_surrounding_session_are_not_passed_on() {
+        for name in ["GEMINI_CLI", "GEMINI_CLI_IDE_SERVER_PORT", "GEMINI_PTY_INFO", "GEMINI_SANDBOX"] {
+            assert!(!provider().passes(name), "{name}");
+        }
+        assert!(provider().passes("GEMINI_API_KEY") && provider().passes("GOOGLE_GEMINI_BASE_URL"));
+    }
+}
