@@ -193,3 +193,20 @@ pub(crate) fn ended_for(ending: &Ending) -> Ended {
         detail: ending.note.clone().unwrap_or_default(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_gemini_exits_with_http_statuses() {
+        for (code, status) in [(144, 400), (145, 401), (173, 429), (244, 500), (247, 503)] {
+            let told = format!("exit code {code}: HTTP status {status} modulo 256");
+            assert_eq!(code_of(Grammar::Gemini, code), told);
+            assert_eq!(code_of(Grammar::Claude, code), "");
+        }
+        for code in [1, 41, 55, 128, 130, 143] {
+            assert_eq!(code_of(Grammar::Gemini, code), "", "{code}");
+        }
+    }
+}

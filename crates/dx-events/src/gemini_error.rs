@@ -52,7 +52,7 @@ pub(crate) fn failure(said: &str) -> Failure {
     let (said, is_429) = said.split_once(AFTER_429).map_or((said, false), |(said, _)| (said, true));
     let inner = said.strip_prefix("[API Error: ").map_or(said, |rest| rest.strip_suffix(']').unwrap_or(rest));
     let start = inner.find('{').unwrap_or(inner.len());
-    let body: Body = loose::record(inner[start..].as_bytes()).unwrap_or_default();
+    let body: Body = loose::record(&inner.as_bytes()[start..]).unwrap_or_default();
     let answer = body.error;
     if let Some(status) = answer.code.filter(|code| (100.0..1000.0).contains(code)).map(|code| code as u16) {
         let words = answer.message.as_deref().unwrap_or_default();

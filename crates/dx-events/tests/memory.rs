@@ -50,6 +50,23 @@ fn claude_turn(n: usize) -> String {
     text
 }
 
+/// The same as Gemini CLI would tell it.
+fn gemini_turn(n: usize) -> String {
+    let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
+    let mut text = String::new();
+    writeln!(text, r#"{{"type":"init","session_id":"ses_{n}","model":"m{n}"}}"#).unwrap();
+    writeln!(text, r#"{{"type":"tool_use","tool_name":"tool_{n}","tool_id":"c{n}","parameters":{{"file_path":"/w/{n}","content":"{big}"}}}}"#).unwrap();
+    writeln!(text, r#"{{"type":"tool_result","tool_id":"x{n}","status":"error","output":"{big}"}}"#).unwrap();
+    for _ in 0..100 {
+        writeln!(text, r#"{{"type":"message","role":"assistant","content":"word{n} ","delta":true}}"#)
+            .unwrap();
+    }
+    writeln!(text, r#"{{"type":"message","role":"assistant","content":"{big}","delta":true}}"#).unwrap();
+    writeln!(text, "[{}", "{\"a\":1},".repeat(2000)).unwrap();
+    writeln!(text, r#"{{"type":"result","status":"error","error":{{"message":"{big}"}}}}"#).unwrap();
+    text
+}
+
 /// The same as Codex would tell it.
 fn codex_turn(n: usize) -> String {
     let big = "0123456789\\n".repeat(if n.is_multiple_of(50) { 40_000 } else { 2000 });
@@ -96,6 +113,7 @@ fn fifty_megabytes() {
             let log = match grammar {
                 Grammar::Claude => claude_turn(n),
                 Grammar::Codex => codex_turn(n),
+                Grammar::Gemini => gemini_turn(n),
                 Grammar::Text | Grammar::Opencode => turn(n),
             };
             let before = LIVE.load(Ordering::Relaxed);

@@ -38,9 +38,14 @@ const CLAUDE: &str = r#"#!/bin/sh
 case "$1" in --version) echo '2.1.329 (Claude Code)'; exit ;; esac
 cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/claude.jsonl"
 "#;
+/// A Gemini CLI that does the same.
+const GEMINI: &str = r#"#!/bin/sh
+cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/gemini.jsonl"
+"#;
 /// Program, script, name of the transcript beside it, and what was recorded.
-const AGENTS: [(&str, &str, &str, &str); 2] = [
+const AGENTS: [(&str, &str, &str, &str); 3] = [
     ("opencode", OPENCODE, "opencode.jsonl", "crates/dx-events/fixtures/opencode/1.18.33/success-write.out"),
+    ("gemini", GEMINI, "gemini.jsonl", "crates/dx-events/fixtures/gemini/0.61.0/success-write.out"),
     ("claude", CLAUDE, "claude.jsonl", "crates/dx-events/fixtures/claude/2.1.329/success-write.out"),
 ];
 
@@ -157,6 +162,7 @@ fn prepared() -> (TestEnv, PathBuf) {
     env.set("DX_RUNNER_GRACE_MS", "500");
     // Agents of the documents may do what users' agents may.
     env.set("DX_RUNNER_SANDBOX_WRITE", "");
+    env.set("GEMINI_API_KEY", "fake");
     env.link_program("dx-runner", env!("CARGO_BIN_EXE_dx-runner"));
     for (program, script, transcript, recorded) in AGENTS {
         let path = env.bin_dir().join(program);

@@ -39,6 +39,8 @@ impl World {
         env.link_program("gemini", agents.join("gemini"));
         env.set("GOOGLE_GEMINI_BASE_URL", model.root_url());
         env.set("GEMINI_API_KEY", KEY);
+        // The sandbox as users have it.
+        env.set("DX_RUNNER_SANDBOX_WRITE", "");
         settings(&env, r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#);
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
         Some(Self { env, model, repository, agents })

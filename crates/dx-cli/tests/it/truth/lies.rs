@@ -19,7 +19,8 @@ struct World {
 
 impl World {
     fn new(provider: &'static str) -> Self {
-        let env = environment();
+        let mut env = environment();
+        env.set("GEMINI_API_KEY", "fake");
         let (program, folder) = match provider {
             "opencode" => ("opencode", "opencode/1.18.33"),
             "gemini" => ("gemini", "gemini/0.61.0"),
@@ -106,6 +107,17 @@ fn exit_0_after_an_error_is_a_failure() {
     ] {
         assert_told(&opencode.play(case, "echo work >work.txt", 0), "exited_err", reason, "failed");
     }
+    let gemini = World::new("gemini");
+    for (case, reason) in [
+        ("http-401", "gemini_auth_blocked"),
+        ("429-quota", "gemini_capacity_exhausted"),
+        ("http-500", "provider_reported_error"),
+        ("drop", "provider_unreachable"),
+        ("empty", "provider_reported_error"),
+        ("loop", "provider_reported_error"),
+    ] {
+        assert_told(&gemini.play(case, "echo work >work.txt", 0), "exited_err", reason, "failed");
+    }
 }
 
 #[test]
@@ -113,6 +125,7 @@ fn exit_0_after_a_refusal_is_a_failure() {
     for (provider, cases) in [
         ("claude-code", ["permission-refused", "permission-dont-ask"]),
         ("opencode", ["permission-refused", "permission-ask-bash"]),
+        ("gemini", ["permission-refused", "permission-no-yolo"]),
     ] {
         let world = World::new(provider);
         for case in cases {
@@ -127,7 +140,7 @@ fn exit_0_after_a_refusal_is_a_failure() {
 
 #[test]
 fn exit_0_without_a_result_is_a_failure() {
-    for provider in ["claude-code", "opencode"] {
+    for provider in ["claude-code", "gemini", "opencode"] {
         let world = World::new(provider);
         let end = world.play("tool-killed", "echo work >work.txt", 0);
         assert_told(&end, "exited_err", "provider_no_result", "no_result");
@@ -136,7 +149,7 @@ fn exit_0_without_a_result_is_a_failure() {
 
 #[test]
 fn a_file_that_is_not_there_is_no_clean_success() {
-    for provider in ["claude-code", "opencode"] {
+    for provider in ["claude-code", "gemini", "opencode"] {
         let world = World::new(provider);
         // The transcript tells a finished write of a file.
         let end = world.play("success-write", "", 0);
@@ -166,7 +179,7 @@ fn an_answer_without_a_change_is_no_failure() {
 
 #[test]
 fn a_good_result_does_not_make_a_bad_exit_good() {
-    for provider in ["claude-code", "opencode"] {
+    for provider in ["claude-code", "gemini", "opencode"] {
         let world = World::new(provider);
         let end = world.play("success-write", "echo hi >a.txt", 3);
         assert_told(&end, "exited_err", "process_exit_with_rc", "ok");

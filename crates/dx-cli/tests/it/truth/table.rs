@@ -63,7 +63,7 @@ impl World {
     pub(crate) fn new(provider: &str, agents: &Path) -> Self {
         let mut env = TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner")).deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
-        let program = if provider == "claude-code" { "claude" } else { provider };
+        let program = if provider == "cc-glm" { "claude" } else { provider.trim_end_matches("-code") };
         assert!(agents.join(program).is_file(), "{} is missing", agents.join(program).display());
         env.link_program(program, agents.join(program));
         env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
