@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use dx_protocol::{
-    Contract, Created, Event, Exit, ExitRecord, Gates, Grammar, Identity, JobSpec, Lane, Limits,
+    Contract, Created, Event, Exit, ExitRecord, Gates, Grammar, Identity, JobSpec, Lane, Limits, OutputRules,
     ProviderReport, ProviderVerdict, Record, RunIds, Sandbox, SandboxSpec, Timestamp, Usage, Witness, Writer,
 };
 
@@ -53,6 +53,7 @@ pub(crate) fn created() -> Created {
             cwd: "/w".into(),
             env_names: vec![],
             grammar: Grammar::Opencode,
+            output_rules: OutputRules::default(),
             selected_model: "a/b".into(),
             fallback_reason: "none".into(),
             auth_source: "-".into(),
