@@ -23,6 +23,8 @@ mod text;
 mod transcript;
 mod usage;
 mod waiting;
+mod wave_graph;
+mod wave_view;
 
 use dx_engine::helper_entry::{self, OBSERVE, SETTLE};
 use std::ffi::OsString;
@@ -42,8 +44,14 @@ fn main() -> ExitCode {
     ExitCode::from(commands::main(&args).code())
 }
 
-/// The helpers that a monitor starts; `None` when the command line means something else.
+/// The helpers that a monitor starts, and the coordinator of a wave; `None` when the command line means something else.
 fn helper(args: &[OsString]) -> Option<i32> {
+    if let [entry, wave, state_dir, config] = args
+        && entry == dx_engine::COORDINATE
+    {
+        let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
+        return Some(dx_engine::coordinate(wave.to_str()?, Path::new(state_dir), config));
+    }
     let [entry, run, state_dir] = args else { return None };
     let (run, state_dir) = (run.to_str()?, Path::new(state_dir));
     match entry.to_str()? {

@@ -7,6 +7,7 @@ mod gates;
 mod health;
 mod outcome;
 pub mod settings;
+pub mod wave;
 
 pub use fold::{IllegalEvent, Phase, Run, fold};
 pub use gates::{check_is_due, commit_gate, gates_due};

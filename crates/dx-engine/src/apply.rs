@@ -6,9 +6,12 @@
 
 mod checkout;
 mod conflict;
+mod merge;
 mod target;
 
 pub use conflict::Conflict;
+pub(crate) use merge::merge_trees;
+pub(crate) use target::Target;
 
 use crate::Engine;
 use crate::api::ApplyRequest;
@@ -20,12 +23,9 @@ use crate::view::View;
 use crate::work;
 use crate::worktree::{apply_ref, paths};
 use dx_proc::Host;
-use dx_protocol::{ApplyDocument, TreeStart};
+use dx_protocol::{ApplyDocument, TreeStart, WorkReport};
 use std::path::Path;
-use target::Target;
 
-/// The first git whose `merge-tree` writes trees.
-const GIT_NEEDED: &str = "git 2.38";
 const PROJECT_FILE: &[u8] = b".dx-runner.toml";
 
 impl Engine {
@@ -46,7 +46,8 @@ impl Engine {
         let tree = found.run.created.tree.as_ref();
         let tree = tree.ok_or_else(|| EngineError::NoRepository(worktree.to_owned()))?;
         let work = Work::of(&found, tree)?;
-        let target = Target::find(tree, request.branch.as_deref(), work.branch.as_deref())?;
+        let target =
+            Target::find(&Repository::recorded(tree), request.branch.as_deref(), work.branch.as_deref())?;
         let mut document = ApplyDocument {
             schema: "dx-runner/apply/1".to_owned(),
             beads: ids.beads.to_string(),
@@ -95,18 +96,20 @@ impl Engine {
 }
 
 /// What a job left.
-struct Work {
+pub(crate) struct Work {
     repository: Repository,
-    head: String,
+    pub(crate) head: String,
     branch: Option<String>,
     /// Paths that differ from HEAD because of the job.
     uncommitted: Vec<Vec<u8>>,
     /// How many files in submodules are not committed there: no commit of this repository can hold them.
     inside: usize,
+    /// What changed since the start; not known when the worktree is gone.
+    pub(crate) report: WorkReport,
 }
 
 impl Work {
-    fn of(found: &Found, tree: &TreeStart) -> Result<Self, EngineError> {
+    pub(crate) fn of(found: &Found, tree: &TreeStart) -> Result<Self, EngineError> {
         let repository = Repository::recorded(tree);
         let before = Fingerprint::load(&found.paths.repository());
         if before.as_ref().is_some_and(|before| before.misleads(&repository)) && repository.git_dir.exists() {
@@ -121,21 +124,23 @@ impl Work {
             let common_dir = repository.common_dir;
             let repository =
                 Repository { git_dir: common_dir.clone(), work_tree: common_dir.clone(), common_dir };
-            return Ok(Self { repository, head, branch: None, uncommitted: Vec::new(), inside: 0 });
+            let report = work.report;
+            return Ok(Self { repository, head, branch: None, uncommitted: Vec::new(), inside: 0, report });
         }
         let head = work.report.head.clone().or_else(|| tree.head.clone());
         let head = head.ok_or_else(|| EngineError::NoBase { name: "HEAD".to_owned() })?;
         Ok(Self {
             repository,
             head,
-            branch: work.report.branch,
+            branch: work.report.branch.clone(),
             uncommitted: work.uncommitted.into_iter().collect(),
             inside: work.inside.len(),
+            report: work.report,
         })
     }
 
     /// A commit with everything: HEAD itself when that is all.
-    fn commit(&self, main: &Repository, found: &Found) -> Result<String, EngineError> {
+    pub(crate) fn commit(&self, main: &Repository, found: &Found) -> Result<String, EngineError> {
         if self.uncommitted.is_empty() {
             return Ok(self.head.clone());
         }
@@ -159,7 +164,12 @@ impl Work {
 }
 
 /// A commit in the user's name, or in ours when git knows none.
-fn commit(main: &Repository, tree: &str, parents: &[&str], message: &str) -> Result<String, EngineError> {
+pub(crate) fn commit(
+    main: &Repository,
+    tree: &str,
+    parents: &[&str],
+    message: &str,
+) -> Result<String, EngineError> {
     let mut args = vec!["commit-tree", tree, "-m", message];
     for parent in parents {
         args.extend(["-p", parent]);
@@ -182,33 +192,23 @@ fn merged(target: &Target, tip: &str, found: &Found) -> Result<Option<String>, E
     if leads_to(at, tip)? {
         return Ok(Some(tip.to_owned()));
     }
-    let args = ["merge-tree", "--write-tree", "--name-only", "--messages", "-z", at, tip];
-    let output = Call::new(main, &args).output()?;
     let beads = &found.run.created.ids.beads;
-    match output.status.code() {
-        Some(0) => {
-            let tree = String::from_utf8_lossy(output.stdout.split(|b| *b == 0).next().unwrap_or_default())
-                .into_owned();
+    match merge_trees(main, at, tip)? {
+        Ok(tree) => {
             let now = Call::new(main, &["rev-parse", "--verify", &format!("{at}^{{tree}}")]).line()?;
             if tree == now {
                 return Ok(None);
             }
             commit(main, &tree, &[at, tip], &format!("Merge job {beads} into {}", target.branch)).map(Some)
         }
-        Some(1) => {
+        Err(conflicts) => {
             let name = apply_ref(beads);
             Call::new(main, &["update-ref", &name, tip]).run()?;
             Err(EngineError::ApplyConflict {
                 branch: target.branch.clone(),
-                conflicts: conflict::parse(&output.stdout),
+                conflicts,
                 next_action: target.merge_by_hand(&name),
             })
-        }
-        _ => {
-            let message = crate::git::last_line(&output.stderr);
-            let old = message.contains("usage:") || message.contains("unknown option");
-            let message = if old { format!("{GIT_NEEDED} or newer is needed") } else { message };
-            Err(EngineError::Git { command: "git merge-tree --write-tree".to_owned(), message })
         }
     }
 }

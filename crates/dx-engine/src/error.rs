@@ -138,6 +138,20 @@ pub enum EngineError {
     NoRun { beads: String, run: u32, count: usize },
     #[error("failed to write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
+    #[error("there is no wave `{wave}`")]
+    NoWave { wave: String, near: Vec<String> },
+    #[error("a coordinator works on wave {wave}")]
+    WaveRunning { wave: String },
+    #[error("wave {wave} has ended")]
+    WaveEnded { wave: String },
+    #[error("items of the wave are taken:\n{}", .0.join("\n"))]
+    WaveItemsTaken(Vec<String>),
+    #[error("{provider} takes nothing before {until}: {why}")]
+    PoolParked { provider: String, until: dx_protocol::Timestamp, why: String },
+    #[error("failed to read the wave file {}", path.display())]
+    WaveFileUnreadable { path: PathBuf, source: io::Error },
+    #[error("the wave file is not valid:\n{0}")]
+    WaveFile(crate::WaveFileError),
     #[error("the job `{beads}` belongs to host {host}")]
     Elsewhere { beads: String, host: String },
 }
@@ -203,6 +217,12 @@ impl EngineError {
             Self::Foreign { .. } => ReasonCode::NotSupported,
             Self::Elsewhere { .. } => ReasonCode::Elsewhere,
             Self::QueryRefused { .. } => ReasonCode::QueryRefused,
+            Self::NoWave { .. } => ReasonCode::WaveNotFound,
+            Self::WaveRunning { .. } => ReasonCode::WaveRunning,
+            Self::WaveEnded { .. } => ReasonCode::WaveEnded,
+            Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
+            Self::PoolParked { .. } => ReasonCode::QuotaParked,
+            Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
             Self::Output { .. } => ReasonCode::OutputUnwritable,
         }
     }
@@ -210,7 +230,10 @@ impl EngineError {
     /// What to do; more exact than the code's own where this error knows more.
     pub fn next_action(&self) -> String {
         match self {
-            Self::NoJob { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
+            Self::NoJob { near, .. } | Self::NoWave { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
+            Self::WaveRunning { wave } | Self::WaveEnded { wave } => {
+                self.reason().next_action().replace("<wave>", wave)
+            }
             Self::NoProvider { name, known } => {
                 let near = |known: &&String| strsim::jaro_winkler(name, known) > 0.84;
                 let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));

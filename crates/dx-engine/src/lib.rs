@@ -37,6 +37,7 @@ mod steps;
 mod stop;
 mod view;
 mod wait;
+mod wave;
 mod work;
 mod worktree;
 
@@ -48,6 +49,8 @@ pub use preflight::PreflightRequest;
 pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 pub use start::GiveUp;
+
+pub use wave::{COORDINATE, Problem, WaveFileError, coordinate};
 
 use dx_jobdir::StateDir;
 use std::path::PathBuf;

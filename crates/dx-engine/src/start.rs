@@ -291,7 +291,7 @@ fn refuse_redirected(created: &Created) -> Result<(), EngineError> {
     if same { Ok(()) } else { Err(EngineError::WorktreeMisled(then.work_tree.clone().into())) }
 }
 
-fn refuse_nested() -> Result<(), EngineError> {
+pub(crate) fn refuse_nested() -> Result<(), EngineError> {
     std::env::var_os(MARKER)
         .map_or(Ok(()), |mark| Err(EngineError::Nested(mark.to_string_lossy().into_owned())))
 }

@@ -51,13 +51,32 @@ pub const WORKTREE_STEPS: &[&str] = &[
     "gc.run_emptied",
 ];
 
+/// The named steps of a wave's making and of its coordinator, which have tests of their own.
+pub const WAVE_STEPS: &[&str] = &[
+    "wave.created",
+    "wave.began",
+    "wave.attempt_decided",
+    "wave.started",
+    "wave.refused",
+    "wave.judged",
+    "wave.review_decided",
+    "wave.review_started",
+    "wave.reviewed",
+    "wave.closed",
+    "wave.integrated",
+    "wave.merged",
+    "wave.ended",
+];
+
 #[cfg(feature = "faults")]
 mod imp {
     use std::io::{self, Write};
     use std::path::Path;
 
     pub fn step(name: &str) {
-        let known = super::STEPS.contains(&name) || super::WORKTREE_STEPS.contains(&name);
+        let known = super::STEPS.contains(&name)
+            || super::WORKTREE_STEPS.contains(&name)
+            || super::WAVE_STEPS.contains(&name);
         debug_assert!(known, "unlisted step {name}");
         let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
         let spec = spec.to_string_lossy().into_owned();

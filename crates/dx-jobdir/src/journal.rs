@@ -3,13 +3,13 @@
 //! The holder of `flock` on it is the only writer; the lock goes with the descriptor from starter to monitor and launcher.
 //! Readers never lock. A torn last line is ended by the next writer and skipped by all readers.
 
-use crate::disk::{DiskError, DiskFile};
+use crate::disk::DiskError;
+use crate::locked::LockedLines;
 use dx_protocol::{Event, JOURNAL_SCHEMA, JOURNAL_VERSION, Record};
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// No journal is read beyond this; the monitor's own cap is far below.
@@ -96,66 +96,32 @@ fn check_version(path: &Path, line: &[u8]) -> Result<(), JournalError> {
 
 /// The lock holder's hand on a journal.
 #[derive(Debug)]
-pub struct JournalWriter {
-    file: DiskFile,
-    /// The last append failed halfway, or the file came with a torn line: end it before the next record.
-    torn: std::cell::Cell<bool>,
-}
+pub struct JournalWriter(LockedLines);
 
 impl JournalWriter {
     /// Makes a new journal and locks it.
     pub fn create(path: &Path) -> Result<Self, DiskError> {
-        let file = DiskFile::create_new(path)?;
-        lock(&file)?;
-        Ok(Self { file, torn: std::cell::Cell::new(false) })
+        LockedLines::create(path).map(Self)
     }
 
     /// Takes the lock if it is free. `None` when somebody holds it.
     pub fn try_lock(path: &Path) -> Result<Option<Self>, DiskError> {
-        let file = DiskFile::open_append(path)?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self::over(file))),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(DiskError { op: "lock", path: path.to_owned(), source: e.into() }),
-        }
+        Ok(LockedLines::try_lock(path)?.map(Self))
     }
 
     /// Takes over an inherited descriptor whose lock is held already.
     pub fn inherited(fd: OwnedFd, path: PathBuf) -> Self {
-        Self::over(DiskFile::from_fd(fd, path))
-    }
-
-    fn over(file: DiskFile) -> Self {
-        let len = file.file().metadata().map_or(0, |m| m.len());
-        let mut last = [b'\n'];
-        let torn = len > 0 && file.file().read_at(&mut last, len - 1).is_ok() && last[0] != b'\n';
-        Self { file, torn: std::cell::Cell::new(torn) }
+        Self(LockedLines::inherited(fd, path))
     }
 
     /// Appends one record; durable kinds are on disk when this returns.
     pub fn append(&self, record: &Record) -> Result<(), DiskError> {
-        let mut line = Vec::with_capacity(256);
-        if self.torn.get() {
-            line.push(b'\n');
-        }
-        serde_json::to_writer(&mut line, record).map_err(|e| DiskError {
-            op: "append to",
-            path: self.file.path().to_owned(),
-            source: e.into(),
-        })?;
-        line.push(b'\n');
-        self.torn.set(true);
-        self.file.append(&line)?;
-        self.torn.set(false);
-        if record.event.is_durable() {
-            self.file.sync_data()?;
-        }
-        Ok(())
+        self.0.append(record, record.event.is_durable())
     }
 
     /// Bytes in the file.
     pub fn len(&self) -> u64 {
-        self.file.file().metadata().map_or(0, |m| m.len())
+        self.0.len()
     }
 
     /// Whether nothing was written yet.
@@ -164,29 +130,18 @@ impl JournalWriter {
     }
 
     pub fn path(&self) -> &Path {
-        self.file.path()
+        self.0.path()
     }
 
     /// Reads the journal through the held descriptor, so a removed name does not matter.
     pub fn read(&self) -> Result<Journal, JournalError> {
-        let len = self.len().min(MAX_JOURNAL_BYTES);
-        let mut bytes = vec![0; len as usize];
-        let read = |source| JournalError::Read { path: self.file.path().to_owned(), source };
-        self.file.file().read_exact_at(&mut bytes, 0).map_err(read)?;
-        parse(self.file.path(), &bytes)
+        let read = |source| JournalError::Read { path: self.path().to_owned(), source };
+        parse(self.path(), &self.0.bytes(MAX_JOURNAL_BYTES).map_err(read)?)
     }
 }
 
 impl AsFd for JournalWriter {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+        self.0.as_fd()
     }
-}
-
-fn lock(file: &DiskFile) -> Result<(), DiskError> {
-    rustix::fs::flock(file, FlockOperation::LockExclusive).map_err(|e| DiskError {
-        op: "lock",
-        path: file.path().to_owned(),
-        source: e.into(),
-    })
 }

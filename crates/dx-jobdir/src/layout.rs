@@ -8,6 +8,8 @@
 //!   runs/<uuid>/                one run: journal exit log err prompt tree repository check.log request.*
 //!   <provider>/<id>.<suffix>    published views of the newest run
 //!   tmp/<short>/                one run's TMPDIR
+//!   waves/<id>/                 one wave: journal prompt.* review.* cancel
+//!   pools.jsonl                 providers' accounts that take nothing before a time
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
 //!   server.json, server.lock    address and password of the shared OpenCode server
 //!   claims.lock
@@ -119,6 +121,10 @@ impl StateDir {
 
     pub fn runs_dir(&self) -> PathBuf {
         self.root.join("runs")
+    }
+
+    pub fn waves_dir(&self) -> PathBuf {
+        self.root.join("waves")
     }
 
     /// Place for caches that may be deleted at any time.

@@ -10,8 +10,10 @@ pub mod faults;
 pub mod history;
 pub mod journal;
 pub mod layout;
+mod locked;
 pub mod queue;
 pub mod views;
+pub mod wave;
 
 pub use claim::{Claim, ClaimLock};
 pub use disk::{DiskError, DiskFile};
@@ -19,3 +21,4 @@ pub use exit_file::ExitFile;
 pub use journal::{Journal, JournalError, JournalWriter, open_regular, read_bounded, read_journal};
 pub use layout::{RunPaths, StateDir, StateDirError};
 pub use queue::Ticket;
+pub use wave::{WavePaths, WaveWriter};

@@ -86,7 +86,8 @@ name_type!(
 );
 
 /// Folder names of the state directory that a provider cannot have.
-pub const RESERVED_PROVIDER_NAMES: [&str; 6] = ["live", "ended", "runs", "cache", "history", "tmp"];
+pub const RESERVED_PROVIDER_NAMES: [&str; 8] =
+    ["live", "ended", "runs", "cache", "history", "tmp", "waves", "pools"];
 
 name_type!(
     /// The adapter for one agent command line. No dot, so that `<provider>.<id>` splits at the first one.

@@ -26,6 +26,8 @@ mod spec;
 mod state;
 mod timestamp;
 mod verdict;
+mod wave;
+mod wave_document;
 mod worktree;
 
 pub use agent_event::*;
@@ -51,4 +53,6 @@ pub use spec::*;
 pub use state::*;
 pub use timestamp::*;
 pub use verdict::*;
+pub use wave::*;
+pub use wave_document::*;
 pub use worktree::*;

@@ -135,6 +135,21 @@ reason_codes! {
     MaxRetriesExhausted, "max_retries_exhausted", JobError, "The retries are used up.", "a person must look";
     QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait", Fallback;
     NoMeta, "no_meta", Error, "There is no record of this job.", "dx-runner status --all";
+    // Waves.
+    WaveFileInvalid, "wave_file_invalid", Usage, "The wave file is not valid.", "mend the lines that are named";
+    WaveNotFound, "wave_not_found", Error, "There is no such wave.", "dx-runner wave list";
+    WaveRunning, "wave_running", Conflict, "A coordinator works on the wave already.", "dx-runner wave status <wave>";
+    WaveEnded, "wave_ended", Conflict, "The wave has ended.", "dx-runner wave report <wave>";
+    WaveInterrupted, "wave_interrupted", Error, "Nobody coordinates the wave any more; its jobs go on.", "dx-runner wave resume <wave>";
+    WaveItemTaken, "wave_item_taken", Conflict, "An item's id has a live job, a worktree or a branch already.", "stop or remove what is named, or take another id";
+    NeedNotDone, "need_not_done", Error, "What the item needs did not get done.", "dx-runner wave report <wave>";
+    WaveFailFast, "wave_fail_fast", Error, "The wave was told to begin nothing more after the first failure.", "dx-runner wave report <wave>";
+    MergeConflict, "merge_conflict", Conflict, "The work of two items does not fit together.", "merge by hand";
+    NoProviderLeft, "no_provider_left", Error, "No provider of the chain can take the item.", "dx-runner providers";
+    ReviewApproved, "review_approved", Ok, "The review approved the work.", "review the work";
+    ReviewRevisionRequired, "review_revision_required", CheckFailed, "The review wants the work to be revised.", "read its findings";
+    ReviewBlocked, "review_blocked", Approval, "The review says that a person must decide.", "read its findings";
+    ReviewUnreadable, "review_unreadable", Error, "The review told no verdict that can be read.", "dx-runner logs of its job";
     // OpenCode.
     OpencodeModelUnavailable, "opencode_model_unavailable", ModelUnavailable, "The model is not in the list of the installed OpenCode.", "--model with one that `opencode models` lists (and --allow-model-override), or provider cc-glm or gemini", Fallback;
     OpencodeModelUnsupported, "opencode_model_unsupported", ModelUnavailable, "The requested model is not on the allow list.", "add it to OPENCODE_ALLOWED_MODELS, or pass --allow-model-override";
@@ -268,6 +283,25 @@ impl ReasonCode {
             _ => self.next_action(),
         };
         text.replace("<id>", id)
+    }
+
+    /// Whether a start that is refused for this may go well with another provider.
+    pub fn is_of_provider(self) -> bool {
+        matches!(
+            self.exit_code(),
+            ExitCode::AuthFailed
+                | ExitCode::TokenFile
+                | ExitCode::ProviderNotFound
+                | ExitCode::ModelUnavailable
+                | ExitCode::LaneUnavailable
+        ) || self == Self::QuotaParked
+            || (self.exit_code() == ExitCode::PreflightFailed
+                && !matches!(self, Self::WorktreeSetupFailed | Self::SandboxUnavailable))
+    }
+
+    /// Whether nothing that this account is asked for will go well until a person acts.
+    pub fn is_of_account(self) -> bool {
+        self.is_of_provider() && self != Self::QuotaParked || self.as_str().ends_with("_auth_blocked")
     }
 
     /// The reason code of a classified agent error, by provider where it has codes of its own.

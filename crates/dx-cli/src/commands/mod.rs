@@ -35,6 +35,7 @@ pub(crate) mod start_options;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod wait;
+pub(crate) mod wave;
 pub(crate) mod worktree;
 
 use clap::{Parser, Subcommand};
@@ -75,6 +76,7 @@ pub(crate) enum Command {
     Server(server::ServerArgs),
     Models(models::ModelsArgs),
     ProbeAttach(probe_attach::ProbeAttachArgs),
+    Wave(wave::WaveArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
     Config(config::ConfigArgs),
@@ -133,6 +135,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Models(args) => models::run(ctx, args),
         Command::Server(args) => server::run(ctx, args),
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),
+        Command::Wave(args) => wave::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),
         Command::Config(args) => config::run(ctx, args),

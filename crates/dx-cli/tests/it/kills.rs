@@ -4,7 +4,7 @@
 //! not reached.
 
 mod both;
-mod random;
+pub(crate) mod random;
 mod sequence;
 mod steps;
 pub(crate) mod world;

@@ -44,6 +44,7 @@ mod states;
 mod stop;
 mod truth;
 mod usage;
+mod wave;
 mod work_verdict;
 mod worktree;
 mod worktrees;

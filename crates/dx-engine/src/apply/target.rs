@@ -4,32 +4,30 @@ use super::checkout::{self, Note};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, failed, line};
 use crate::worktree::{main_checkout, operation, paths, quoted};
-use dx_protocol::TreeStart;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout};
 
 /// The branch.
-pub(super) struct Target {
+pub(crate) struct Target {
     /// The repository; its main checkout when it has one.
-    pub(super) main: Repository,
-    pub(super) branch: String,
+    pub(crate) main: Repository,
+    pub(crate) branch: String,
     /// Its commit; `None` when it will be made.
-    pub(super) at: Option<String>,
+    pub(crate) at: Option<String>,
     /// The main checkout when the branch is checked out there.
-    pub(super) checkout: Option<Repository>,
+    pub(crate) checkout: Option<Repository>,
 }
 
 impl Target {
     /// Finds the branch: the named one, or the one that the main checkout is on.
-    pub(super) fn find(
-        tree: &TreeStart,
+    pub(crate) fn find(
+        recorded: &Repository,
         named: Option<&str>,
         jobs: Option<&str>,
     ) -> Result<Self, EngineError> {
-        let recorded = Repository::recorded(tree);
         let common_dir = recorded.common_dir.clone();
-        let checkout = main_checkout(&recorded).map(|work_tree| Repository {
+        let checkout = main_checkout(recorded).map(|work_tree| Repository {
             git_dir: common_dir.clone(),
             common_dir: common_dir.clone(),
             work_tree,
@@ -84,7 +82,7 @@ impl Target {
     }
 
     /// Refuses a checkout with changes of its own.
-    pub(super) fn check_clean(&self) -> Result<(), EngineError> {
+    pub(crate) fn check_clean(&self) -> Result<(), EngineError> {
         let Some(checkout) = &self.checkout else { return Ok(()) };
         Note::refuse_left(checkout)?;
         let dirty = |work: Vec<String>| EngineError::TargetDirty { path: checkout.work_tree.clone(), work };
@@ -107,7 +105,7 @@ impl Target {
     }
 
     /// Commands for a merge by hand.
-    pub(super) fn merge_by_hand(&self, name: &str) -> String {
+    pub(crate) fn merge_by_hand(&self, name: &str) -> String {
         let repo = quoted(&self.main.work_tree.display().to_string());
         let switch = if self.checkout.is_some() {
             String::new()
@@ -119,7 +117,7 @@ impl Target {
 
     /// Moves the branch from where it was to the new commit, and the main checkout with it. Nothing moves when anything
     /// fails.
-    pub(super) fn advance(&self, new: &str, message: &str) -> Result<(), EngineError> {
+    pub(crate) fn advance(&self, new: &str, message: &str) -> Result<(), EngineError> {
         let name = self.name();
         let old = self.at.as_deref().unwrap_or_default();
         let (Some(checkout), Some(at)) = (&self.checkout, &self.at) else {

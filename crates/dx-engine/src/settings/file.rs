@@ -161,13 +161,7 @@ type Key<'i> = Spanned<toml::de::DeString<'i>>;
 
 impl Reader<'_> {
     fn place(&self, at: usize) -> Place {
-        let before = self.text.get(..at).unwrap_or(self.text);
-        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        Place {
-            file: self.file.to_owned(),
-            line: before.matches('\n').count() + 1,
-            column: before[start..].chars().count() + 1,
-        }
+        Place::in_text(self.file, self.text, at)
     }
 
     fn manifests(&self, key: &Key<'_>, value: &Spanned<DeValue<'_>>) -> Result<Vec<Provider>, SettingsError> {

@@ -45,7 +45,7 @@ pub(crate) struct Ready {
 }
 
 /// The repository at a path, which may itself be a bare one.
-pub(super) fn repository(repo: &Path) -> Result<Repository, EngineError> {
+pub(crate) fn repository(repo: &Path) -> Result<Repository, EngineError> {
     // The names of its folders are taken from it.
     let dir = repo.canonicalize().map_err(|_| EngineError::NoRepository(repo.to_owned()))?;
     let bare = ["HEAD", "objects", "refs"].iter().all(|name| dir.join(name).exists());

@@ -1,0 +1,211 @@
+//! What is seen of a wave: a table, drawn over itself on a terminal while the wave runs, a line for each change elsewhere.
+//!
+//! Called by: `wave`. Must never: be wider than the terminal, or print anything when a document was asked for.
+
+use std::fmt::Write as _;
+
+use dx_protocol::{ItemState, WaveDocument, WaveItemRow, WaveState};
+use std::collections::BTreeMap;
+
+use crate::context::Context;
+use crate::error::CliError;
+use crate::status_table::lines_of;
+use crate::{output, text};
+
+/// The picture so far.
+pub(crate) struct WaveView<'a> {
+    ctx: &'a Context,
+    /// Lines that the next picture is drawn over.
+    drawn: usize,
+    /// What was said last of each item, without a terminal.
+    said: BTreeMap<String, String>,
+}
+
+impl<'a> WaveView<'a> {
+    /// Nothing is drawn yet.
+    pub(crate) fn new(ctx: &'a Context) -> Self {
+        Self { ctx, drawn: 0, said: BTreeMap::new() }
+    }
+
+    /// Shows the wave as it is now.
+    pub(crate) fn show(&mut self, wave: &WaveDocument) -> Result<(), CliError> {
+        if self.ctx.out.is_json() {
+            return Ok(());
+        }
+        if let Some((columns, rows)) = output::terminal_size() {
+            return self.draw(wave, columns, rows);
+        }
+        self.say(wave);
+        Ok(())
+    }
+
+    /// Each line clears what was right of it, so nothing flickers.
+    fn draw(&mut self, wave: &WaveDocument, columns: usize, rows: usize) -> Result<(), CliError> {
+        let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+        let room = rows.saturating_sub(2).max(3);
+        let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), Some(room));
+        self.drawn = lines.len();
+        self.ctx.out.bytes(format!("{up}\r{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")).as_bytes())
+    }
+
+    fn say(&mut self, wave: &WaveDocument) {
+        for item in &wave.items {
+            let mut now = format!("{}  {}", item.id, item.state);
+            if item.attempts > 1 {
+                let _fits = write!(now, " (attempt {} of {})", item.attempts, item.max_attempts);
+            }
+            if item.state.is_final() && item.state != ItemState::Done {
+                let _fits = write!(now, "  {}", why(item));
+            }
+            let before = self.said.insert(item.id.clone(), now.clone());
+            if before.as_ref() != Some(&now) && (before.is_some() || item.state != ItemState::Pending) {
+                self.ctx.out.note(&now);
+            }
+        }
+    }
+}
+
+/// The whole wave for people.
+pub(crate) fn text(wave: &WaveDocument, colour: bool) -> String {
+    picture(wave, output::terminal_size().map(|(columns, _)| columns), colour, None).join("\n")
+}
+
+fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Option<usize>) -> Vec<String> {
+    let mut lines = vec![head(wave)];
+    let mut shown: Vec<&WaveItemRow> = wave.items.iter().collect();
+    // Of a wave that is higher than the terminal what is at work, then what waits, then what is closed.
+    let most = room.map_or(usize::MAX, |room| room.saturating_sub(4).max(1));
+    let left_out = shown.len().saturating_sub(most);
+    if left_out > 0 {
+        let rank = |item: &&WaveItemRow| match item.state {
+            ItemState::Pending => 1,
+            state if state.is_final() => 2,
+            _ => 0,
+        };
+        shown.sort_by_key(rank);
+        shown.truncate(most);
+    }
+    let header = ["ITEM", "STATE", "TRY", "PROVIDER", "TIME", "JOB", "WHY"].map(str::to_owned).to_vec();
+    let rows: Vec<Vec<String>> = shown.iter().map(|item| cells(item)).collect();
+    let mut table = lines_of(header, rows);
+    for (line, item) in table.iter_mut().skip(1).zip(&shown) {
+        if let Some(columns) = columns {
+            *line = line.chars().take(columns.saturating_sub(1)).collect();
+        }
+        if colour {
+            let word = item.state.as_str();
+            *line = line.replacen(word, &painted(item.state), 1);
+        }
+    }
+    lines.extend(table);
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more"));
+    }
+    if let Some(merged) = &wave.merged {
+        match &merged.commit {
+            Some(commit) => lines.push(format!("merged into {} at {}", merged.branch, short(commit))),
+            None => lines.push(format!("not merged into {}: {}", merged.branch, merged.message)),
+        }
+        for conflict in &merged.conflicts {
+            let [a, b] = &conflict.items;
+            lines.push(format!("  {a} and {b} do not fit together: {}", conflict.paths.join("; ")));
+        }
+    }
+    if !matches!(wave.next_action.as_str(), "" | "-") && wave.state != WaveState::Running {
+        lines.push(format!("next: {}", wave.next_action));
+    }
+    lines
+}
+
+fn head(wave: &WaveDocument) -> String {
+    let mut line = format!(
+        "wave {}  {}  {} of {} closed  {}",
+        wave.wave_id,
+        wave.state.as_str(),
+        wave.closed,
+        wave.total,
+        text::seconds(wave.elapsed_sec)
+    );
+    if let (Some(left), WaveState::Running) = (wave.estimate_sec, wave.state) {
+        let _fits = write!(line, ", about {} left", text::seconds(left));
+    }
+    if let Some(until) = wave.waits_until {
+        let _fits = write!(line, ", waits until {until}: every provider it could use is parked");
+    }
+    line
+}
+
+fn cells(item: &WaveItemRow) -> Vec<String> {
+    let job = item.job.as_ref().map_or_else(String::new, |job| job.state.clone());
+    vec![
+        item.id.clone(),
+        item.state.to_string(),
+        format!("{}/{}", item.attempts, item.max_attempts),
+        item.provider.clone(),
+        if item.attempts > 0 { text::seconds(item.elapsed_sec) } else { "-".to_owned() },
+        job,
+        why(item),
+    ]
+}
+
+/// One line about why the item is where it is.
+fn why(item: &WaveItemRow) -> String {
+    let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    match item.state {
+        ItemState::Done | ItemState::Running | ItemState::Checking | ItemState::Reviewing => String::new(),
+        ItemState::Pending if item.needs.is_empty() => String::new(),
+        ItemState::Pending => format!("after {}", item.needs.join(", ")),
+        _ => {
+            let reason = item.reason_code.map_or_else(String::new, |reason| reason.to_string());
+            let detail = if item.message.is_empty() {
+                item.findings.first().map(|finding| line(finding)).unwrap_or_default()
+            } else {
+                line(&item.message)
+            };
+            if detail.is_empty() { reason } else { format!("{reason}: {detail}") }
+        }
+    }
+}
+
+fn painted(state: ItemState) -> String {
+    let code = match state {
+        ItemState::Done => "32",
+        ItemState::Running | ItemState::Checking | ItemState::Reviewing => "36",
+        ItemState::Pending => "90",
+        ItemState::Revision | ItemState::Skipped | ItemState::Cancelled => "33",
+        ItemState::Failed | ItemState::Blocked => "31",
+    };
+    format!("\u{1b}[{code}m{state}\u{1b}[0m")
+}
+
+/// The report of a wave: the table, then each item with what was found and tried.
+pub(crate) fn report(wave: &WaveDocument) -> String {
+    let mut lines = vec![text(wave, false), String::new()];
+    for item in &wave.items {
+        let commit = item.commit.as_deref().map_or_else(|| "-".to_owned(), short);
+        lines.push(format!("{}  {}  branch {}  commit {commit}", item.id, item.state, item.branch));
+        for attempt in &item.history {
+            let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+            let reason = attempt.reason_code.map_or_else(|| "-".to_owned(), |reason| reason.to_string());
+            lines.push(format!(
+                "  attempt {} by {}: exit code {} ({reason}), review {}",
+                attempt.attempt,
+                attempt.provider,
+                word(&attempt.exit_code),
+                word(&attempt.review)
+            ));
+        }
+        for gate in &item.gates {
+            let word = if gate.report.passed { "passed" } else { "FAILED" };
+            lines.push(format!("  {}: {word} ({})", gate.name, gate.report.details));
+        }
+        for finding in &item.findings {
+            lines.push(format!("  finding: {}", finding.replace('\n', "\n    ")));
+        }
+    }
+    lines.join("\n")
+}
+
+fn short(commit: &str) -> String {
+    commit.chars().take(12).collect()
+}

@@ -1,0 +1,6 @@
+//! Waves from outside: files that are refused, graphs, whole runs of scripted agents, kills of the coordinator.
+
+mod files;
+mod kills;
+mod runs;
+pub(crate) mod world;

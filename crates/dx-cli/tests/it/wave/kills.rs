@@ -1,0 +1,158 @@
+//! SIGKILL of the coordinator at every named step and at random instants: `wave resume` ends with every item run once.
+
+use super::world::{PATIENCE, World, coordinator, item, row, states};
+use crate::kills::random::{Random, number};
+use dx_testkit::wait_until;
+use serde_json::Value;
+
+/// A diamond with a review and a revision, each agent of which tells that it ran.
+fn items(world: &World) -> Vec<String> {
+    let ran = world.path("ran");
+    let script = |id: &str, rest: &str| format!("echo {id} >> {ran}; cat > p.{id}; {rest}");
+    let review = format!(
+        "review = {{ provider = \"exec\", command = [\"sh\", \"-ec\", \"echo r >> {ran}; echo '{{\\\"verdict\\\":\\\"APPROVED\\\"}}'\"] }}"
+    );
+    vec![
+        item("a", &[], &script("a", "echo a > a.txt"), ""),
+        // Its first attempt does not pass its check.
+        item(
+            "b",
+            &["a"],
+            &script("b", "if grep -q 'attempt 2' p.b; then echo b > b.txt; fi"),
+            "prompt = \"go\"\ncheck = \"test -f b.txt\"",
+        ),
+        item("c", &["a"], &script("c", "echo c > c.txt"), &review),
+        item("d", &["b", "c"], &script("d", "cat a.txt b.txt c.txt > d.txt"), ""),
+    ]
+}
+
+const HEAD: &str = "merge_into = \"all\"\n[defaults]\nsandbox = \"off\"";
+
+/// Resumes until the wave has ended, however often that takes.
+#[track_caller]
+pub(crate) fn resume_to_the_end(world: &World, case: &str) -> Value {
+    for _ in 0..20 {
+        let (code, wave) = world.ask(&["status", "w-1"]);
+        assert_eq!(code, 0, "{case}: {wave}");
+        match wave["state"].as_str().unwrap() {
+            "interrupted" => {
+                let (code, told) = world.ask(&["resume", "w-1"]);
+                // Another one may have been quicker.
+                let reason = told["error"]["reason_code"].as_str().unwrap_or_default();
+                let fine = ["wave_ended", "wave_running", "wave_interrupted"].contains(&reason);
+                assert!(code == 0 || fine, "{case}: {code} {told:#}");
+            }
+            "running" => {
+                world.ask(&["status", "w-1", "--watch"]);
+            }
+            _ => return wave,
+        }
+    }
+    panic!("{case}: it does not end");
+}
+
+/// Every item is done, each attempt ran once, and everything is merged.
+#[track_caller]
+fn assert_once(world: &World, wave: &Value, case: &str) {
+    assert_eq!(states(wave), vec!["done"; 4], "{case}: {wave:#}");
+    let mut ran: Vec<String> =
+        std::fs::read_to_string(world.path("ran")).unwrap().lines().map(str::to_owned).collect();
+    ran.sort();
+    assert_eq!(ran, ["a", "b", "b", "c", "d", "r"], "{case}: {wave:#}");
+    assert_eq!(row(wave, "b")["attempts"], 2, "{case}: {wave:#}");
+    assert_eq!(world.show("all", "d.txt"), "a\nb\nc\n", "{case}");
+    let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+    assert!(live.contains("\"jobs\":[]"), "{case}: {live}");
+}
+
+#[test]
+fn a_coordinator_that_is_killed_at_any_step_is_gone_on_from() {
+    let steps = [
+        "wave.began",
+        "wave.attempt_decided",
+        "wave.started",
+        "wave.judged",
+        "wave.review_decided",
+        "wave.review_started",
+        "wave.reviewed",
+        "wave.closed",
+        "wave.integrated",
+        "wave.merged",
+        "wave.ended",
+    ];
+    std::thread::scope(|scope| {
+        for part in steps.chunks(6) {
+            scope.spawn(move || {
+                for step in part {
+                    let world = World::new();
+                    let marker = world.path("killed");
+                    let file = world.file(HEAD, &items(&world));
+                    let mut command = world.env.product();
+                    command.args(["wave", "run", &file, "--json"]);
+                    command.env("DX_FAULT_KILL", format!("{step}@{marker}"));
+                    let output = world.env.run_command(command);
+                    assert!(std::path::Path::new(&marker).exists(), "{step}: nothing was killed: {output}");
+                    let wave = resume_to_the_end(&world, step);
+                    assert_once(&world, &wave, step);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_caller_that_is_killed_before_its_coordinator_leaves_a_wave_that_can_be_resumed() {
+    let world = World::new();
+    let file = world.file(HEAD, &items(&world));
+    let mut command = world.env.product();
+    command.args(["wave", "run", &file]);
+    command.env("DX_FAULT_KILL", format!("wave.created@{}", world.path("killed")));
+    assert_eq!(world.env.run_command(command).code, -9);
+    wait_until(PATIENCE, "it is told as interrupted", || {
+        world.ask(&["status", "w-1"]).1["state"] == "interrupted"
+    });
+    let wave = resume_to_the_end(&world, "wave.created");
+    assert_once(&world, &wave, "wave.created");
+}
+
+/// Kills the coordinators of so many waves, each up to three times, at instants that the seed names.
+pub(crate) fn kill_at_random_instants(waves: u64, seed: u64) {
+    let next = std::sync::atomic::AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let wave = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    if wave >= waves {
+                        return;
+                    }
+                    one(seed.wrapping_add(wave));
+                }
+            });
+        }
+    });
+}
+
+#[track_caller]
+fn one(seed: u64) {
+    let case = format!("seed {seed}");
+    let mut random = Random::new(seed);
+    let world = World::new();
+    let file = world.file(HEAD, &items(&world));
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    for _ in 0..3 {
+        std::thread::sleep(std::time::Duration::from_micros(random.below(900_000)));
+        if let Some(pid) = coordinator(&world.env.state_dir(), "w-1") {
+            dx_testkit::send_signal(pid, 9);
+            wait_until(PATIENCE, "it is gone", || coordinator(&world.env.state_dir(), "w-1").is_none());
+            world.ask(&["resume", "w-1", "--detach"]);
+        }
+    }
+    let wave = resume_to_the_end(&world, &case);
+    assert_once(&world, &wave, &case);
+}
+
+#[test]
+fn kills_at_random_instants_lose_nothing_and_repeat_nothing() {
+    kill_at_random_instants(number("DX_WAVE_KILLS").unwrap_or(20), number("DX_KILL_SEED").unwrap_or(1));
+}

@@ -1,0 +1,310 @@
+//! What a wave's journal adds up to. Events that cannot happen are passed over: a journal is read by programs of other
+//! versions too, and by a coordinator that was killed between two records.
+
+use dx_protocol::{
+    AttemptVerdict, BeadsId, GateVerdict, ItemState, MergeConflict, ProviderName, ReasonCode, ReviewVerdict,
+    RunUuid, Timestamp, WaveCreated, WaveEvent, WaveItem, WaveRecord,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A wave so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wave {
+    pub created: WaveCreated,
+    pub created_at: Timestamp,
+    /// In the order of the plan.
+    pub items: Vec<Item>,
+    pub cancelling: bool,
+    /// Providers that take nothing before a time.
+    pub parked: BTreeMap<ProviderName, Timestamp>,
+    /// Providers that take nothing in this wave any more.
+    pub unusable: BTreeSet<ProviderName>,
+    pub merged: Option<Merge>,
+    pub ended_at: Option<Timestamp>,
+}
+
+/// What became of the integration branch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Merge {
+    pub branch: String,
+    pub commit: Option<String>,
+    pub conflicts: Vec<MergeConflict>,
+    pub message: String,
+}
+
+/// Where an item is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Nothing of it is under way.
+    Waiting,
+    /// An attempt is decided and has not been judged.
+    Attempt,
+    /// What the newest attempt means is known, and what follows is not decided.
+    Judged(AttemptVerdict),
+    /// A review is decided and has not ended.
+    Review,
+    /// A review has ended.
+    Reviewed(Option<ReviewVerdict>),
+    Closed(ItemState),
+}
+
+/// One item so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    pub plan: WaveItem,
+    pub phase: Phase,
+    /// Those that were not refused, and the one under way.
+    pub attempts: Vec<Attempt>,
+    /// Providers that could not start this item, or could not do it.
+    pub tried: BTreeSet<ProviderName>,
+    pub base: Option<String>,
+    pub commit: Option<String>,
+    pub findings: Vec<String>,
+    pub gates: Vec<GateVerdict>,
+    /// Of the newest attempt.
+    pub review_round: u32,
+    pub review_run: Option<RunUuid>,
+    pub reason: Option<ReasonCode>,
+    pub message: String,
+    pub closed_at: Option<Timestamp>,
+}
+
+/// One run of an item, or what will be one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    pub number: u32,
+    pub provider: ProviderName,
+    pub began_at: Timestamp,
+    pub run: Option<RunUuid>,
+    pub worktree: Option<String>,
+    pub model: Option<String>,
+    pub verdict: Option<AttemptVerdict>,
+    pub reason: Option<ReasonCode>,
+    pub exit_code: Option<String>,
+    pub review: Option<ReviewVerdict>,
+}
+
+impl Item {
+    fn new(plan: WaveItem) -> Self {
+        Self {
+            plan,
+            phase: Phase::Waiting,
+            attempts: Vec::new(),
+            tried: BTreeSet::new(),
+            base: None,
+            commit: None,
+            findings: Vec::new(),
+            gates: Vec::new(),
+            review_round: 0,
+            review_run: None,
+            reason: None,
+            message: String::new(),
+            closed_at: None,
+        }
+    }
+
+    /// The newest attempt.
+    pub fn attempt(&self) -> Option<&Attempt> {
+        self.attempts.last()
+    }
+
+    /// As it is published; that a job's check is at work only a look at the job can tell.
+    pub fn state(&self) -> ItemState {
+        match self.phase {
+            Phase::Closed(state) => state,
+            Phase::Attempt => ItemState::Running,
+            Phase::Review => ItemState::Reviewing,
+            Phase::Judged(AttemptVerdict::Passed) => ItemState::Checking,
+            Phase::Waiting | Phase::Judged(_) | Phase::Reviewed(_) if self.attempts.is_empty() => {
+                ItemState::Pending
+            }
+            Phase::Waiting | Phase::Judged(_) | Phase::Reviewed(_) => ItemState::Revision,
+        }
+    }
+
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Closed(ItemState::Done)
+    }
+}
+
+impl Wave {
+    /// A wave of which nothing is known but its plan.
+    pub fn new(created: WaveCreated, at: Timestamp) -> Self {
+        let items = created.plan.items.iter().cloned().map(Item::new).collect();
+        Self {
+            created,
+            created_at: at,
+            items,
+            cancelling: false,
+            parked: BTreeMap::new(),
+            unusable: BTreeSet::new(),
+            merged: None,
+            ended_at: None,
+        }
+    }
+
+    pub fn position(&self, id: &BeadsId) -> Option<usize> {
+        self.items.iter().position(|item| item.plan.id == *id)
+    }
+
+    /// Whether an attempt or review takes a place.
+    pub fn in_flight(&self) -> usize {
+        self.items.iter().filter(|item| matches!(item.phase, Phase::Attempt | Phase::Review)).count()
+    }
+
+    /// The state of the whole, when it has ended.
+    pub fn verdict(&self) -> Option<dx_protocol::WaveState> {
+        use dx_protocol::WaveState;
+        self.ended_at?;
+        let done = self.items.iter().filter(|item| item.is_done()).count();
+        let conflict = self.merged.as_ref().is_some_and(|m| m.commit.is_none() || !m.conflicts.is_empty());
+        Some(match done {
+            0 => WaveState::Failed,
+            n if n == self.items.len() && !conflict => WaveState::Done,
+            _ => WaveState::Partial,
+        })
+    }
+
+    /// Takes one record in.
+    pub fn apply(&mut self, record: &WaveRecord) {
+        let at = record.at;
+        match &record.event {
+            WaveEvent::Cancelling => self.cancelling = true,
+            WaveEvent::Ended => self.ended_at = Some(at),
+            WaveEvent::Merged { branch, commit, conflicts, message } => {
+                self.merged = Some(Merge {
+                    branch: branch.clone(),
+                    commit: commit.clone(),
+                    conflicts: conflicts.clone(),
+                    message: message.clone(),
+                });
+            }
+            WaveEvent::Created(_) | WaveEvent::Coordinator { .. } | WaveEvent::Unknown => {}
+            WaveEvent::Attempt { item, .. }
+            | WaveEvent::Started { item, .. }
+            | WaveEvent::Refused { item, .. }
+            | WaveEvent::Judged { item, .. }
+            | WaveEvent::Review { item, .. }
+            | WaveEvent::ReviewStarted { item, .. }
+            | WaveEvent::Reviewed { item, .. }
+            | WaveEvent::Closed { item, .. } => {
+                let Some(at_item) = self.position(item) else { return };
+                if matches!(self.items[at_item].phase, Phase::Closed(_)) {
+                    return;
+                }
+                self.note_provider(at_item, &record.event);
+                self.items[at_item].apply(at, &record.event);
+            }
+        }
+    }
+
+    /// What an end or a refusal says of the provider, for all items.
+    fn note_provider(&mut self, item: usize, event: &WaveEvent) {
+        let (provider, reason, until) = match event {
+            WaveEvent::Refused { provider, reason, until, .. } => (Some(provider.clone()), reason, until),
+            WaveEvent::Judged { reason, until, verdict: AttemptVerdict::Fallback, .. } => {
+                (self.items[item].attempt().map(|attempt| attempt.provider.clone()), reason, until)
+            }
+            _ => return,
+        };
+        let Some(provider) = provider else { return };
+        if let Some(until) = until {
+            let known = self.parked.entry(provider).or_insert(*until);
+            *known = (*known).max(*until);
+        } else if reason.is_of_account() {
+            self.unusable.insert(provider);
+        }
+    }
+}
+
+impl Item {
+    fn apply(&mut self, at: Timestamp, event: &WaveEvent) {
+        match event {
+            WaveEvent::Attempt { attempt, provider, base, .. } => {
+                self.phase = Phase::Attempt;
+                self.base = Some(base.clone());
+                (self.review_round, self.review_run) = (0, None);
+                self.attempts.push(Attempt {
+                    number: *attempt,
+                    provider: provider.clone(),
+                    began_at: at,
+                    run: None,
+                    worktree: None,
+                    model: None,
+                    verdict: None,
+                    reason: None,
+                    exit_code: None,
+                    review: None,
+                });
+            }
+            WaveEvent::Started { run, worktree, model, .. } => {
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.run = Some(run.clone());
+                    attempt.worktree = Some(worktree.clone());
+                    attempt.model = Some(model.clone());
+                }
+            }
+            WaveEvent::Refused { provider, reason, message, until, .. } => {
+                if self.phase == Phase::Attempt {
+                    self.attempts.pop();
+                }
+                if until.is_none() {
+                    self.tried.insert(provider.clone());
+                }
+                self.reason = Some(*reason);
+                self.message.clone_from(message);
+                let verdict = if until.is_some() || reason.is_of_provider() {
+                    AttemptVerdict::Fallback
+                } else {
+                    AttemptVerdict::Failed
+                };
+                self.phase = Phase::Judged(verdict);
+            }
+            WaveEvent::Judged { verdict, reason, exit_code, findings, commit, gates, until, .. } => {
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.verdict = Some(*verdict);
+                    attempt.reason = Some(*reason);
+                    attempt.exit_code = Some(exit_code.clone());
+                    if *verdict == AttemptVerdict::Fallback && until.is_none() {
+                        self.tried.insert(attempt.provider.clone());
+                    }
+                }
+                self.phase = Phase::Judged(*verdict);
+                self.reason = Some(*reason);
+                self.findings.clone_from(findings);
+                self.gates.clone_from(gates);
+                self.commit = commit.clone().or(self.commit.take());
+            }
+            WaveEvent::Review { round, .. } => {
+                self.phase = Phase::Review;
+                (self.review_round, self.review_run) = (*round, None);
+            }
+            WaveEvent::ReviewStarted { run, .. } => self.review_run = Some(run.clone()),
+            WaveEvent::Reviewed { verdict, findings, .. } => {
+                self.phase = Phase::Reviewed(*verdict);
+                self.findings.clone_from(findings);
+                if let Some(attempt) = self.attempts.last_mut() {
+                    attempt.review = *verdict;
+                }
+            }
+            WaveEvent::Closed { state, reason, message, .. } => {
+                self.phase = Phase::Closed(*state);
+                self.reason = Some(*reason);
+                self.message.clone_from(message);
+                self.closed_at = Some(at);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Folds a journal; `None` when it does not begin with its plan.
+pub fn fold(records: &[WaveRecord]) -> Option<Wave> {
+    let (first, rest) = records.split_first()?;
+    let WaveEvent::Created(created) = &first.event else { return None };
+    let mut wave = Wave::new((**created).clone(), first.at);
+    for record in rest {
+        wave.apply(record);
+    }
+    Some(wave)
+}

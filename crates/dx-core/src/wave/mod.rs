@@ -1,0 +1,11 @@
+//! Waves: the graph of their items, what their journal adds up to, and what is to be done next. Pure.
+
+mod decide;
+mod fold;
+mod graph;
+mod scope;
+
+pub use decide::{Next, Step, next_steps};
+pub use fold::{Attempt, Item, Merge, Phase, Wave, fold};
+pub use graph::Graph;
+pub use scope::overlap;

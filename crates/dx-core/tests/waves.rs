@@ -1,0 +1,206 @@
+//! Waves of any shape with any luck: an item never begins before everything it needs is done, no more are in flight than
+//! allowed, no attempt is one too many, and every wave ends.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use dx_core::wave::{Phase, Step, Wave, next_steps};
+use dx_protocol::{
+    AttemptVerdict, ItemState, ReasonCode, ReviewVerdict, Timestamp, WaveCreated, WaveEvent, WaveItem,
+    WavePlan, WaveRecord, WaveReview,
+};
+use proptest::prelude::*;
+
+fn item(at: usize, needs: &[usize], review: bool, max_attempts: u32) -> WaveItem {
+    WaveItem {
+        id: format!("i{at}").parse().unwrap(),
+        needs: needs.iter().map(|need| format!("i{need}").parse().unwrap()).collect(),
+        providers: vec!["one".parse().unwrap(), "two".parse().unwrap()],
+        model: None,
+        profile: None,
+        command: Vec::new(),
+        sandbox: None,
+        scope: Vec::new(),
+        check: None,
+        require_commit: false,
+        review: review.then(|| WaveReview {
+            provider: "one".parse().unwrap(),
+            model: None,
+            profile: None,
+            command: Vec::new(),
+            prompt_file: "-".to_owned(),
+        }),
+        max_attempts,
+        prompt_file: "-".to_owned(),
+        prompt_bytes: 1,
+    }
+}
+
+fn wave(items: Vec<WaveItem>, max_parallel: u32, fail_fast: bool) -> Wave {
+    let plan = WavePlan {
+        name: "w".to_owned(),
+        repo: "/r".to_owned(),
+        base: "b".to_owned(),
+        max_parallel,
+        fail_fast,
+        merge_into: None,
+        items,
+    };
+    let created = WaveCreated {
+        schema: String::new(),
+        version: 1,
+        program: String::new(),
+        wave_id: "w-1".to_owned(),
+        file: "-".to_owned(),
+        cwd: "/".to_owned(),
+        notify: None,
+        plan,
+    };
+    Wave::new(created, Timestamp(0))
+}
+
+/// What chance does to a step that is under way.
+fn outcome(wave: &Wave, at: usize, luck: u8, now: i64) -> WaveEvent {
+    let item = &wave.items[at];
+    let (id, attempt) = (item.plan.id.clone(), item.attempts.len() as u32);
+    if item.phase == Phase::Review {
+        let verdict = match luck % 8 {
+            0 => None,
+            1 => Some(ReviewVerdict::Blocked),
+            2 | 3 => Some(ReviewVerdict::RevisionRequired),
+            _ => Some(ReviewVerdict::Approved),
+        };
+        let findings = vec!["f".to_owned()];
+        return WaveEvent::Reviewed { item: id, attempt, round: item.review_round, verdict, findings };
+    }
+    let provider = item.attempt().unwrap().provider.clone();
+    let until = luck.is_multiple_of(3).then_some(Timestamp(now + 5));
+    if luck % 16 == 1 {
+        let reason = if luck > 100 { ReasonCode::OpencodeBinaryMissing } else { ReasonCode::WorktreeExists };
+        return WaveEvent::Refused { item: id, attempt, provider, reason, message: "m".to_owned(), until };
+    }
+    let verdict = match luck % 16 {
+        2..=4 => AttemptVerdict::Revise,
+        5 => AttemptVerdict::Fallback,
+        6 => AttemptVerdict::Failed,
+        7 => AttemptVerdict::Cancelled,
+        _ => AttemptVerdict::Passed,
+    };
+    WaveEvent::Judged {
+        item: id,
+        attempt,
+        verdict,
+        reason: ReasonCode::ProcessExitWithRc,
+        exit_code: "0".to_owned(),
+        findings: Vec::new(),
+        commit: Some("c".to_owned()),
+        gates: Vec::new(),
+        until: until.filter(|_| verdict == AttemptVerdict::Fallback),
+    }
+}
+
+fn event_of(wave: &Wave, step: &Step) -> WaveEvent {
+    match step {
+        Step::Attempt { item, number, provider } => WaveEvent::Attempt {
+            item: wave.items[*item].plan.id.clone(),
+            attempt: *number,
+            provider: provider.clone(),
+            base: "b".to_owned(),
+        },
+        Step::Review { item, round } => WaveEvent::Review {
+            item: wave.items[*item].plan.id.clone(),
+            attempt: wave.items[*item].attempts.len() as u32,
+            round: *round,
+        },
+        Step::Close { item, state, reason, message } => WaveEvent::Closed {
+            item: wave.items[*item].plan.id.clone(),
+            state: *state,
+            reason: *reason,
+            message: message.clone(),
+        },
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_item_begins_early_and_every_wave_ends(
+        shape in proptest::collection::vec((any::<u16>(), any::<bool>(), 1_u32..4), 1..12),
+        luck in proptest::collection::vec(any::<u8>(), 64),
+        max_parallel in 1_u32..5,
+        fail_fast in any::<bool>(),
+        cancel_at in proptest::option::of(0_usize..30),
+    ) {
+        let items = shape.iter().enumerate().map(|(at, (bits, review, most))| {
+            let needs: Vec<usize> = (0..at).filter(|need| bits >> (need % 16) & 1 == 1).collect();
+            item(at, &needs, *review, *most)
+        });
+        let mut wave = wave(items.collect(), max_parallel, fail_fast);
+        let mut lucky = luck.iter().cycle().copied();
+        let mut now = 0_i64;
+        let mut records = Vec::new();
+        for round in 0.. {
+            prop_assert!(round < 2_000, "it never ends: {wave:#?}");
+            now += 1;
+            let mut take = |wave: &mut Wave, event: WaveEvent| {
+                let record = WaveRecord { at: Timestamp(now), event };
+                wave.apply(&record);
+                records.push(record);
+            };
+            if Some(round) == cancel_at {
+                take(&mut wave, WaveEvent::Cancelling);
+            }
+            let next = next_steps(&wave, Timestamp(now));
+            if next.finished {
+                break;
+            }
+            for step in &next.steps {
+                if let Step::Attempt { item, number, .. } = step {
+                    let item = &wave.items[*item];
+                    for need in &item.plan.needs {
+                        let need = &wave.items[wave.position(need).unwrap()];
+                        prop_assert!(need.is_done(), "{} began before {}", item.plan.id, need.plan.id);
+                    }
+                    prop_assert!(*number <= item.plan.max_attempts && !wave.cancelling);
+                }
+                let event = event_of(&wave, step);
+                take(&mut wave, event);
+            }
+            prop_assert!(wave.in_flight() <= max_parallel as usize);
+            let busy: Vec<usize> = (0..wave.items.len())
+                .filter(|at| matches!(wave.items[*at].phase, Phase::Attempt | Phase::Review))
+                .collect();
+            let idle = next.steps.is_empty() && busy.is_empty();
+            prop_assert!(!idle || next.wait_until.is_some(), "nothing to do and nothing to wait for");
+            if let Some(at) = busy.first() {
+                let event = outcome(&wave, *at, lucky.next().unwrap(), now);
+                take(&mut wave, event);
+            }
+        }
+        // Reading the journal again gives the same wave.
+        let first = WaveRecord { at: Timestamp(0), event: WaveEvent::Created(Box::new(wave.created.clone())) };
+        let all: Vec<WaveRecord> = std::iter::once(first).chain(records).collect();
+        let text: Vec<String> = all.iter().map(|record| serde_json::to_string(record).unwrap()).collect();
+        let read: Vec<WaveRecord> = text.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        prop_assert_eq!(dx_core::wave::fold(&read), Some(wave));
+    }
+}
+
+#[test]
+fn nothing_new_begins_after_a_failure_when_asked() {
+    let mut wave = wave(vec![item(0, &[], false, 1), item(1, &[], false, 1)], 1, true);
+    let take = |wave: &mut Wave, event| wave.apply(&WaveRecord { at: Timestamp(1), event });
+    let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+    let event = event_of(&wave, &step);
+    take(&mut wave, event);
+    let event = outcome(&wave, 0, 2, 1);
+    take(&mut wave, event);
+    for _ in 0..2 {
+        for step in next_steps(&wave, Timestamp(1)).steps {
+            let event = event_of(&wave, &step);
+            take(&mut wave, event);
+        }
+    }
+    let states: Vec<ItemState> = wave.items.iter().map(dx_core::wave::Item::state).collect();
+    assert_eq!(states, [ItemState::Failed, ItemState::Skipped]);
+}

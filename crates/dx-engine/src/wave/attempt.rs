@@ -1,0 +1,353 @@
+//! One attempt of an item: its worktree, its job, and what is to be said of it when it has ended.
+//!
+//! Called by the coordinator, in a thread for each item under way. Everything is repeatable: a start has a key, a worktree
+//! is taken up where it was left. Must never write the wave's journal.
+
+use super::merge;
+use super::prompt;
+use super::watch::{Watched, watch};
+use crate::Engine;
+use crate::api::{PromptSource, StartRequest, Started, WorktreeChoice};
+use crate::apply::Work;
+use crate::error::EngineError;
+use crate::gates::scope::Scope;
+use crate::git::Repository;
+use crate::lookup::{self, Found};
+use crate::worktree::{self, Wish};
+use dx_core::commit_gate;
+use dx_jobdir::{StateDir, WavePaths};
+use dx_protocol::{
+    AttemptVerdict, BeadsId, ErrorClass, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport, GateVerdict, Gates,
+    Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp, WaveEvent,
+    WaveItem,
+};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// The commit of the item descends from what it began with.
+const GATE_INTEGRITY: &str = "integrity";
+/// How often a start that found no place asks again.
+const CAP_TICK: Duration = Duration::from_millis(500);
+
+/// What all threads of a wave know.
+#[derive(Debug, Clone)]
+pub(super) struct Ground {
+    pub(super) engine: Engine,
+    pub(super) state: StateDir,
+    pub(super) paths: WavePaths,
+    pub(super) wave_id: String,
+    pub(super) repo: PathBuf,
+    pub(super) cancelling: Arc<AtomicBool>,
+}
+
+impl Ground {
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.cancelling.load(Ordering::Relaxed)
+    }
+
+    /// Makes the worktree, or takes it up, and starts the job in it; waits while the provider has no place.
+    pub(super) fn start(&self, base: &str, request: &StartRequest) -> Result<Started, EngineError> {
+        let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
+        let ready = worktree::create(&Wish {
+            beads,
+            repo: &self.repo,
+            base: Some(base),
+            branch: None,
+            places: &self.engine.places()?,
+            sandbox: &self.engine.sandbox_in(&self.repo)?,
+            progress: &|_| {},
+        })?;
+        let request = StartRequest { worktree: WorktreeChoice::Path(ready.path()), ..request.clone() };
+        loop {
+            match self.engine.start(&request) {
+                Err(EngineError::CapExceeded { .. }) if !self.is_cancelling() => std::thread::sleep(CAP_TICK),
+                other => return other,
+            }
+        }
+    }
+}
+
+/// An attempt that is decided.
+#[derive(Debug, Clone)]
+pub(super) struct Attempt {
+    pub(super) item: WaveItem,
+    pub(super) number: u32,
+    pub(super) provider: ProviderName,
+    pub(super) base: String,
+    /// What the attempt before left to be done.
+    pub(super) findings: Vec<String>,
+    /// The run of the item's first attempt; `None` when this is it.
+    pub(super) first_run: Option<RunUuid>,
+    /// Providers that could take the next attempt.
+    pub(super) others: usize,
+}
+
+/// Runs it to its end; tells each step.
+pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveEvent)) {
+    let item = attempt.item.id.clone();
+    let refused = |error: &EngineError| WaveEvent::Refused {
+        item: item.clone(),
+        attempt: attempt.number,
+        provider: attempt.provider.clone(),
+        reason: error.reason(),
+        message: told(error),
+        until: error.until(),
+    };
+    if ground.is_cancelling() {
+        return tell(WaveEvent::Refused {
+            item: item.clone(),
+            attempt: attempt.number,
+            provider: attempt.provider.clone(),
+            reason: ReasonCode::ManualStop,
+            message: "the wave was cancelled".to_owned(),
+            until: None,
+        });
+    }
+    let started = ground.request(attempt).and_then(|request| ground.start(&attempt.base, &request));
+    let started = match started {
+        Ok(started) => started,
+        Err(error) => return tell(refused(&error)),
+    };
+    tell(WaveEvent::Started {
+        item: item.clone(),
+        attempt: attempt.number,
+        run: started.ids.run_uuid.clone(),
+        worktree: started.worktree.clone(),
+        model: started.selected_model.clone(),
+    });
+    let judged = watch(ground, &started.ids, attempt.others > 0)
+        .and_then(|watched| judge(ground, attempt, &started.ids.run_uuid, &watched));
+    match judged {
+        Ok(event) => tell(event),
+        Err(error) => tell(WaveEvent::Judged {
+            item,
+            attempt: attempt.number,
+            verdict: AttemptVerdict::Failed,
+            reason: error.reason(),
+            exit_code: "-".to_owned(),
+            findings: vec![told(&error)],
+            commit: None,
+            gates: Vec::new(),
+            until: None,
+        }),
+    }
+}
+
+/// An error with its causes.
+pub(super) fn told(error: &EngineError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+impl Ground {
+    fn request(&self, attempt: &Attempt) -> Result<StartRequest, EngineError> {
+        let item = &attempt.item;
+        let bytes = prompt::read(&self.paths.prompt(&item.id))?;
+        let prompt = prompt::of_attempt(bytes, attempt.number, &attempt.findings);
+        let is_first = item.providers.first() == Some(&attempt.provider);
+        Ok(StartRequest {
+            beads: Some(item.id.clone()),
+            provider: attempt.provider.clone(),
+            prompt: (!prompt.is_empty()).then_some(PromptSource::Text(prompt)),
+            worktree: WorktreeChoice::Auto,
+            repo: Some(self.repo.display().to_string()),
+            model: item.model.clone().filter(|_| is_first),
+            command: item.command.clone(),
+            idempotency_key: Some(key(&self.wave_id, &item.id, attempt.number)),
+            // Commit and scope are looked at over all attempts, not over each.
+            gates: Gates { check: item.check.clone(), ..Gates::default() },
+            sandbox: item.sandbox,
+            profile: item.profile.clone(),
+            ..blank(&attempt.provider)
+        })
+    }
+}
+
+/// A request that leaves everything open.
+pub(super) fn blank(provider: &ProviderName) -> StartRequest {
+    StartRequest {
+        beads: None,
+        provider: provider.clone(),
+        prompt: None,
+        worktree: WorktreeChoice::Auto,
+        repo: None,
+        model: None,
+        allow_model_override: false,
+        agent: None,
+        lane: None,
+        pty: false,
+        max_runtime: None,
+        no_mutation_timeout: None,
+        stall: None,
+        env: Vec::new(),
+        command: Vec::new(),
+        idempotency_key: None,
+        gates: Gates::default(),
+        sandbox: None,
+        sandbox_write: None,
+        profile: None,
+    }
+}
+
+/// Names an attempt for ever: a start with it never starts a second one.
+fn key(wave_id: &str, item: &BeadsId, attempt: u32) -> String {
+    format!("wave:{wave_id}:{item}:{attempt}")
+}
+
+/// What an ended job means for its item.
+fn judge(
+    ground: &Ground,
+    attempt: &Attempt,
+    run: &RunUuid,
+    watched: &Watched,
+) -> Result<WaveEvent, EngineError> {
+    let outcome = &watched.outcome;
+    let found = lookup::read_run(&ground.state, &ground.state.run(run).journal(), false)?;
+    let looked = look(ground, attempt, run)?;
+    let (mut verdict, mut findings) = verdict_of(outcome, watched, attempt, &found);
+    if verdict == AttemptVerdict::Passed {
+        for gate in looked.gates.iter().filter(|gate| !gate.report.passed) {
+            verdict = AttemptVerdict::Revise;
+            findings.push(format!("{}: {}", gate.name, gate.report.details));
+        }
+    }
+    let failed_gate = looked.gates.iter().find(|gate| !gate.report.passed);
+    let reason = match failed_gate.filter(|_| outcome.state == OutcomeState::Success) {
+        Some(gate) => gate.report.reason_code,
+        None => outcome.reason_code,
+    };
+    Ok(WaveEvent::Judged {
+        item: attempt.item.id.clone(),
+        attempt: attempt.number,
+        verdict,
+        reason,
+        exit_code: outcome.exit_code.clone(),
+        findings,
+        commit: looked.commit,
+        gates: looked.gates,
+        until: watched.until,
+    })
+}
+
+/// The item's work so far.
+struct Looked {
+    commit: Option<String>,
+    gates: Vec<GateVerdict>,
+}
+
+/// Everything since the item's first start: as a commit that is kept, and what the gates say of it.
+fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<Looked, EngineError> {
+    let first = attempt.first_run.as_ref().unwrap_or(run);
+    let found = lookup::read_run(&ground.state, &ground.state.run(first).journal(), false)?;
+    let Some(tree) = &found.run.created.tree else { return Ok(Looked { commit: None, gates: Vec::new() }) };
+    let main = worktree::repository(&ground.repo)?;
+    let work = Work::of(&found, tree)?;
+    let commit = work.commit(&main, &found)?;
+    merge::keep(&main, &ground.wave_id, &attempt.item.id, &commit)?;
+    let gates = item_gates(attempt, &main, &work, tree.head.as_deref(), &commit)?;
+    Ok(Looked { commit: Some(commit), gates })
+}
+
+fn item_gates(
+    attempt: &Attempt,
+    main: &Repository,
+    work: &Work,
+    start: Option<&str>,
+    commit: &str,
+) -> Result<Vec<GateVerdict>, EngineError> {
+    let item = &attempt.item;
+    let gate = |name: &str, report: GateReport| GateVerdict { name: name.to_owned(), report };
+    let mut gates = Vec::new();
+    // Somebody else's history is not what the others shall build on.
+    let holds = main.git_says(&["merge-base", "--is-ancestor", &attempt.base, commit])?;
+    gates.push(gate(
+        GATE_INTEGRITY,
+        if holds {
+            GateReport::new(true, ReasonCode::IntegrityOk, format!("{commit} contains {}", attempt.base))
+        } else {
+            let details = format!("{commit} does not contain {}, which the item began with", attempt.base);
+            GateReport::new(false, ReasonCode::ReportedNotAncestor, details)
+        },
+    ));
+    if item.require_commit {
+        gates.push(gate(GATE_COMMIT, commit_gate(start, &work.report)));
+    }
+    if !item.scope.is_empty() {
+        gates.push(gate(
+            GATE_SCOPE,
+            Scope::parse(std::slice::from_ref(&item.scope), &[])?.judge(&work.report.files_changed, None),
+        ));
+    }
+    Ok(gates)
+}
+
+fn verdict_of(
+    outcome: &Outcome,
+    watched: &Watched,
+    attempt: &Attempt,
+    found: &Found,
+) -> (AttemptVerdict, Vec<String>) {
+    if watched.until.is_some() {
+        return (AttemptVerdict::Fallback, Vec::new());
+    }
+    let ended = |how: String| {
+        let detail = if outcome.detail.is_empty() { String::new() } else { format!(": {}", outcome.detail) };
+        vec![format!("{how}{detail}")]
+    };
+    match outcome.state {
+        OutcomeState::Success => return (AttemptVerdict::Passed, Vec::new()),
+        OutcomeState::Killed
+            if matches!(outcome.reason_code, ReasonCode::ManualStop | ReasonCode::ForcedFinalization) =>
+        {
+            return (AttemptVerdict::Cancelled, Vec::new());
+        }
+        _ => {}
+    }
+    let check = outcome.gates.iter().find(|gate| gate.name == GATE_CHECK && !gate.report.passed);
+    if let Some(check) = check.filter(|check| check.report.reason_code != ReasonCode::CheckNotRun) {
+        let mut findings = vec![format!("the check failed: {}", check.report.details)];
+        findings.extend(prompt::tail(&found.paths.check_log()));
+        return (AttemptVerdict::Revise, findings);
+    }
+    let findings =
+        ended(format!("the agent ended with exit code {} ({})", outcome.exit_code, outcome.reason_code));
+    let ProviderVerdict::Failed { class, .. } = &outcome.provider_verdict else {
+        return (AttemptVerdict::Revise, findings);
+    };
+    let verdict = match class {
+        ErrorClass::Auth | ErrorClass::ModelUnavailable | ErrorClass::AgentMissing => {
+            AttemptVerdict::Fallback
+        }
+        ErrorClass::RateLimit
+        | ErrorClass::Quota
+        | ErrorClass::Capacity
+        | ErrorClass::Server
+        | ErrorClass::Network
+            if attempt.others > 0 =>
+        {
+            AttemptVerdict::Fallback
+        }
+        _ => AttemptVerdict::Revise,
+    };
+    (verdict, findings)
+}
+
+impl EngineError {
+    /// When the same may go well.
+    pub(crate) fn until(&self) -> Option<Timestamp> {
+        match self {
+            Self::PoolParked { until, .. } => Some(*until),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,468 @@
+//! From a wave file to a plan: everything that can be refused is refused here, before anything is made.
+//!
+//! Called by: `wave plan` and `wave run`. Must never: write, or start anything.
+
+use super::file::{self, At, MAX_BYTES, Problem, WaveFile, WaveFileError, Work};
+use crate::Engine;
+use crate::api::{PromptSource, WorktreeChoice};
+use crate::error::EngineError;
+use crate::gates::scope::Scope;
+use crate::git::Repository;
+use crate::prompt::Prompt;
+use crate::providers::Providers;
+use crate::secrets::mask_text;
+use crate::settings::Place;
+use dx_core::wave::{Graph, overlap};
+use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WavePlan, WaveReview};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+const MAX_PARALLEL: u32 = 4;
+const MAX_ATTEMPTS: u32 = 3;
+/// Room for what a review's id adds.
+const MAX_ID: usize = 100;
+const EXEC: &str = "exec";
+
+/// A plan with what is not in its record.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) plan: WavePlan,
+    pub(super) layers: Vec<Vec<usize>>,
+    /// By item; empty for a command without one.
+    pub(super) prompts: Vec<Vec<u8>>,
+    /// By item.
+    pub(super) review_prompts: Vec<Vec<u8>>,
+}
+
+impl Engine {
+    /// Reads and checks a wave file.
+    pub(super) fn read_wave(&self, path: &Path) -> Result<Checked, EngineError> {
+        let unreadable = |source| EngineError::WaveFileUnreadable { path: path.to_owned(), source };
+        // Named by the user: a link is followed, but nothing else than a file is read.
+        let real = path.canonicalize().map_err(unreadable)?;
+        let bytes = dx_jobdir::read_bounded(&real, MAX_BYTES).map_err(unreadable)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| unreadable(std::io::Error::other("it is not a UTF-8 text")))?;
+        let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
+        let mut check = Check {
+            engine: self,
+            name: path.display().to_string(),
+            text: &text,
+            folder,
+            // A project adds none.
+            providers: self.layers(None, None)?.providers,
+            problems: Vec::new(),
+        };
+        let file = file::parse(&text, &check.name, &mut check.problems);
+        let checked = check.plan(&file);
+        if check.problems.is_empty()
+            && let Some(checked) = checked
+        {
+            return Ok(checked);
+        }
+        check.problems.sort();
+        check.problems.dedup();
+        Err(EngineError::WaveFile(WaveFileError(check.problems)))
+    }
+}
+
+/// What an item says, else the defaults.
+fn pick<'w, T>(
+    own: &'w Work,
+    defaults: &'w Work,
+    get: fn(&'w Work) -> &'w Option<At<T>>,
+) -> Option<&'w At<T>> {
+    get(own).as_ref().or(get(defaults).as_ref())
+}
+
+struct Check<'a> {
+    engine: &'a Engine,
+    name: String,
+    text: &'a str,
+    folder: PathBuf,
+    providers: Providers,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn wrong(&mut self, place: &Place, what: impl Into<String>, fix: impl Into<String>) {
+        self.problems.push(Problem { place: place.clone(), what: what.into(), fix: fix.into() });
+    }
+
+    /// `None` when the mistakes leave nothing to plan.
+    fn plan(&mut self, file: &WaveFile) -> Option<Checked> {
+        let top = Place::in_text(&self.name, self.text, 0);
+        let name = self.wave_name(file);
+        if file.items.is_empty() {
+            self.wrong(&top, "there is no item", "add an [[item]] with `id` and `prompt` or `prompt_file`");
+        }
+        let repo = self.folder.join(file.repo.as_ref().map_or(".", |at| at.value.as_str()));
+        let repo_place = file.repo.as_ref().map_or(&top, |at| &at.place);
+        if Repository::find(&repo).is_none() {
+            let what = format!("{} is in no git repository", repo.display());
+            self.wrong(repo_place, what, "`repo` names a folder of one, seen from the wave file");
+        }
+        let ids = self.ids(file);
+        let (graph, layers) = self.graph(file, &ids);
+        let mut items = Vec::new();
+        let (mut prompts, mut review_prompts) = (Vec::new(), Vec::new());
+        for item in &file.items {
+            let id = item.id.as_ref().and_then(|id| id.value.parse().ok());
+            let prompt = self.prompt(item);
+            let planned = self.item(file, item, &repo, prompt.is_some());
+            let (Some(id), Some((mut planned, review))) = (id, planned) else { continue };
+            planned.id = id;
+            if let Some((name, bytes)) = prompt {
+                (planned.prompt_file, planned.prompt_bytes) = (name, bytes.len() as u64);
+                prompts.push(bytes);
+            } else {
+                prompts.push(Vec::new());
+            }
+            review_prompts.push(review);
+            items.push(planned);
+        }
+        let repo = repo.canonicalize().unwrap_or(repo);
+        let plan = WavePlan {
+            name: name?,
+            repo: repo.to_str()?.to_owned(),
+            base: file.base.as_ref().map_or("HEAD", |at| at.value.as_str()).to_owned(),
+            max_parallel: file.max_parallel.as_ref().map_or(MAX_PARALLEL, |at| at.value),
+            fail_fast: file.fail_fast.as_ref().is_some_and(|at| at.value),
+            merge_into: file.merge_into.as_ref().map(|at| at.value.clone()),
+            items,
+        };
+        if plan.items.len() == file.items.len() {
+            self.scopes(file, &plan, &graph);
+        }
+        Some(Checked { plan, layers: layers?, prompts, review_prompts })
+    }
+
+    fn wave_name(&mut self, file: &WaveFile) -> Option<String> {
+        let Some(name) = &file.name else {
+            // Without a name the file's own serves.
+            let stem = Path::new(&self.name).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wave");
+            let plain: String =
+                stem.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
+            let plain = plain.trim_matches('-');
+            return Some(if plain.is_empty() { "wave".to_owned() } else { plain.to_owned() });
+        };
+        if name.value.len() <= MAX_ID && name.value.parse::<BeadsId>().is_ok() {
+            return Some(name.value.clone());
+        }
+        let fix = format!("at most {MAX_ID} letters, digits, . _ -, beginning with a letter or digit");
+        self.wrong(&name.place, format!("`{}` cannot be a wave's name", name.value), fix);
+        None
+    }
+
+    /// Positions by id; mistakes in ids are told.
+    fn ids(&mut self, file: &WaveFile) -> BTreeMap<String, usize> {
+        let mut ids: BTreeMap<String, usize> = BTreeMap::new();
+        for (at, item) in file.items.iter().enumerate() {
+            let Some(id) = &item.id else {
+                self.wrong(&item.place, "an item has no `id`", "give it one");
+                continue;
+            };
+            match id.value.parse::<BeadsId>() {
+                Ok(_) if id.value.len() <= MAX_ID => {}
+                Ok(_) => {
+                    self.wrong(
+                        &id.place,
+                        format!("`{}` is too long", id.value),
+                        format!("at most {MAX_ID} letters"),
+                    );
+                }
+                Err(error) => {
+                    self.wrong(&id.place, format!("`{}` cannot be an id", id.value), error.rule);
+                }
+            }
+            if let Some(first) = ids.get(&id.value) {
+                let line = file.items[*first].place.line;
+                self.wrong(
+                    &id.place,
+                    format!("the id `{}` is there twice, first in line {line}", id.value),
+                    "give one of them another id",
+                );
+            } else {
+                ids.insert(id.value.clone(), at);
+            }
+        }
+        ids
+    }
+
+    fn graph(&mut self, file: &WaveFile, ids: &BTreeMap<String, usize>) -> (Graph, Option<Vec<Vec<usize>>>) {
+        let mut needs = Vec::new();
+        for (at, item) in file.items.iter().enumerate() {
+            let mut own = Vec::new();
+            for need in &item.needs {
+                match ids.get(&need.value) {
+                    Some(other) if *other == at => {
+                        self.wrong(
+                            &need.place,
+                            format!("`{}` needs itself", need.value),
+                            "take it out of `needs`",
+                        );
+                    }
+                    Some(other) => own.push(*other),
+                    None => {
+                        let score = |id: &&String| strsim::jaro_winkler(id, &need.value);
+                        let near = ids.keys().max_by(|a, b| score(a).total_cmp(&score(b)));
+                        let fix = match near.filter(|id| score(id) > 0.7) {
+                            Some(near) => format!("did you mean `{near}`?"),
+                            None => "name the id of an item of this file".to_owned(),
+                        };
+                        self.wrong(&need.place, format!("there is no item `{}`", need.value), fix);
+                    }
+                }
+            }
+            needs.push(own);
+        }
+        let graph = Graph::new(needs);
+        match graph.layers() {
+            Ok(layers) => (graph, Some(layers)),
+            Err(cycle) => {
+                let id = |at: &usize| file.items[*at].id.as_ref().map_or("?", |id| id.value.as_str());
+                let mut names: Vec<&str> = cycle.iter().map(id).collect();
+                names.push(names[0]);
+                let first = &file.items[cycle[0]];
+                let place = first
+                    .needs
+                    .iter()
+                    .find(|need| Some(&need.value.as_str()) == names.get(1))
+                    .map_or(&first.place, |need| &need.place);
+                let what = format!("items need each other in a circle: {}", names.join(" needs "));
+                self.wrong(place, what, "take one of these needs away");
+                (graph, None)
+            }
+        }
+    }
+
+    /// Scopes that items which no need keeps apart have in common.
+    fn scopes(&mut self, file: &WaveFile, plan: &WavePlan, graph: &Graph) {
+        for (a, b) in graph.concurrent() {
+            let (left, right) = (&plan.items[a], &plan.items[b]);
+            let Some((x, y)) = overlap(&left.scope, &right.scope) else { continue };
+            let item = &file.items[b];
+            let place = item.work.scope.as_ref().map_or(&item.place, |scope| &scope.place);
+            let what = format!(
+                "the scopes of `{}` and `{}` overlap (`{x}` and `{y}`), and both may run at once",
+                left.id, right.id
+            );
+            self.wrong(place, what, format!("narrow one of them, or let `{}` need `{}`", right.id, left.id));
+        }
+    }
+
+    /// The prompt with the name it is recorded under; `None` when there is none, or it is told as a mistake.
+    fn prompt(&mut self, item: &file::Item) -> Option<(String, Vec<u8>)> {
+        match (&item.prompt, &item.prompt_file) {
+            (Some(_), Some(at)) => {
+                self.wrong(&at.place, "there is a `prompt` already", "take one of the two away");
+                None
+            }
+            (Some(at), None) => {
+                let text = PromptSource::Text(at.value.clone().into_bytes());
+                self.read_prompt(&text, "-".to_owned(), &at.place)
+            }
+            (None, Some(at)) => {
+                let path = self.folder.join(&at.value);
+                self.read_prompt(&PromptSource::File(path.clone()), path.display().to_string(), &at.place)
+            }
+            (None, None) => None,
+        }
+    }
+
+    fn read_prompt(
+        &mut self,
+        source: &PromptSource,
+        name: String,
+        place: &Place,
+    ) -> Option<(String, Vec<u8>)> {
+        match Prompt::read(Some(source)) {
+            Ok(prompt) => Some((name, prompt.bytes)),
+            Err(error) => {
+                let mut what = error.to_string();
+                if let Some(cause) = std::error::Error::source(&error) {
+                    what = format!("{what}: {cause}");
+                }
+                self.wrong(
+                    place,
+                    what,
+                    "put the prompt there, or name another file, seen from the wave file",
+                );
+                None
+            }
+        }
+    }
+
+    /// Everything of an item but its id and prompt; and the prompt of its review.
+    fn item(
+        &mut self,
+        file: &WaveFile,
+        item: &file::Item,
+        repo: &Path,
+        has_prompt: bool,
+    ) -> Option<(WaveItem, Vec<u8>)> {
+        let (own, defaults) = (&item.work, &file.defaults);
+        let profile = pick(own, defaults, |w| &w.profile);
+        let provider = pick(own, defaults, |w| &w.provider).or(file.provider.as_ref());
+        let first = self.provider(provider, profile, item, repo)?;
+        let command = pick(own, defaults, |w| &w.command);
+        let is_exec = first.as_str() == EXEC;
+        match command {
+            None if is_exec => {
+                self.wrong(
+                    &item.place,
+                    "provider exec needs a `command`",
+                    "command = [\"program\", \"argument\"]",
+                );
+            }
+            Some(at) if is_exec && at.value.is_empty() => {
+                self.wrong(&at.place, "the command is empty", "command = [\"program\", \"argument\"]");
+            }
+            Some(at) if at.value.iter().any(|word| mask_text(word) != *word) => {
+                self.wrong(
+                    &at.place,
+                    "the command holds a secret, and it would be recorded",
+                    "let it read the secret from a file",
+                );
+            }
+            // Of the defaults it is only for the items of exec.
+            Some(at) if !is_exec && own.command.is_some() => {
+                self.wrong(
+                    &at.place,
+                    format!("a command is only for provider exec, not for {first}"),
+                    "provider = \"exec\", or a prompt",
+                );
+            }
+            _ => {}
+        }
+        if !has_prompt && !is_exec && item.prompt.is_none() && item.prompt_file.is_none() {
+            self.wrong(&item.place, "an item has neither `prompt` nor `prompt_file`", "give it one of them");
+        }
+        let mut providers = vec![first];
+        if let Some(fallback) = file.fallback.as_ref().filter(|_| !is_exec) {
+            for name in &fallback.value {
+                let name = self.known_provider(&At { value: name.clone(), place: fallback.place.clone() });
+                providers.extend(name.filter(|name| !providers.contains(name)));
+            }
+        }
+        let scope = pick(own, defaults, |w| &w.scope);
+        if let Some(at) = scope
+            && let Err(error) = Scope::parse(std::slice::from_ref(&at.value), &[])
+        {
+            self.wrong(&at.place, error.to_string().replace("--scope", "scope"), "mend the pattern");
+        }
+        let check = pick(own, defaults, |w| &w.check);
+        if let Some(at) = check.filter(|at| mask_text(&at.value) != at.value) {
+            self.wrong(
+                &at.place,
+                "`check` holds a secret, and it would be recorded",
+                "let the command read it from a file",
+            );
+        }
+        let sandbox = pick(own, defaults, |w| &w.sandbox).and_then(|at| match at.value.as_str() {
+            "strict" => Some(SandboxMode::Strict),
+            "off" => Some(SandboxMode::Off),
+            other => {
+                self.wrong(&at.place, format!("`{other}` is no sandbox"), "\"strict\" or \"off\"");
+                None
+            }
+        });
+        let review = pick(own, defaults, |w| &w.review);
+        let (review, review_prompt) = review.map_or((None, Vec::new()), |at| self.review(at, item, repo));
+        let planned = WaveItem {
+            // Replaced by the caller, who has a valid one.
+            id: "item".parse().ok()?,
+            needs: item.needs.iter().filter_map(|need| need.value.parse().ok()).collect(),
+            model: pick(own, defaults, |w| &w.model).map(|at| at.value.clone()),
+            profile: profile.map(|at| at.value.clone()),
+            command: command.filter(|_| is_exec).map(|at| at.value.clone()).unwrap_or_default(),
+            providers,
+            sandbox,
+            scope: scope.map(|at| at.value.clone()).unwrap_or_default(),
+            check: check.map(|at| at.value.clone()),
+            require_commit: pick(own, defaults, |w| &w.require_commit).is_some_and(|at| at.value),
+            review,
+            max_attempts: pick(own, defaults, |w| &w.max_attempts)
+                .or(file.max_attempts.as_ref())
+                .map_or(MAX_ATTEMPTS, |at| at.value),
+            prompt_file: "none".to_owned(),
+            prompt_bytes: 0,
+        };
+        Some((planned, review_prompt))
+    }
+
+    fn review(
+        &mut self,
+        at: &At<file::Review>,
+        item: &file::Item,
+        repo: &Path,
+    ) -> (Option<WaveReview>, Vec<u8>) {
+        let review = &at.value;
+        let provider = self.provider(review.provider.as_ref(), review.profile.as_ref(), item, repo);
+        let Some(provider) = provider else { return (None, Vec::new()) };
+        let is_exec = provider.as_str() == EXEC;
+        if is_exec == review.command.as_ref().is_none_or(|command| command.value.is_empty()) {
+            let (what, fix) = if is_exec {
+                ("a review by provider exec needs a `command`", "command = [\"program\", \"argument\"]")
+            } else {
+                ("a command is only for provider exec", "take it away")
+            };
+            self.wrong(&at.place, what, fix);
+        }
+        let prompt = review.prompt_file.as_ref().and_then(|file| {
+            let path = self.folder.join(&file.value);
+            self.read_prompt(&PromptSource::File(path.clone()), path.display().to_string(), &file.place)
+        });
+        if review.prompt_file.is_none() && !is_exec {
+            self.wrong(&at.place, "a review needs a `prompt_file`", "name a file, seen from the wave file");
+        }
+        let (prompt_file, bytes) = prompt.unwrap_or_else(|| ("none".to_owned(), Vec::new()));
+        let review = WaveReview {
+            provider,
+            model: review.model.as_ref().map(|at| at.value.clone()),
+            profile: review.profile.as_ref().map(|at| at.value.clone()),
+            command: review.command.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+            prompt_file,
+        };
+        (Some(review), bytes)
+    }
+
+    /// The provider that is named, else that of profile or configuration.
+    fn provider(
+        &mut self,
+        named: Option<&At<String>>,
+        profile: Option<&At<String>>,
+        item: &file::Item,
+        repo: &Path,
+    ) -> Option<ProviderName> {
+        if let Some(named) = named {
+            return self.known_provider(named);
+        }
+        let place = profile.map_or(&item.place, |at| &at.place);
+        let name = profile.map(|at| at.value.as_str());
+        match self.engine.configured_provider(name, &WorktreeChoice::Path(repo.to_owned()), None, None) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                let fix = match &error {
+                    EngineError::NoProviderNamed { known } => {
+                        format!("provider = with one of: {}", known.join(", "))
+                    }
+                    other => other.next_action(),
+                };
+                self.wrong(place, error.to_string().replace("--provider", "the wave file"), fix);
+                None
+            }
+        }
+    }
+
+    fn known_provider(&mut self, named: &At<String>) -> Option<ProviderName> {
+        let found = named.value.parse::<ProviderName>().map_err(EngineError::from);
+        match found.and_then(|name| self.providers.find(&name).map(|_| name)) {
+            Ok(name) => Some(name),
+            Err(error) => {
+                self.wrong(&named.place, error.to_string(), error.next_action());
+                None
+            }
+        }
+    }
+}

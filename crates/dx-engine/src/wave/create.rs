@@ -1,0 +1,197 @@
+//! A new wave: what must be so before it, its folder and first record, and the process of its coordinator.
+//!
+//! Called by: `wave run` and `wave resume`. Must never leave half a wave: without its first record there is none.
+
+use super::check::Checked;
+use super::{COORDINATE, JOURNAL, merge};
+use crate::api::{PromptSource, StartRequest, WorktreeChoice};
+use crate::error::EngineError;
+use crate::git::Call;
+use crate::settle::Programs;
+use crate::wave::attempt::blank;
+use crate::{Engine, start, worktree};
+use dx_jobdir::{StateDir, WavePaths, WaveWriter, claim, disk, faults, wave as files};
+use dx_proc::clock;
+use dx_protocol::{
+    BeadsId, ProviderName, Timestamp, WAVE_JOURNAL_SCHEMA, WAVE_JOURNAL_VERSION, WaveCreated, WaveEvent,
+    WaveItem, WavePlan, WaveRecord,
+};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a coordinator may take until its first word on a machine that is busy.
+const WORD_PATIENCE_MS: u64 = 20_000;
+const WORD_TICK: Duration = Duration::from_millis(5);
+
+impl Engine {
+    /// Records a wave. Everything that can be refused is refused before.
+    pub(super) fn create_wave(
+        &self,
+        state: &StateDir,
+        file: &Path,
+        checked: Checked,
+        notify: Option<String>,
+    ) -> Result<(String, WavePaths, WaveWriter), EngineError> {
+        start::refuse_nested()?;
+        let Checked { mut plan, prompts, review_prompts, .. } = checked;
+        plan.base = merge::resolve(Path::new(&plan.repo), &plan.base)?;
+        self.refuse_taken(state, &plan)?;
+        self.refuse_unusable(&plan)?;
+        let (id, paths) = files::create(state, &plan.name)?;
+        let made = (|| {
+            for ((item, prompt), review) in plan.items.iter().zip(&prompts).zip(&review_prompts) {
+                if !prompt.is_empty() {
+                    paths.put(&paths.prompt(&item.id), prompt)?;
+                }
+                if !review.is_empty() {
+                    paths.put(&paths.review_prompt(&item.id), review)?;
+                }
+            }
+            let writer = WaveWriter::create(&paths)?;
+            let created = WaveCreated {
+                schema: WAVE_JOURNAL_SCHEMA.to_owned(),
+                version: WAVE_JOURNAL_VERSION,
+                program: env!("CARGO_PKG_VERSION").to_owned(),
+                wave_id: id.clone(),
+                file: absolute(file),
+                cwd: std::env::current_dir().map_or_else(|_| "-".to_owned(), |cwd| cwd.display().to_string()),
+                notify,
+                plan,
+            };
+            let at = Timestamp(clock::now_ms());
+            writer.append(&WaveRecord { at, event: WaveEvent::Created(Box::new(created)) })?;
+            disk::sync_dir(paths.dir())?;
+            disk::sync_dir(&state.waves_dir())?;
+            Ok(writer)
+        })();
+        faults::step("wave.created");
+        match made {
+            Ok(writer) => Ok((id, paths, writer)),
+            Err(error) => {
+                let _removed = disk::remove_dir_all(paths.dir());
+                Err(error)
+            }
+        }
+    }
+
+    /// Ids whose job lives, or whose worktree or branch is there: they would be somebody else's.
+    fn refuse_taken(&self, state: &StateDir, plan: &WavePlan) -> Result<(), EngineError> {
+        let main = worktree::repository(Path::new(&plan.repo))?;
+        let places = self.places()?;
+        let claims = claim::claims(state);
+        let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"];
+        let branches = String::from_utf8_lossy(&Call::new(&main, &args).run()?).into_owned();
+        let taken = |id: &BeadsId| -> Result<Vec<String>, EngineError> {
+            let mut why = Vec::new();
+            if claims.iter().any(|claim| claim.beads == *id) {
+                why.push(format!("{id}: its job is live; dx-runner stop --beads {id}"));
+            }
+            let place = worktree::place(id, Path::new(&plan.repo), &places)?;
+            if place.load().is_some() || place.path().exists() {
+                why.push(format!("{id}: it has a worktree; dx-runner worktree remove {id}"));
+            } else if branches.lines().any(|branch| branch == id.as_str()) {
+                let repo = worktree::quoted(&plan.repo);
+                why.push(format!("{id}: there is a branch of this name; git -C {repo} branch -d {id}"));
+            }
+            Ok(why)
+        };
+        let mut all = Vec::new();
+        for item in &plan.items {
+            all.extend(taken(&item.id)?);
+        }
+        if all.is_empty() { Ok(()) } else { Err(EngineError::WaveItemsTaken(all)) }
+    }
+
+    /// Every item must have a provider that could start it now.
+    fn refuse_unusable(&self, plan: &WavePlan) -> Result<(), EngineError> {
+        let mut asked: BTreeMap<(ProviderName, Option<String>, Option<String>), Option<String>> =
+            BTreeMap::new();
+        for item in &plan.items {
+            let mut first_error = None;
+            let mut usable = false;
+            for (at, provider) in item.providers.iter().enumerate() {
+                let model = item.model.clone().filter(|_| at == 0);
+                let key = (provider.clone(), model.clone(), item.profile.clone());
+                if let Some(known) = asked.get(&key) {
+                    usable |= known.is_none();
+                    continue;
+                }
+                match self.dry_run(&probe(item, provider, model, &plan.repo), false) {
+                    Ok(_) => {
+                        usable = true;
+                        asked.insert(key, None);
+                    }
+                    Err(error) => {
+                        asked.insert(key, Some(error.to_string()));
+                        first_error = first_error.or(Some(error));
+                    }
+                }
+            }
+            if let (false, Some(error)) = (usable, first_error) {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the coordinator's process, which takes the lock over.
+    pub(super) fn spawn_coordinator(
+        &self,
+        state: &StateDir,
+        wave: &str,
+        writer: &WaveWriter,
+    ) -> Result<(), EngineError> {
+        let programs = Programs::find()?;
+        let config = match &self.settings.config {
+            Some(path) => std::path::absolute(path)
+                .map_err(|source| EngineError::Io { what: "resolve the configuration file", source })?
+                .into_os_string(),
+            None => OsString::from("-"),
+        };
+        let argv: Vec<OsString> =
+            vec!["dx-runner".into(), COORDINATE.into(), wave.into(), state.root().into(), config];
+        // Providers take their credentials from it.
+        let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        let fds = [(writer.as_fd(), JOURNAL)];
+        let pid = dx_proc::spawn_detached(&programs.runner, None, &argv, &env, &fds)?;
+        await_coordinator(state, wave, pid)
+    }
+}
+
+/// Waits for the coordinator's first word, so that nobody who asks next is told that there is none. One that is
+/// killed before has an heir: whoever resumes.
+fn await_coordinator(state: &StateDir, wave: &str, pid: i32) -> Result<(), EngineError> {
+    let Some(paths) = WavePaths::of(state, wave) else { return Ok(()) };
+    let began = clock::monotonic_ms();
+    while clock::monotonic_ms() - began < WORD_PATIENCE_MS && dx_proc::wait::reap(pid).is_err() {
+        let spoke = files::read(&paths)?.iter().any(
+            |record| matches!(&record.event, WaveEvent::Coordinator { process, .. } if process.pid == pid),
+        );
+        if spoke {
+            break;
+        }
+        std::thread::sleep(WORD_TICK);
+    }
+    Ok(())
+}
+
+fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: &str) -> StartRequest {
+    let needs_prompt = item.prompt_bytes > 0;
+    StartRequest {
+        beads: Some(item.id.clone()),
+        prompt: needs_prompt.then(|| PromptSource::Text(b"preflight".to_vec())),
+        worktree: WorktreeChoice::Auto,
+        repo: Some(repo.to_owned()),
+        model,
+        command: item.command.clone(),
+        profile: item.profile.clone(),
+        ..blank(provider)
+    }
+}
+
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}

@@ -1,0 +1,142 @@
+//! Waves: jobs with dependencies. A file says what is to be done, a journal what was; between them a coordinator.
+//!
+//! Decisions are `dx_core::wave`'s; here are the effects, one kind in each file. Must never start anything that the
+//! journal has not decided.
+
+mod attempt;
+mod check;
+mod coordinator;
+mod create;
+mod file;
+mod merge;
+mod prompt;
+mod review;
+mod show;
+mod verdict;
+mod watch;
+
+pub use file::{Problem, WaveFileError};
+
+use crate::Engine;
+use crate::error::EngineError;
+use check::Checked;
+use coordinator::Coordinator;
+use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
+use dx_protocol::{WaveDocument, WavePlanDocument};
+use std::path::{Path, PathBuf};
+
+/// The hidden entry of a coordinator: `__wave <wave> <state dir> <config or ->`.
+pub const COORDINATE: &str = "__wave";
+/// The journal's descriptor in a coordinator, with its lock.
+const JOURNAL: i32 = 3;
+
+impl Engine {
+    /// Reads a wave file and draws its graph; starts nothing.
+    pub fn wave_plan(&self, path: &Path) -> Result<WavePlanDocument, EngineError> {
+        let Checked { plan, layers, .. } = self.read_wave(path)?;
+        let name = |at: &usize| plan.items[*at].id.to_string();
+        let layers = layers.iter().map(|layer| layer.iter().map(name).collect()).collect();
+        Ok(WavePlanDocument {
+            schema: "dx-runner/wave-plan/1".to_owned(),
+            file: path.display().to_string(),
+            layers,
+            plan,
+        })
+    }
+
+    /// Checks a wave file, records the wave and starts its coordinator, which outlives us.
+    pub fn wave_run(&self, path: &Path, notify: Option<String>) -> Result<WaveDocument, EngineError> {
+        let checked = self.read_wave(path)?;
+        let state = self.state()?;
+        let (id, paths, writer) = self.create_wave(&state, path, checked, notify)?;
+        self.spawn_coordinator(&state, &id, &writer)?;
+        drop(writer);
+        self.show_wave(&id, &paths)
+    }
+
+    /// Gives a wave whose coordinator is gone another one.
+    pub fn wave_resume(&self, wave: &str) -> Result<WaveDocument, EngineError> {
+        crate::start::refuse_nested()?;
+        let (state, paths) = (self.state()?, self.wave_paths(wave)?);
+        let running = || EngineError::WaveRunning { wave: wave.to_owned() };
+        let writer = WaveWriter::try_lock(&paths)?.ok_or_else(running)?;
+        let records = files::read(&paths)?;
+        if dx_core::wave::fold(&records).is_some_and(|wave| wave.ended_at.is_some()) {
+            return Err(EngineError::WaveEnded { wave: wave.to_owned() });
+        }
+        self.spawn_coordinator(&state, wave, &writer)?;
+        drop(writer);
+        self.show_wave(wave, &paths)
+    }
+
+    /// Asks a wave's coordinator to end everything; a wave without one gets one for that.
+    pub fn wave_cancel(&self, wave: &str) -> Result<WaveDocument, EngineError> {
+        let paths = self.wave_paths(wave)?;
+        let document = self.show_wave(wave, &paths)?;
+        if document.state.has_ended() {
+            return Err(EngineError::WaveEnded { wave: wave.to_owned() });
+        }
+        match DiskFile::create_new(&paths.cancel()) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.into()),
+        }
+        match self.wave_resume(wave) {
+            Err(EngineError::WaveRunning { .. } | EngineError::WaveEnded { .. }) => {
+                self.show_wave(wave, &paths)
+            }
+            other => other,
+        }
+    }
+
+    /// How a wave stands.
+    pub fn wave_status(&self, wave: &str) -> Result<WaveDocument, EngineError> {
+        self.show_wave(wave, &self.wave_paths(wave)?)
+    }
+
+    /// The journal of a wave, for who follows it.
+    pub fn wave_journal(&self, wave: &str) -> Result<PathBuf, EngineError> {
+        Ok(self.wave_paths(wave)?.journal())
+    }
+
+    fn wave_paths(&self, wave: &str) -> Result<WavePaths, EngineError> {
+        let state = self.state_for_reading()?;
+        let known = |state: &StateDir| WavePaths::of(state, wave).filter(|paths| paths.journal().exists());
+        if let Some(paths) = state.as_ref().and_then(known) {
+            return Ok(paths);
+        }
+        let all = state.as_ref().map(files::all).unwrap_or_default();
+        let mut near: Vec<String> = all
+            .into_iter()
+            .map(|(id, _)| id)
+            .filter(|id| strsim::jaro_winkler(id, wave) > 0.7 || id.starts_with(wave))
+            .collect();
+        near.sort();
+        near.truncate(3);
+        Err(EngineError::NoWave { wave: wave.to_owned(), near })
+    }
+}
+
+/// The coordinator's process; 0 when the wave has ended.
+pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
+    let state = StateDir::trusted(state_dir.to_owned());
+    let Some(paths) = WavePaths::of(&state, wave) else { return 1 };
+    let Some(lock) = dx_proc::inherit::take(JOURNAL) else { return 1 };
+    let writer = WaveWriter::inherited(lock, &paths);
+    let settings = crate::Settings {
+        state_dir: Some(state_dir.to_owned()),
+        config: config.map(Path::to_owned),
+        progress: None,
+    };
+    let worked = Coordinator::new(Engine::new(settings), state, paths.clone(), writer)
+        .and_then(|mut coordinator| coordinator.run());
+    match worked {
+        Ok(()) => 0,
+        Err(error) => {
+            // For who looks why a wave stands still; the journal may be what cannot be written.
+            let text = format!("{}\n", attempt::told(&error));
+            let _told = dx_jobdir::disk::replace(&paths.dir().join("failure"), text.as_bytes());
+            1
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A review: a job of its own on a worktree of its own, checked out at the item's work, so that nothing it does can get
+//! into that work.
+//!
+//! Called by the coordinator, in a thread. Must never write the wave's journal.
+
+use super::attempt::{Ground, blank, told};
+use super::watch::watch;
+use super::{prompt, verdict};
+use crate::api::{PromptSource, StartRequest};
+use crate::error::EngineError;
+use crate::lookup;
+use crate::prompt::sha256_hex;
+use crate::secrets::Masking;
+use dx_events::Parser;
+use dx_monitor::{Access, MaskedFile};
+use dx_protocol::{
+    AgentEvent, BeadsId, OutcomeState, ReviewVerdict, RunUuid, WaveEvent, WaveItem, WaveReview,
+};
+
+/// An agent's text is read up to this length.
+const TEXT_MAX: usize = 1 << 20;
+
+/// A review that is decided.
+#[derive(Debug, Clone)]
+pub(super) struct Review {
+    pub(super) item: WaveItem,
+    pub(super) by: WaveReview,
+    pub(super) attempt: u32,
+    pub(super) round: u32,
+    pub(super) base: String,
+    pub(super) commit: String,
+}
+
+/// Runs it to its end; tells each step.
+pub(super) fn run(ground: &Ground, review: &Review, tell: &mut dyn FnMut(WaveEvent)) {
+    let item = review.item.id.clone();
+    let (verdict, findings) = match look(ground, review, tell) {
+        Ok((verdict, findings)) => (Some(verdict), findings),
+        Err(why) => (None, vec![why]),
+    };
+    tell(WaveEvent::Reviewed { item, attempt: review.attempt, round: review.round, verdict, findings });
+}
+
+fn look(
+    ground: &Ground,
+    review: &Review,
+    tell: &mut dyn FnMut(WaveEvent),
+) -> Result<(ReviewVerdict, Vec<String>), String> {
+    let failed = |error: EngineError| format!("the review failed: {}", told(&error));
+    let beads = id(&ground.wave_id, review).map_err(failed)?;
+    let bytes = prompt::read(&ground.paths.review_prompt(&review.item.id)).map_err(failed)?;
+    let text = prompt::of_review(bytes, review.item.id.as_str(), &review.base, &review.commit);
+    let request = StartRequest {
+        beads: Some(beads.clone()),
+        prompt: Some(PromptSource::Text(text)),
+        repo: Some(ground.repo.display().to_string()),
+        model: review.by.model.clone(),
+        command: review.by.command.clone(),
+        idempotency_key: Some(format!("wave:{}:{beads}", ground.wave_id)),
+        profile: review.by.profile.clone(),
+        // Silence is no sign of trouble in one who only reads.
+        no_mutation_timeout: Some(std::time::Duration::ZERO),
+        ..blank(&review.by.provider)
+    };
+    let started = ground.start(&review.commit, &request).map_err(failed)?;
+    let run = started.ids.run_uuid.clone();
+    tell(WaveEvent::ReviewStarted {
+        item: review.item.id.clone(),
+        attempt: review.attempt,
+        round: review.round,
+        run: run.clone(),
+    });
+    let outcome = watch(ground, &started.ids, false).map_err(failed)?.outcome;
+    if outcome.state != OutcomeState::Success {
+        return Err(format!(
+            "the review ended with exit code {} ({})",
+            outcome.exit_code, outcome.reason_code
+        ));
+    }
+    let said = said(ground, &run).map_err(failed)?;
+    // One that is not clean stays, and `worktree list` shows it.
+    let _removed = ground.engine.worktree_remove(&beads, Some(&ground.repo));
+    verdict::read(&said)
+}
+
+/// The review's job: another one for each attempt and round of each wave.
+fn id(wave_id: &str, review: &Review) -> Result<BeadsId, EngineError> {
+    let Review { item, attempt, round, .. } = review;
+    let of_wave = &sha256_hex(wave_id.as_bytes())[..8];
+    Ok(format!("{}.review-{attempt}-{round}-{of_wave}", item.id).parse()?)
+}
+
+/// What the agent said, as its events tell it.
+fn said(ground: &Ground, run: &RunUuid) -> Result<String, EngineError> {
+    let paths = ground.state.run(run);
+    let found = lookup::read_run(&ground.state, &paths.journal(), false)?;
+    let masking = Masking::again(&found.run.created, Access::Read);
+    let mut text = String::new();
+    let Some(mut log) = MaskedFile::open(&paths.log(), &masking.secrets, masking.access) else {
+        return Ok(text);
+    };
+    let mut parser = Parser::with_text_max(found.run.created.contract.grammar, TEXT_MAX);
+    let mut hear = |_, event| {
+        if let AgentEvent::Text { text: said } | AgentEvent::Result { detail: said, .. } = event {
+            text.push_str(&said);
+            text.push('\n');
+        }
+    };
+    let mut buffer = vec![0; 64 << 10];
+    while log.read(&mut buffer, &mut |bytes| parser.feed(bytes, &mut hear)) > 0 {}
+    log.finish(&mut |bytes| parser.feed(bytes, &mut hear));
+    parser.finish(&mut hear);
+    Ok(text)
+}

@@ -1,0 +1,97 @@
+//! Waiting for the job of an attempt: on a pidfd of its monitor, and a look each second. Settles it when none of its
+//! processes is left, ends it when the wave is cancelled or its provider refuses for long.
+//!
+//! Called by the threads of a coordinator. Must never wait for the dead.
+
+use super::attempt::Ground;
+use crate::api::JobName;
+use crate::error::EngineError;
+use crate::lookup::{self, Found};
+use crate::settle::{self, Attended};
+use crate::view::View;
+use dx_core::WaitKind;
+use dx_monitor::process_of;
+use dx_proc::{Host, PidFd, clock};
+use dx_protocol::{Outcome, RunIds, Timestamp};
+use std::os::fd::AsFd;
+
+/// Without any event the record is looked at this often.
+const TICK_MS: u64 = 1_000;
+/// After the outcome its views follow within moments.
+const PUBLISH_TICK_MS: u64 = 10;
+const PUBLISH_PATIENCE_MS: u64 = 2_000;
+/// A refusal that passes sooner is waited for.
+const LONG_WAIT_MS: i64 = 60_000;
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub(super) struct Watched {
+    pub(super) outcome: Outcome,
+    /// We ended it, because its provider takes nothing before then.
+    pub(super) until: Option<Timestamp>,
+}
+
+/// Waits for the end of one run.
+pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<Watched, EngineError> {
+    let host = Host::current()?;
+    let journal = ground.state.run(&ids.run_uuid).journal();
+    let job = JobName { beads: ids.beads.clone(), provider: Some(ids.provider.clone()) };
+    let mut until = None;
+    let mut published_by = None;
+    loop {
+        let claimed = ground.state.live(&ids.provider, &ids.beads).exists();
+        let found = lookup::read_run(&ground.state, &journal, claimed)?;
+        let view = View::of(&ground.state, &host, &found);
+        if let (Some(outcome), true) = (&view.outcome, view.settled) {
+            let now = clock::monotonic_ms();
+            let by = *published_by.get_or_insert(now + PUBLISH_PATIENCE_MS);
+            if !claimed || now >= by {
+                return Ok(Watched { outcome: outcome.clone(), until });
+            }
+            std::thread::sleep(std::time::Duration::from_millis(PUBLISH_TICK_MS));
+            continue;
+        }
+        if view.ended() {
+            // None of its processes is left: nobody else will write its end.
+            attend(ground, &host, found)?;
+            continue;
+        }
+        if until.is_none() {
+            until = long_wait(&view).filter(|_| has_others);
+        }
+        if ground.is_cancelling() || until.is_some() {
+            let _asked = ground.engine.stop(&job, None);
+        }
+        let monitor = found.run.monitor.as_ref();
+        let alive = monitor.and_then(|m| PidFd::open_verified_on(&host, &process_of(m)).ok().flatten());
+        let fds: Vec<_> =
+            alive.iter().filter(|fd| !fd.is_exited().unwrap_or(true)).map(AsFd::as_fd).collect();
+        let _woken = dx_proc::poll::poll(&fds, Some(TICK_MS))?;
+    }
+}
+
+fn attend(ground: &Ground, host: &Host, mut found: Found) -> Result<(), EngineError> {
+    // The claim's name goes with the end; the run's own stays.
+    found.journal = found.paths.journal();
+    match settle::attend(&ground.state, host, &found)? {
+        Attended::Elsewhere => Err(EngineError::Elsewhere {
+            beads: found.run.created.ids.beads.to_string(),
+            host: found.run.created.starter.host.clone(),
+        }),
+        Attended::Busy => {
+            std::thread::sleep(std::time::Duration::from_millis(PUBLISH_TICK_MS));
+            Ok(())
+        }
+        Attended::Settled(_) | Attended::Adopted => Ok(()),
+    }
+}
+
+/// The time before which the provider said that it takes nothing, when that is long. From structured errors only: parsers
+/// know no other.
+fn long_wait(view: &View) -> Option<Timestamp> {
+    let left = match view.observation.wait {
+        Some(WaitKind::RateLimit { left_ms } | WaitKind::Retry { left_ms }) => left_ms?,
+        _ => return None,
+    };
+    (left >= LONG_WAIT_MS).then(|| Timestamp(clock::now_ms() + left))
+}
