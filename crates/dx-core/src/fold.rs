@@ -43,6 +43,8 @@ pub struct ProcessEnd {
     pub strays: u32,
     pub log_bytes: u64,
     pub cpu_ms: u64,
+    /// The code that an adapter script's file says.
+    pub rc_file: Option<i32>,
     pub at: Timestamp,
 }
 
@@ -145,6 +147,7 @@ impl Run {
                     strays: 0,
                     log_bytes: 0,
                     cpu_ms: 0,
+                    rc_file: None,
                     at: record.at,
                 });
             }
@@ -164,7 +167,20 @@ impl Run {
                     self.ending = Some((ending.clone(), record.mono_ms));
                 }
             }
-            Event::ProcessEnded { exit, unseen, strays, log_bytes, cpu_ms } => {
+            Event::AdapterTold { selected_model, fallback_reason, launch_mode } => {
+                let contract = &mut self.created.contract;
+                let told = |told: &Option<String>, into: &mut String| {
+                    if let Some(told) = told {
+                        into.clone_from(told);
+                    }
+                };
+                told(selected_model, &mut contract.selected_model);
+                told(fallback_reason, &mut contract.fallback_reason);
+                if let Some(mode) = launch_mode {
+                    contract.execution_mode = format!("adapter-script ({mode})");
+                }
+            }
+            Event::ProcessEnded { exit, unseen, strays, log_bytes, cpu_ms, rc_file } => {
                 if phase >= Phase::ProcessEnded {
                     return illegal("process_ended");
                 }
@@ -175,6 +191,7 @@ impl Run {
                     strays: *strays,
                     log_bytes: *log_bytes,
                     cpu_ms: *cpu_ms,
+                    rc_file: *rc_file,
                     at: record.at,
                 });
             }

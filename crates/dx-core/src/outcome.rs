@@ -129,6 +129,10 @@ fn judge(run: &Run, end: &ProcessEnd, provider: &ProviderVerdict, work: &WorkRep
         return ended_for(ending);
     }
     let Some(exit) = &end.exit else {
+        // A file that the job itself can write proves nothing: it fails all the same.
+        if let Some(code) = end.rc_file {
+            return failed(ReasonCode::LateFinalizeFromRcFile, code.to_string(), String::new());
+        }
         let reason = end.unseen.unwrap_or(ReasonCode::LateFinalizeNoRc);
         return failed(reason, "-".to_owned(), String::new());
     };

@@ -44,7 +44,8 @@ fn event() -> impl Strategy<Value = Event> {
             unseen: None,
             strays: 0,
             log_bytes: 0,
-            cpu_ms: 0
+            cpu_ms: 0,
+            rc_file: code.filter(|c| c % 2 == 0),
         }),
         verdict().prop_map(|v| Event::Settled(Settled::Provider(report(v)))),
         any::<bool>()
@@ -98,7 +99,7 @@ proptest! {
     fn success_needs_process_and_provider_to_agree(code in prop::option::of(0..256i32), v in verdict()) {
         let events = vec![
             Event::AgentStarted { agent: identity(3) },
-            Event::ProcessEnded { exit: code.map(|c| exit(c, 3)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 },
+            Event::ProcessEnded { exit: code.map(|c| exit(c, 3)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0, rc_file: None },
             Event::Settled(Settled::Provider(report(v.clone()))),
         ];
         let outcome = decide(&fold(&records(events)).unwrap()).unwrap();
@@ -114,8 +115,14 @@ proptest! {
 #[test]
 fn an_agent_that_ended_before_we_decided_ended_by_itself() {
     let ending = Ending { reason: ReasonCode::ManualStop, exit_code: None, grace_ms: 1, note: None };
-    let ended =
-        |n| Event::ProcessEnded { exit: Some(exit(0, n)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+    let ended = |n| Event::ProcessEnded {
+        exit: Some(exit(0, n)),
+        unseen: None,
+        strays: 0,
+        log_bytes: 0,
+        cpu_ms: 0,
+        rc_file: None,
+    };
     let outcome = |n| {
         let told = Event::Settled(Settled::Provider(report(ProviderVerdict::Ok)));
         let begun = Event::AgentStarted { agent: identity(3) };
@@ -130,8 +137,14 @@ fn an_agent_that_ended_before_we_decided_ended_by_itself() {
 
 #[test]
 fn an_agent_that_should_have_told_a_result_and_is_not_known_to_have_is_no_success() {
-    let ended =
-        Event::ProcessEnded { exit: Some(exit(0, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+    let ended = Event::ProcessEnded {
+        exit: Some(exit(0, 2)),
+        unseen: None,
+        strays: 0,
+        log_bytes: 0,
+        cpu_ms: 0,
+        rc_file: None,
+    };
     let failed = Event::Settled(Settled::Failed { message: "the settler died".into() });
     let events = vec![Event::AgentStarted { agent: identity(3) }, ended, failed];
     let outcome = decide(&fold(&records(events)).unwrap()).unwrap();
@@ -143,8 +156,14 @@ fn a_refused_write_is_the_sandboxs_doing_only_outside_of_one_and_never_a_failure
     let outcome = |sandbox: Sandbox| {
         let mut refused = report(ProviderVerdict::Ok);
         refused.writes_refused = vec!["/w/a".into(), "/home/b".into(), "/wide/c".into()];
-        let ended =
-            Event::ProcessEnded { exit: Some(exit(0, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+        let ended = Event::ProcessEnded {
+            exit: Some(exit(0, 2)),
+            unseen: None,
+            strays: 0,
+            log_bytes: 0,
+            cpu_ms: 0,
+            rc_file: None,
+        };
         let told = Event::Settled(Settled::Provider(refused));
         let mut run = fold(&records(vec![Event::AgentStarted { agent: identity(3) }, ended, told])).unwrap();
         run.created.contract.sandbox = sandbox;

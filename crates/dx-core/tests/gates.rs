@@ -22,8 +22,14 @@ fn run(code: i32, verdict: ProviderVerdict, steps: Vec<Event>) -> dx_core::Run {
     };
     let created = created();
     let spec = dx_protocol::JobSpec { gates, ..created.spec };
-    let ended =
-        Event::ProcessEnded { exit: Some(exit(code, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+    let ended = Event::ProcessEnded {
+        exit: Some(exit(code, 2)),
+        unseen: None,
+        strays: 0,
+        log_bytes: 0,
+        cpu_ms: 0,
+        rc_file: None,
+    };
     let work = WorkReport { known: true, mutations: 1, ..WorkReport::default() };
     let head = [
         Event::Created(Box::new(Created { spec, ..created })),
@@ -164,8 +170,14 @@ fn a_commit_counts_when_it_leads_forward() {
 #[test]
 fn a_head_that_moved_is_not_nothing() {
     let reason = |head_move| {
-        let ended =
-            Event::ProcessEnded { exit: Some(exit(0, 2)), unseen: None, strays: 0, log_bytes: 0, cpu_ms: 0 };
+        let ended = Event::ProcessEnded {
+            exit: Some(exit(0, 2)),
+            unseen: None,
+            strays: 0,
+            log_bytes: 0,
+            cpu_ms: 0,
+            rc_file: None,
+        };
         let work = WorkReport { known: true, head_move, ..WorkReport::default() };
         let events = [
             Event::Created(Box::new(created())),

@@ -248,7 +248,7 @@ impl EngineError {
                 )
             }
             Self::CapExceeded { provider, cap, .. } => {
-                let name = provider.to_uppercase().replace('-', "_");
+                let name = provider.to_uppercase().replace(['-', ':'], "_");
                 let wait = if *cap > 0 { "--queue to wait for its turn, or " } else { "" };
                 format!("{wait}raise DX_RUNNER_MAX_PARALLEL_{name}")
             }

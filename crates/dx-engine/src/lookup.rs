@@ -15,6 +15,8 @@ pub(crate) struct Found {
     pub(crate) run: Run,
     pub(crate) exit: ExitFacts,
     pub(crate) paths: RunPaths,
+    /// Where an adapter script's shell may have written its job's exit code.
+    pub(crate) rc_file: PathBuf,
     /// Where the journal was read; the claim's name while the run lives.
     pub(crate) journal: PathBuf,
     pub(crate) claimed: bool,
@@ -45,7 +47,8 @@ pub(crate) fn read_run(state: &StateDir, journal: &Path, claimed: bool) -> Resul
     })?;
     let paths = state.run(&run.created.ids.run_uuid);
     let exit = exit_file::read_exit_file(&paths.exit());
-    Ok(Found { run, exit, paths, journal: journal.to_owned(), claimed })
+    let rc_file = state.rc_file(&run.created.ids.run_uuid);
+    Ok(Found { run, exit, paths, rc_file, journal: journal.to_owned(), claimed })
 }
 
 /// The newest run of a job under one provider.

@@ -189,6 +189,8 @@ impl Look<'_> {
         Wish {
             state: self.state,
             worktree: place,
+            beads: "preflight",
+            log: Path::new("/dev/null"),
             model,
             allow_model_override,
             agent: None,

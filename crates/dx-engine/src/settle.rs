@@ -4,6 +4,7 @@
 use crate::environment;
 use crate::error::EngineError;
 use crate::lookup::{self, Found};
+use crate::providers::checks;
 use crate::secrets::{self, Masking};
 use crate::view;
 use dx_jobdir::{JournalWriter, StateDir, disk};
@@ -166,12 +167,8 @@ impl Programs {
 
     /// Whether the program beside us is made of the same sources as the monitor in us: they speak with each other.
     pub(crate) fn monitor_is_ours(&self) -> bool {
-        let asked = std::process::Command::new(&self.monitor)
-            .arg(dx_monitor::BUILD_ENTRY)
-            .env_clear()
-            .stdin(std::process::Stdio::null())
-            .output();
-        asked.is_ok_and(|told| told.stdout.trim_ascii() == dx_monitor::BUILD.as_bytes())
+        let told = checks::printed(&[], &self.monitor, dx_monitor::BUILD_ENTRY);
+        told.is_some_and(|build| build.trim() == dx_monitor::BUILD)
     }
 
     pub(crate) fn open_runner(&self) -> Result<std::fs::File, EngineError> {

@@ -6,10 +6,11 @@ use crate::api::{FinalizeRequest, JobName};
 use crate::environment;
 use crate::error::EngineError;
 use crate::lookup::{self, Found};
+use crate::providers::{Wish, script};
 use crate::settle;
 use crate::view::{self, View};
 use dx_jobdir::{DiskFile, ExitFile, JournalWriter, StateDir, disk};
-use dx_monitor::{end_tree, process_of};
+use dx_monitor::{ADAPTER_MODE, end_tree, process_of};
 use dx_proc::{ExitStatus, Host, PidFd, clock};
 use dx_protocol::{
     ActionDocument, EndRequest, Ending, Event, Exit, ExitRecord, REQUEST_FINALIZE, REQUEST_STOP,
@@ -18,6 +19,7 @@ use dx_protocol::{
 use rustix::process::Signal;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the monitor has beyond the grace: KILL, sweep, settler.
@@ -67,6 +69,39 @@ impl Engine {
         self.end(&request.job, "finalize", REQUEST_FINALIZE, &end)
     }
 
+    /// Gives an adapter script the chance to end what our signals cannot reach. Whatever comes of it, the tree is ended.
+    fn tell_adapter(&self, state: &StateDir, found: &Found) {
+        let created = &found.run.created;
+        if !created.contract.execution_mode.starts_with(ADAPTER_MODE) {
+            return;
+        }
+        let told = self.layers(None, None).map_err(|_| ()).and_then(|layers| {
+            let provider = layers.providers.find(&created.ids.provider).map_err(|_| ())?;
+            let env = environment::allowed(&|name| provider.passes(name));
+            let progress = |what: &str| self.progress(what);
+            let wish = Wish {
+                state,
+                worktree: Path::new(&created.spec.worktree),
+                beads: created.ids.beads.as_str(),
+                log: &found.paths.log(),
+                model: created.spec.model.as_deref(),
+                allow_model_override: created.spec.allow_model_override,
+                agent: None,
+                command: &[],
+                has_prompt: true,
+                prompt_file: &found.paths.prompt(),
+                env: &env,
+                progress: &progress,
+                settings: &layers,
+                list_age: None,
+            };
+            script::stop(&provider, &wish).map_err(|_| ())
+        });
+        if told.is_err() {
+            self.progress("adapter_stop failed; the job's processes are ended all the same");
+        }
+    }
+
     fn end(
         &self,
         job: &JobName,
@@ -82,6 +117,9 @@ impl Engine {
         let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
         let deadline = clock::monotonic_ms().saturating_add(grace_ms).saturating_add(PATIENCE_MS);
         let (mut changed, mut asked) = (false, false);
+        if found.run.outcome.is_none() {
+            self.tell_adapter(&state, &found);
+        }
         loop {
             if found.run.outcome.is_some() && !found.claimed {
                 return Ok(action::document(&state, action, &View::of(&state, &host, &found), changed));

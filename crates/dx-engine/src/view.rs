@@ -186,8 +186,7 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
     let exit = found.exit.exit().cloned();
     let failed = found.exit.exec.as_ref().filter(|e| e.errno != 0);
     if let Some(exec) = failed {
-        let message = std::io::Error::from_raw_os_error(exec.errno).to_string();
-        return Event::SpawnFailed { errno: exec.errno, message };
+        return Event::SpawnFailed { errno: exec.errno, message: exec.why() };
     }
     let ran = found.run.agent.is_some() || found.exit.agent.is_some();
     // After a power cut nobody can say: the records of a running agent are not durable.
@@ -200,9 +199,12 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
         (None, true) => Some(ReasonCode::HostRebooted),
         (None, false) => Some(ReasonCode::LateFinalizeNoRc),
     };
+    let rc_file = unseen
+        .filter(|reason| *reason == ReasonCode::LateFinalizeNoRc)
+        .and_then(|_| dx_monitor::rc_of(&found.rc_file));
     let log_bytes = std::fs::metadata(found.paths.log()).map_or(0, |m| m.len());
     let cpu_ms = exit.as_ref().map_or(0, |e| e.cpu_ms);
-    Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms }
+    Event::ProcessEnded { exit, unseen, strays: 0, log_bytes, cpu_ms, rc_file }
 }
 
 /// An observation for the classification, as of now.

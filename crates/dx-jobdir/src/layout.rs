@@ -176,6 +176,10 @@ impl StateDir {
         self.root.join("tmp").join(&uuid.as_str()[24..])
     }
 
+    /// Where an adapter script's shell may write its job's exit code.
+    pub fn rc_file(&self, uuid: &RunUuid) -> PathBuf {
+        self.tmp(uuid).join("rc")
+    }
     pub fn provider_dir(&self, provider: &ProviderName) -> PathBuf {
         self.root.join(provider.as_str())
     }
@@ -248,6 +252,10 @@ impl RunPaths {
     }
     pub fn err(&self) -> PathBuf {
         self.dir.join("err")
+    }
+    /// What an adapter script printed of the job it left.
+    pub fn adapter(&self) -> PathBuf {
+        self.dir.join("adapter")
     }
     pub fn prompt(&self) -> PathBuf {
         self.dir.join("prompt")

@@ -1,6 +1,7 @@
 //! Starting the agent: held before its exec until its identity is in the exit file, so no agent ever runs unrecorded.
 
 use crate::context::Context;
+use crate::handover;
 use crate::identity::record_of;
 use crate::plan::Plan;
 use dx_jobdir::faults;
@@ -19,16 +20,30 @@ const UNKNOWN_ERRNO: i32 = 5;
 pub(crate) fn launch(ctx: &Context, plan: &Plan) -> Option<PidFd> {
     match start(ctx, plan) {
         Ok(pidfd) => Some(pidfd),
-        Err(errno) => {
-            exec_record(ctx, errno);
+        Err(failure) => {
+            exec_record(ctx, failure.errno, failure.message);
             None
         }
     }
 }
 
-fn exec_record(ctx: &Context, errno: i32) {
+/// Why there is no agent.
+pub(crate) struct Failure {
+    pub(crate) errno: i32,
+    /// More than the errno says.
+    pub(crate) message: Option<String>,
+}
+
+impl From<i32> for Failure {
+    fn from(errno: i32) -> Self {
+        Self { errno, message: None }
+    }
+}
+
+fn exec_record(ctx: &Context, errno: i32, message: Option<String>) {
     let record = ExecRecord {
         errno,
+        message,
         at: Timestamp(dx_proc::clock::now_ms()),
         mono_ms: dx_proc::clock::monotonic_ms(),
     };
@@ -36,7 +51,7 @@ fn exec_record(ctx: &Context, errno: i32) {
     let _written = ctx.exit.write(Slot::Exec, &record);
 }
 
-fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
+fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, Failure> {
     let terminal = ctx.pty.as_ref().and_then(crate::pty::Pty::other);
     let appended = OFlags::WRONLY | OFlags::APPEND | OFlags::NOFOLLOW;
     let stdin = match (&terminal, plan.prompt_on_stdin) {
@@ -49,7 +64,9 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         (duplicate(terminal)?, duplicate(terminal)?)
     } else {
         let err = if both_in_log { ctx.paths.log() } else { ctx.paths.err() };
-        (open(&ctx.paths.log(), appended)?, open(&err, appended)?)
+        // What an adapter prints is for us; its job writes the log by name.
+        let out = if plan.adapter { handover::file(ctx)? } else { open(&ctx.paths.log(), appended)? };
+        (out, open(&err, appended)?)
     };
     let errno = |e: &dx_proc::Error| e.errno().unwrap_or(UNKNOWN_ERRNO);
     let sandbox = match plan.sandbox() {
@@ -73,6 +90,14 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
         sandbox,
     };
     let held = dx_proc::fork_held(command).map_err(|e| errno(&e))?;
+    if plan.adapter {
+        let starter = held.pid();
+        held.release().map_err(|e| errno(&e))??;
+        let job = handover::wait(ctx, starter)?;
+        exec_record(ctx, 0, None);
+        faults::step("launcher.exec_recorded");
+        return Ok(job);
+    }
     faults::step("launcher.agent_held");
     let pidfd = PidFd::open(held.pid()).map_err(|e| errno(&e))?;
     ctx.exit
@@ -81,7 +106,7 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, i32> {
     faults::step("launcher.agent_recorded");
     held.release().map_err(|e| errno(&e))??;
     faults::step("launcher.agent_released");
-    exec_record(ctx, 0);
+    exec_record(ctx, 0, None);
     faults::step("launcher.exec_recorded");
     Ok(pidfd)
 }

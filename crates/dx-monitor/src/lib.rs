@@ -19,6 +19,7 @@ mod cpu;
 mod end;
 mod finish;
 mod guard;
+mod handover;
 mod helper;
 mod identity;
 mod launch;
@@ -42,6 +43,7 @@ pub use args::{
 };
 pub use end::{end_tree, sweep_marked};
 pub use finish::{FinishError, finish};
+pub use handover::{ADAPTER_MODE, HANDED_OVER, rc_of};
 pub use identity::{process_of, record_of};
 pub use masked_file::{Access, MaskedFile};
 pub use plan::Plan;

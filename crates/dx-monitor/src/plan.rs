@@ -16,6 +16,9 @@ pub struct Plan {
     secrets: Vec<Vec<u8>>,
     /// What the agent is confined to; `None` for nothing.
     sandbox: Option<SandboxPlan>,
+    /// Whether the command only starts the job and leaves it to us: see [`crate::handover`].
+    #[serde(default)]
+    pub adapter: bool,
     /// Whether the prompt file is the agent's standard input (otherwise `/dev/null`).
     pub prompt_on_stdin: bool,
 }
@@ -35,6 +38,7 @@ impl Plan {
             secrets,
             sandbox: sandbox.map(SandboxPlan::of),
             prompt_on_stdin,
+            adapter: false,
         }
     }
 

@@ -84,6 +84,16 @@ pub struct ExecRecord {
     pub errno: i32,
     pub at: Timestamp,
     pub mono_ms: u64,
+    /// More than the errno says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl ExecRecord {
+    /// Why the start failed, for people.
+    pub fn why(&self) -> String {
+        self.message.clone().unwrap_or_else(|| std::io::Error::from_raw_os_error(self.errno).to_string())
+    }
 }
 
 /// The proof that nothing of the tree is left (ECHILD in the live subreaper).

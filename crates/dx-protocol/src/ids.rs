@@ -85,6 +85,9 @@ name_type!(
     }
 );
 
+/// Before the name of an adapter script, where a provider of the same name would be meant without it.
+pub const SCRIPT_PREFIX: &str = "script:";
+
 /// Folder names of the state directory that a provider cannot have.
 pub const RESERVED_PROVIDER_NAMES: [&str; 8] =
     ["live", "ended", "runs", "cache", "history", "tmp", "waves", "pools"];
@@ -93,8 +96,9 @@ name_type!(
     /// The adapter for one agent command line. No dot, so that `<provider>.<id>` splits at the first one.
     ProviderName,
     "provider",
-    "1 to 32 of a-z 0-9 -, beginning with a letter, and not a reserved name",
+    "1 to 32 of a-z 0-9 -, beginning with a letter, and not a reserved name; `script:` before it names an adapter script",
     |t| {
+        let t = t.strip_prefix(SCRIPT_PREFIX).unwrap_or(t);
         t.len() <= 32
             && t.starts_with(|c: char| c.is_ascii_lowercase())
             && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -142,7 +146,12 @@ mod tests {
         for good in ["bd-1", "bd-cbsb.19.3", "X", &"x".repeat(128)] {
             assert!(good.parse::<BeadsId>().is_ok(), "{good:?}");
         }
-        for bad in ["", "live", "a.b", "A", "-a", "a/b"] {
+        for good in ["exec", "script:exec"] {
+            assert!(good.parse::<ProviderName>().is_ok(), "{good:?}");
+        }
+        for bad in
+            ["", "live", "a.b", "A", "-a", "a/b", "script:", "script:a/b", "script:live", "script:script:a"]
+        {
             assert!(bad.parse::<ProviderName>().is_err(), "{bad:?}");
         }
     }

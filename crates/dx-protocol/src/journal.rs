@@ -103,6 +103,12 @@ pub enum Event {
     AgentStarted {
         agent: Identity,
     },
+    /// What an adapter script told of the job that it left to us.
+    AdapterTold {
+        selected_model: Option<String>,
+        fallback_reason: Option<String>,
+        launch_mode: Option<String>,
+    },
     /// The agent's program could not be started; nothing ran.
     SpawnFailed {
         errno: i32,
@@ -138,6 +144,9 @@ pub enum Event {
         strays: u32,
         log_bytes: u64,
         cpu_ms: u64,
+        /// The exit code as the file of an adapter script says, when nobody saw the exit.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rc_file: Option<i32>,
     },
     Settled(Settled),
     /// The end. Nothing changes the outcome after this.

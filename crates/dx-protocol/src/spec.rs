@@ -253,7 +253,7 @@ pub struct Contract {
     /// Where the credentials come from, by name.
     pub auth_source: String,
     pub base_url: String,
-    /// `detached`, later also `pty-detached`, `server`, `attach`, `adapter-script`.
+    /// `detached`, `pty-detached`, `adapter-script`, later also `server`, `attach`.
     pub execution_mode: String,
     /// Hex SHA-256 of the prompt.
     pub prompt_sha256: String,

@@ -38,6 +38,7 @@ mod reference;
 mod report;
 mod restart;
 mod sandbox;
+mod scripts;
 mod seeds;
 mod server;
 mod states;

@@ -5,7 +5,7 @@
 use super::Look;
 use crate::environment;
 use crate::error::EngineError;
-use crate::providers::{PROMPT, Resolved, checks};
+use crate::providers::{Origin, PROMPT, Resolved, checks, script};
 use crate::secrets::mask_text;
 use crate::settings::{ALLOW_MODEL_OVERRIDE, MODEL};
 use dx_events::{Parser, Summary, stderr_event};
@@ -47,6 +47,12 @@ impl Look<'_> {
             let override_allowed = self.settings.is_on(&ALLOW_MODEL_OVERRIDE)?;
             let mut wish = self.wish(&env, model.as_deref(), override_allowed, &folder.work, &progress);
             wish.prompt_file = &prompt;
+            if matches!(provider.origin, Origin::Script(_)) {
+                return Ok(match script::probe(provider, &wish) {
+                    Ok(()) => checks::ok(provider, "live", "adapter_probe_model is content".to_owned()),
+                    Err(error) => self.refused("live", &error),
+                });
+            }
             (provider.resolve)(provider, &wish)?
         };
         for (name, value) in &resolved.env {

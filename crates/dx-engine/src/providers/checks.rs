@@ -101,8 +101,13 @@ fn begins(version: &str, known: &str) -> bool {
 
 /// The first word of the answer to `--version` that looks like one.
 fn ask_version(env: &[(OsString, OsString)], binary: &Path) -> Option<String> {
+    version_in(&printed(env, binary, "--version")?)
+}
+
+/// What a program prints that is given one word; `None` when it does not end in time.
+pub(crate) fn printed(env: &[(OsString, OsString)], binary: &Path, word: &str) -> Option<String> {
     let mut child = Command::new(binary)
-        .arg("--version")
+        .arg(word)
         .env_clear()
         .envs(env.iter().map(|(n, v)| (n, v)))
         .current_dir("/")
@@ -131,7 +136,7 @@ fn ask_version(env: &[(OsString, OsString)], binary: &Path) -> Option<String> {
     // A child of it may hold the pipe: what is there by now is the answer.
     rustix::io::ioctl_fionbio(&pipe, true).ok()?;
     let _read = pipe.take(VERSION_BYTES).read_to_end(&mut text);
-    version_in(&String::from_utf8_lossy(&text))
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn version_in(text: &str) -> Option<String> {

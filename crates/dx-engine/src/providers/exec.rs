@@ -58,5 +58,6 @@ fn resolve(_provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineErro
         auth_source: "-".to_owned(),
         base_url: "-".to_owned(),
         state: Vec::new(),
+        adapter: false,
     })
 }

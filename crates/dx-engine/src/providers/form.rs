@@ -55,6 +55,7 @@ pub(super) fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, 
         auth_source: source(provider, wish.env).unwrap_or_else(|| "the program's own login".to_owned()),
         base_url: "-".to_owned(),
         state: provider.state.iter().filter_map(|place| state(place, wish.env)).collect(),
+        adapter: false,
     })
 }
 

@@ -14,11 +14,12 @@ mod opencode;
 mod opencode_server;
 mod provider;
 pub(crate) mod rules;
+pub(crate) mod script;
 mod table;
 
 pub(crate) use form::PROMPT;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
-pub(crate) use provider::Provider;
+pub(crate) use provider::{Origin, Provider};
 pub(crate) use table::Providers;
 
 use crate::settings::Layers;
@@ -32,6 +33,9 @@ use std::time::Duration;
 pub(crate) struct Wish<'a> {
     pub(crate) state: &'a StateDir,
     pub(crate) worktree: &'a Path,
+    /// The job's id, and where its log will be.
+    pub(crate) beads: &'a str,
+    pub(crate) log: &'a Path,
     pub(crate) model: Option<&'a str>,
     pub(crate) allow_model_override: bool,
     /// The agent definition to run, in the provider's words.
@@ -64,6 +68,8 @@ pub(crate) struct Resolved {
     pub(crate) base_url: String,
     /// What of its own the agent must be able to change.
     pub(crate) state: Vec<StatePath>,
+    /// The command starts the job and leaves it to us.
+    pub(crate) adapter: bool,
 }
 
 /// A place of an agent's own state.

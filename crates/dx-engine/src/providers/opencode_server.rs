@@ -49,5 +49,6 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
         auth_source: "OpenCode's own store or configuration".to_owned(),
         base_url: format!("http://{hostname}:{port}"),
         state: Vec::new(),
+        adapter: false,
     })
 }

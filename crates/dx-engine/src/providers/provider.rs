@@ -71,6 +71,8 @@ pub(crate) enum Origin {
     BuiltIn,
     /// `[providers.NAME]` of the user's own configuration.
     Manifest(Place),
+    /// `NAME.sh` of the user's folder of adapters.
+    Script(PathBuf),
 }
 
 impl std::fmt::Display for Origin {
@@ -78,6 +80,7 @@ impl std::fmt::Display for Origin {
         match self {
             Self::BuiltIn => f.write_str("built-in"),
             Self::Manifest(place) => place.fmt(f),
+            Self::Script(path) => path.display().fmt(f),
         }
     }
 }

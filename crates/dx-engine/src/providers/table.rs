@@ -3,10 +3,13 @@
 //! Held by the layers of configuration. Must never: take a provider from a project's file.
 
 use super::models::Models;
+use super::provider::Origin;
+use super::script;
 use super::{Provider, cc_glm, claude_code, exec, gemini, opencode, opencode_server};
 use crate::error::EngineError;
 use crate::settings::{Layers, Setting};
-use dx_protocol::{ProviderName, ProviderRow};
+use dx_protocol::{ProviderName, ProviderRow, SCRIPT_PREFIX};
+use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 /// Ours, by name.
@@ -42,7 +45,19 @@ impl Providers {
     }
 
     pub(crate) fn by_name(&self, name: &str) -> Option<&Arc<Provider>> {
-        self.all.iter().find(|p| p.name == name)
+        let script = name.strip_prefix(SCRIPT_PREFIX);
+        let is_meant = |p: &Provider| {
+            p.name == name || (Some(p.name.as_str()) == script && matches!(p.origin, Origin::Script(_)))
+        };
+        self.all.iter().find(|p| is_meant(p))
+    }
+
+    /// Adds the scripts of a folder. Where a name is taken, only `script:NAME` means the script.
+    pub(crate) fn add_scripts(&mut self, folder: &Path) {
+        for (name, path) in script::in_folder(folder) {
+            let taken = self.by_name(&name).is_some();
+            self.add(script::provider(&name, path, taken));
+        }
     }
 
     /// Whether a provider of the configuration cannot have this name.

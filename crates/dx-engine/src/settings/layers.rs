@@ -141,6 +141,9 @@ impl Layers {
                 }
             }
         }
+        if let Some(folder) = layers.text(&table::ADAPTERS_DIR)? {
+            layers.providers.add_scripts(Path::new(&folder));
+        }
         if let Some(top) = inputs.project {
             layers.add(Layer::Project, &top.join(PROJECT_FILE))?;
         }
@@ -264,7 +267,7 @@ impl Layers {
             Env::None => Vec::new(),
             Env::Var(name, unit) => vec![(name.to_owned(), unit)],
             Env::PerProvider(prefix) => {
-                let name = key[setting.key.len()..].to_uppercase().replace('-', "_");
+                let name = key[setting.key.len()..].to_uppercase().replace(['-', ':'], "_");
                 let mut names = vec![(format!("{prefix}{name}"), Unit::One)];
                 if name != "DEFAULT" {
                     names.push((format!("{prefix}DEFAULT"), Unit::One));

@@ -25,6 +25,17 @@ pub(crate) use value::Kind;
 
 use std::path::Path;
 
+/// Refuses an adapter script that others than the user could have written.
+pub(crate) fn check_script(path: &Path) -> Result<(), SettingsError> {
+    match file::read(path, file::Owner::User)? {
+        Some(_) => Ok(()),
+        None => Err(SettingsError::Unreadable {
+            path: path.to_owned(),
+            source: std::io::ErrorKind::NotFound.into(),
+        }),
+    }
+}
+
 /// What a project's file says; nothing when it is not there.
 pub(crate) fn project_file(path: &Path) -> Result<Content, SettingsError> {
     match file::read(path, file::Owner::Project)? {

@@ -170,6 +170,8 @@ settings! {
         "Folders below which worktrees may lie, beside the built-in ones.";
     PROTECTED_CHECKOUTS: "protected_checkouts", Kind::Paths, Rule::Add, Preset::Empty, Env::None, None, Files::UserProject,
         "Checkouts in which no job may work, whatever else is allowed. Worktrees of them may lie in them.";
+    ADAPTERS_DIR: "adapters_dir", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_ADAPTERS_DIR", Unit::One), None, Files::User,
+        "A folder of adapter scripts: `NAME.sh` in it is provider NAME.";
     WORKTREE_ROOT: "worktree.root", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_ROOT", Unit::One), None, Files::User,
         "Where `--worktree auto` makes worktrees; jobs may always work there. Default: `dx-runner/worktrees` in `$XDG_DATA_HOME`.";
     WORKTREE_SETUP: "worktree.setup", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,

@@ -181,9 +181,7 @@ fn wait_for_exec(paths: &RunPaths) -> Result<(), EngineError> {
 pub(super) fn confirm(paths: &RunPaths) -> Result<i32, EngineError> {
     let facts = dx_jobdir::exit_file::read_exit_file(&paths.exit());
     match (facts.exec, facts.agent) {
-        (Some(exec), _) if exec.errno != 0 => Err(EngineError::SpawnFailed {
-            message: std::io::Error::from_raw_os_error(exec.errno).to_string(),
-        }),
+        (Some(exec), _) if exec.errno != 0 => Err(EngineError::SpawnFailed { message: exec.why() }),
         (Some(_), Some(agent)) => Ok(agent.pid),
         _ => Err(EngineError::MonitorLost),
     }

@@ -20,7 +20,7 @@ use crate::work::Taking;
 use crate::worktree::Wish;
 use crate::{Engine, gates, permission, secrets, worktree};
 use dx_jobdir::StateDir;
-use dx_monitor::{MARKER, Plan, record_of};
+use dx_monitor::{ADAPTER_MODE, MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
     BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
@@ -128,6 +128,8 @@ impl Engine {
         let wish = providers::Wish {
             state,
             worktree: &worktree,
+            beads: beads.as_str(),
+            log: &paths.log(),
             model: request.model.as_deref(),
             allow_model_override: request.allow_model_override,
             agent: request.agent.as_deref(),
@@ -145,6 +147,12 @@ impl Engine {
             environment::set(&mut env, name, value);
         }
         environment::set(&mut env, "TMPDIR", state.tmp(uuid));
+        if resolved.adapter {
+            if request.pty {
+                return Err(EngineError::Argument("an adapter script has no pseudo-terminal".to_owned()));
+            }
+            environment::set(&mut env, "DX_RUNNER_RC_FILE", state.rc_file(uuid));
+        }
         environment::set(&mut env, "DX_RUNNER_BEADS_ID", beads.as_str());
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
@@ -189,10 +197,15 @@ impl Engine {
         };
         let mut contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         contract.output_rules = provider.rules.clone();
+        if resolved.adapter {
+            ADAPTER_MODE.clone_into(&mut contract.execution_mode);
+        }
         let secret_values = secrets::of_environment(&env, &spec.env_names);
         secrets::also(&secret_values);
         let argv = with_prompt(&resolved, &prompt)?;
-        let plan = Plan::new(&argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
+        let mut plan =
+            Plan::new(&argv, &env, secret_values, resolved.prompt_on_stdin, confined.rules.as_ref());
+        plan.adapter = resolved.adapter;
         let created = Created {
             schema: JOURNAL_SCHEMA.to_owned(),
             version: JOURNAL_VERSION,

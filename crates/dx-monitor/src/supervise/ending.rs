@@ -2,6 +2,7 @@
 
 use super::Monitor;
 use crate::context::Context;
+use crate::handover;
 use crate::identity::process_of;
 use crate::limits::{self, Facts};
 use crate::{end, members, witness};
@@ -157,6 +158,8 @@ impl Monitor {
         let exit = facts.exit().cloned();
         let cpu_at_exit = exit.as_ref().map_or(0, |e| e.cpu_ms);
         let unseen = exit.is_none().then_some(ReasonCode::MonitorNoRcFile);
+        let rc_file =
+            exit.is_none().then(|| handover::rc_of(&self.ctx.state.rc_file(&self.ctx.uuid))).flatten();
         let strays =
             facts.swept.map_or(self.strays.seen(), |s| s.strays) + u32::try_from(marked).unwrap_or(0);
         if let Some(observer) = self.observer.take() {
@@ -168,6 +171,7 @@ impl Monitor {
             strays,
             log_bytes: self.sample.log_bytes,
             cpu_ms: self.cpu.total_ms.max(cpu_at_exit),
+            rc_file,
         });
         faults::step("monitor.ended_record");
         true

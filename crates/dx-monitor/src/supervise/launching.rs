@@ -1,6 +1,7 @@
 //! Beginnings: the launcher and the agent behind it, adoption, and the partner that must always be there.
 
 use super::{FAST_TICK_MS, Monitor};
+use crate::handover::{self, ADAPTER_MODE, Told};
 use crate::identity::process_of;
 use crate::partner::{self, Partner};
 use crate::pty::{self, Pty};
@@ -82,7 +83,7 @@ impl Monitor {
         };
         match (facts.exec.clone(), facts.agent.clone()) {
             (Some(exec), _) if exec.errno != 0 => {
-                let message = std::io::Error::from_raw_os_error(exec.errno).to_string();
+                let message = exec.why();
                 self.ctx.record(Event::SpawnFailed { errno: exec.errno, message });
                 self.plan = None;
             }
@@ -91,6 +92,9 @@ impl Monitor {
                     self.record_exec();
                 }
                 self.plan = None;
+                if self.ctx.run.created.contract.execution_mode == ADAPTER_MODE {
+                    self.record_told();
+                }
                 self.ready = None;
                 if let Some(pty) = &mut self.ctx.pty {
                     pty.release();
@@ -109,10 +113,23 @@ impl Monitor {
         }
     }
 
+    /// What an adapter script told beside the job's pid.
+    fn record_told(&mut self) {
+        let told = handover::of_run(&self.ctx);
+        let silent = Told { pid: told.pid, ..Told::default() };
+        if told != silent {
+            self.ctx.record(Event::AdapterTold {
+                selected_model: told.selected_model,
+                fallback_reason: told.fallback_reason,
+                launch_mode: told.launch_mode,
+            });
+        }
+    }
+
     /// Writes in the launcher's place that the agent's program runs: `start` reads it there.
     fn record_exec(&self) {
         let at = Timestamp(clock::now_ms());
-        let record = ExecRecord { errno: 0, at, mono_ms: clock::monotonic_ms() };
+        let record = ExecRecord { errno: 0, at, mono_ms: clock::monotonic_ms(), message: None };
         let _written = self.ctx.exit.write(Slot::Exec, &record);
     }
 
@@ -140,7 +157,12 @@ impl Monitor {
         }
         if self.ctx.run.agent.is_none() && !self.agent_ran(&facts) {
             let _cleared = dx_proc::reap_zombies(None);
-            if self.launches < LAUNCHES && self.plan.is_some() {
+            // A script may have begun its job: it is ended, and nobody runs beside it.
+            let again = self.plan.as_ref().is_some_and(|plan| !plan.adapter);
+            if !again {
+                end::sweep_marked(&self.ctx.uuid, self.ctx.run.created.spec.limits.grace_ms);
+            }
+            if self.launches < LAUNCHES && again {
                 self.launch();
             } else {
                 self.ctx.record(Event::SpawnFailed {

@@ -146,6 +146,7 @@ pub(super) fn resolve_as(
         auth_source: access.auth_source,
         base_url: access.base_url,
         state: state(wish),
+        adapter: false,
     })
 }
 

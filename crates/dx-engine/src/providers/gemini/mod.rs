@@ -92,6 +92,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
         base_url: value(wish, "GOOGLE_GEMINI_BASE_URL")
             .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
         state: folder.into_iter().map(StatePath::Folder).collect(),
+        adapter: false,
     })
 }
 

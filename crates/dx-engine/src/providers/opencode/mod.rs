@@ -86,6 +86,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             .map_or_else(|| "OpenCode's own store or configuration".to_owned(), |k| format!("variable {k}")),
         base_url: "-".to_owned(),
         state: state(wish),
+        adapter: false,
     })
 }
 
