@@ -11,6 +11,7 @@
 )]
 
 mod agents;
+mod beads;
 mod bench;
 mod check;
 mod dist;

@@ -7,6 +7,7 @@
 
 use crate::Failure;
 use crate::agents::{self, AGENTS_DIR};
+use crate::beads::{self, BEADS_PROGRAM};
 use crate::steps::{Outcome, Steps};
 use crate::workspace::{cargo, output, run as run_command};
 
@@ -18,6 +19,8 @@ struct Suite {
     what: &'static str,
     /// Whether it runs real agents.
     agents: bool,
+    /// Whether it runs a real `bd`.
+    beads: bool,
 }
 
 /// Where most suites are.
@@ -30,36 +33,49 @@ const SUITES: &[Suite] = &[
         program: JOBS,
         what: "SIGKILL of monitor, launcher and agent at named steps and random instants",
         agents: false,
+        beads: false,
     },
     Suite {
         name: "crowd",
         program: JOBS,
         what: "many jobs at once, started and stopped by many callers",
         agents: false,
+        beads: false,
     },
     Suite {
         name: "floods",
         program: JOBS,
         what: "agents that print without end, full disks, shrunk logs",
         agents: false,
+        beads: false,
     },
     Suite {
         name: "truth",
         program: JOBS,
         what: "cases in which the real agents take minutes to give up",
         agents: true,
+        beads: false,
     },
     Suite {
         name: "fuzz",
         program: ("dx-events", "fuzz"),
         what: "parsers and masking against damaged recordings; DX_FUZZ_SECONDS=300",
         agents: false,
+        beads: false,
     },
     Suite {
         name: "health",
         program: JOBS,
         what: "verdicts on agents that are silent in all known ways: false alarms and misses",
         agents: false,
+        beads: false,
+    },
+    Suite {
+        name: "beads",
+        program: JOBS,
+        what: "the Beads gate and the hook with a real Beads; builds it the first time",
+        agents: false,
+        beads: true,
     },
 ];
 
@@ -86,6 +102,10 @@ pub(crate) fn run(name: Option<&str>) -> Result<(), Failure> {
 }
 
 fn run_suite(suite: &Suite) -> Outcome {
+    let bd = match suite.beads.then(beads::install).transpose() {
+        Ok(program) => program,
+        Err(error) => return Outcome::Failed(error),
+    };
     let agents_dir = match suite.agents.then(agents::install).transpose() {
         Ok(folder) => folder,
         Err(error) => return Outcome::Failed(error.to_string()),
@@ -104,6 +124,7 @@ fn run_suite(suite: &Suite) -> Outcome {
             suite.name,
         ]);
         command.args(more).env("DX_SOAK", "1").envs(agents_dir.iter().map(|folder| (AGENTS_DIR, folder)));
+        command.envs(bd.iter().map(|program| (BEADS_PROGRAM, program)));
         command
     };
     let result = output(&mut command(&["--list", "--format", "terse"])).and_then(|listed| {

@@ -26,7 +26,7 @@ mod waiting;
 mod wave_graph;
 mod wave_view;
 
-use dx_engine::helper_entry::{self, OBSERVE, SETTLE};
+use dx_engine::helper_entry::{self, EVIDENCE, OBSERVE, SETTLE};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,6 +51,11 @@ fn helper(args: &[OsString]) -> Option<i32> {
     {
         let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
         return Some(dx_engine::coordinate(wave.to_str()?, Path::new(state_dir), config));
+    }
+    if let [entry, files @ ..] = args
+        && entry == EVIDENCE
+    {
+        return Some(helper_entry::evidence(&files.iter().map(Into::into).collect::<Vec<_>>()));
     }
     let [entry, run, state_dir] = args else { return None };
     let (run, state_dir) = (run.to_str()?, Path::new(state_dir));

@@ -28,6 +28,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("gc", of::<dx_protocol::GcDocument>),
     ("history", of::<dx_protocol::HistoryLine>),
     ("history-query", of::<dx_protocol::HistoryQueryDocument>),
+    ("hook", of::<dx_protocol::HookDocument>),
     ("journal", of::<dx_protocol::Record>),
     ("models", of::<dx_protocol::ModelsDocument>),
     ("obs", of::<dx_protocol::Sample>),

@@ -10,6 +10,8 @@
 mod health_cases;
 #[path = "it/kills/random.rs"]
 mod random;
+#[path = "it/gates/real_beads.rs"]
+mod real_beads;
 #[path = "it/truth/table.rs"]
 #[allow(dead_code, reason = "the short tests use more of it")]
 mod table;
@@ -38,6 +40,15 @@ fn is_wanted() -> bool {
         println!("a soak test: runs with DX_SOAK=1, or by `cargo xtask soak`");
     }
     wanted
+}
+
+#[test]
+fn beads_with_a_real_store() {
+    if is_wanted() {
+        let program = std::env::var_os("DX_TEST_BD").expect("`cargo xtask soak beads` names the program");
+        let mut env = dx_testkit::TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner"));
+        real_beads::run(&mut env, std::path::Path::new(&program));
+    }
 }
 
 #[test]

@@ -6,19 +6,25 @@
 use crate::fold::{Phase, Run};
 use crate::outcome::{Ended, agent_did_well, ended_for};
 use dx_protocol::{
-    GATE_CHECK, GATE_COMMIT, GATE_REPOSITORY, GATE_SCOPE, GateReport, GateVerdict, HeadMove, OutcomeState,
-    ReasonCode, WorkReport,
+    GATE_CHECK, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY, GATE_SCOPE, GateReport,
+    GateVerdict, HeadMove, OutcomeState, ReasonCode, WorkReport,
 };
 
 /// The order of the steps, which is the order in which the first failure is told.
-const ORDER: [&str; 4] = [GATE_REPOSITORY, GATE_COMMIT, GATE_SCOPE, GATE_CHECK];
+const ORDER: [&str; 6] =
+    [GATE_REPOSITORY, GATE_READ_ONLY, GATE_COMMIT, GATE_SCOPE, GATE_FEATURE_KEY, GATE_CHECK];
 /// Exit code that the outcome carries when a required commit is missing.
 const NO_COMMIT: &str = "44";
 
 /// Gates that were asked for, the check apart, and have not answered.
 pub fn gates_due(run: &Run) -> Vec<&'static str> {
     let asked = &run.created.spec.gates;
-    let wanted = [(GATE_COMMIT, asked.require_commit), (GATE_SCOPE, asked.judges_paths())];
+    let wanted = [
+        (GATE_READ_ONLY, asked.read_only),
+        (GATE_COMMIT, asked.require_commit),
+        (GATE_SCOPE, asked.judges_paths()),
+        (GATE_FEATURE_KEY, !asked.feature_keys.is_empty()),
+    ];
     wanted
         .into_iter()
         .filter(|(name, asked)| *asked && answer(run, name).is_none())
@@ -84,6 +90,24 @@ pub(crate) fn judge(run: &Run, ended: Ended, gates: &[GateVerdict]) -> Ended {
         },
         detail: failed.report.details.clone(),
     }
+}
+
+/// A verdict names no more paths than this.
+const MAX_NAMED: usize = 5;
+
+/// `--read-only`: nothing in the worktree changed, and HEAD is where it was.
+pub fn read_only_gate(work: &WorkReport) -> GateReport {
+    if !work.known {
+        return GateReport::new(false, ReasonCode::GateUnanswered, "git could not tell what changed");
+    }
+    if work.mutations == 0 && work.head_move == HeadMove::Stay {
+        return GateReport::new(true, ReasonCode::ReadOnlyOk, "nothing changed");
+    }
+    let named = work.files_changed.iter().take(MAX_NAMED).map(|path| path.escape_debug().to_string());
+    let named: Vec<String> = named.collect();
+    let what =
+        if named.is_empty() { "HEAD moved".to_owned() } else { format!("changed: {}", named.join(", ")) };
+    GateReport::new(false, ReasonCode::ReadOnlyViolation, what)
 }
 
 /// `--require-commit`: HEAD differs from the start and descends from it.

@@ -7,9 +7,10 @@ mod gates;
 mod health;
 mod outcome;
 pub mod settings;
+pub mod signoff;
 pub mod wave;
 
 pub use fold::{IllegalEvent, Phase, Run, fold};
-pub use gates::{check_is_due, commit_gate, gates_due};
+pub use gates::{check_is_due, commit_gate, gates_due, read_only_gate};
 pub use health::{Judgement, Observation, WaitKind, classify};
 pub use outcome::{Ended, decide};

@@ -56,6 +56,8 @@ pub struct StartRequest {
     pub sandbox: Option<SandboxMode>,
     /// What the agent may write, too; `None`: as configured.
     pub sandbox_write: Option<Vec<PathBuf>>,
+    /// The job may start jobs; only configuration says so.
+    pub nesting: bool,
     /// A named set of what stands above.
     pub profile: Option<String>,
 }
@@ -134,6 +136,17 @@ pub struct ScopeQuery {
     /// Patterns of allowed paths; none: only the forbidden ones count.
     pub scope: Vec<String>,
     pub mutation_budget: Option<u64>,
+}
+
+/// `beads-gate`.
+#[derive(Debug, Clone)]
+pub struct BeadsQuery {
+    /// The repository, or a folder in it.
+    pub repo: PathBuf,
+    /// An issue that must be there.
+    pub probe: Option<String>,
+    /// Write a comment to that issue.
+    pub write_probe: bool,
 }
 
 /// `finalize`.

@@ -34,20 +34,6 @@ pub(crate) fn dir_in(env: &[(OsString, OsString)], name: &str, below: &str) -> O
     set.or_else(|| Some(value("HOME").filter(|home| home.is_absolute())?.join(below)))
 }
 
-/// Absolute paths out of a variable, between commas; `None` when it is not set.
-pub(crate) fn paths(name: &str) -> Result<Option<Vec<PathBuf>>, EngineError> {
-    let Some(text) = std::env::var_os(name) else { return Ok(None) };
-    let text = text.into_string().map_err(|_| EngineError::Argument(format!("{name} is not UTF-8")))?;
-    let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
-    let paths: Vec<PathBuf> = words.map(PathBuf::from).collect();
-    match paths.iter().find(|path| !path.is_absolute()) {
-        Some(path) => {
-            Err(EngineError::Argument(format!("{name} has `{}`, which is not absolute", path.display())))
-        }
-        None => Ok(Some(paths)),
-    }
-}
-
 /// Keeps `/tmp/dx-runner`, the name in older scripts, as a link to the state directory, when the name is free or is our
 /// link already. Never fails: it is a convenience.
 pub(crate) fn keep_short_name(root: &Path) {

@@ -90,6 +90,8 @@ pub enum EngineError {
     ProtectedCheckout { path: PathBuf, checkout: PathBuf },
     #[error("the prompt tells the agent to read secrets with `op`:{}", crate::error::lines(.0))]
     RawSecrets(Vec<(usize, String)>),
+    #[error("the model {model} is not allowed here")]
+    ModelNotAllowed { model: String, allowed: Vec<String> },
     #[error("a sandbox was asked for, and there is none: {0}")]
     SandboxUnavailable(&'static str),
     #[error("this is a job itself (run {0}): a job may not start jobs")]
@@ -193,6 +195,7 @@ impl EngineError {
             }
             Self::PathDenied { .. } => ReasonCode::NonWorktreePath,
             Self::ProtectedCheckout { .. } => ReasonCode::CanonicalWorktreeForbidden,
+            Self::ModelNotAllowed { .. } => ReasonCode::ModelNotAllowed,
             Self::RawSecrets(_) => ReasonCode::RawOpForbiddenInAgentContext,
             Self::SandboxUnavailable(_) => ReasonCode::SandboxUnavailable,
             Self::Nested(_) => ReasonCode::NestedStartDenied,
@@ -258,6 +261,9 @@ impl EngineError {
                 format!(
                     "dx-runner start --beads {beads} with the whole command; --env NAME keeps a secret out of it"
                 )
+            }
+            Self::ModelNotAllowed { allowed, .. } => {
+                format!("--model with one of: {}; dx-runner config explain allowed_models", allowed.join(", "))
             }
             Self::NoRun { beads, .. } => format!("dx-runner report --beads {beads} lists the runs"),
             Self::NoTarget => "name a branch with --branch".to_owned(),

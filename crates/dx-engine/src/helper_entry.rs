@@ -8,12 +8,20 @@ use dx_jobdir::StateDir;
 use dx_monitor::{SECRETS_FD, SecretValues};
 use dx_protocol::{RunUuid, Settled};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Entry that tells everything the outcome needs.
 pub const SETTLE: &str = "__settle";
 /// Entry that tells only what changed in the worktree so far.
 pub const OBSERVE: &str = "__observe";
+
+/// Entry that verifies the claims of sign-offs; part of a job's check.
+pub const EVIDENCE: &str = "__evidence";
+
+/// `dx-runner __evidence <file>…`, in the job's worktree: exits 30 when a claim is not verified.
+pub fn evidence(files: &[PathBuf]) -> i32 {
+    crate::gates::evidence::at_the_end(files)
+}
 
 /// Prints and flushes one line; whether that went well.
 fn print(fact: &Settled) -> bool {

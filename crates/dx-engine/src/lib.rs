@@ -18,6 +18,7 @@ mod gc;
 mod git;
 pub mod helper_entry;
 mod history;
+mod hooks;
 mod job_files;
 mod lookup;
 mod permission;

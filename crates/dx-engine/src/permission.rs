@@ -21,6 +21,8 @@ pub(crate) struct Places {
     pub(crate) extra: Vec<PathBuf>,
     /// Checkouts in which no job may work, whatever is allowed.
     pub(crate) protected: Vec<PathBuf>,
+    /// The most bytes that all worktrees made by us may use.
+    pub(crate) budget: Option<u64>,
 }
 
 impl Places {
@@ -95,6 +97,7 @@ mod tests {
             root: Some(tmp.path().join("worktrees")),
             extra: vec![tmp.path().join("extra")],
             protected: Vec::new(),
+            budget: None,
         };
         let check = |path: &Path| check(path, &state, &places);
         assert!(matches!(check(&tmp.path().join("none")), Err(EngineError::WorktreeMissing(_))));

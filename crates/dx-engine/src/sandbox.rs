@@ -11,6 +11,7 @@ use crate::api::StartRequest;
 use crate::error::EngineError;
 use crate::git::Repository;
 use crate::providers::StatePath;
+use crate::settings::{Layers, SANDBOX_CACHES, SANDBOX_HIDE};
 use dx_proc::sandbox::{Abi, DEVICES, Rules};
 use dx_protocol::{Confinement, Sandbox, SandboxMode, SandboxSpec};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -27,18 +28,44 @@ const SHARED_MEMORY: &str = "/dev/shm";
 pub(crate) struct Asked {
     mode: Option<SandboxMode>,
     write: Vec<PathBuf>,
+    /// In the place of the built-in lists.
+    caches: Option<Vec<PathBuf>>,
+    hidden: Option<Vec<PathBuf>>,
+    /// The worktree and its repository are not to be written.
+    read_only: bool,
 }
 
 impl Asked {
     /// From words of the configuration; any other mode than strict and off is strict where the kernel can.
-    pub(crate) fn configured(mode: Option<SandboxMode>, write: Vec<PathBuf>) -> Self {
-        Self { mode, write }
+    pub(crate) fn configured(
+        mode: Option<SandboxMode>,
+        write: Vec<PathBuf>,
+        settings: &Layers,
+    ) -> Result<Self, EngineError> {
+        Ok(Self {
+            mode,
+            write,
+            caches: settings.paths_if_said(&SANDBOX_CACHES)?,
+            hidden: settings.paths_if_said(&SANDBOX_HIDE)?,
+            read_only: false,
+        })
     }
 
     /// From the request, in which configuration left nothing open.
-    pub(crate) fn of(request: &StartRequest) -> Self {
+    pub(crate) fn of(request: &StartRequest, settings: &Layers) -> Result<Self, EngineError> {
         let write = request.sandbox_write.clone().unwrap_or_default();
-        Self { mode: request.sandbox, write }
+        Self::configured(request.sandbox, write, settings)
+    }
+
+    /// So that the worktree is only read.
+    pub(crate) fn read_only(self, read_only: bool) -> Self {
+        Self { read_only, ..self }
+    }
+
+    /// With one more place that may be written.
+    pub(crate) fn also(mut self, place: Option<&Path>) -> Self {
+        self.write.extend(place.map(Path::to_owned));
+        self
     }
 
     /// For the record.
@@ -96,8 +123,12 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         }
     };
     let mut trees = Trees::default();
-    trees.add(wanted.worktree);
-    let git = repository::trees(wanted.repository, wanted.worktree, wanted.dry);
+    let git = if wanted.asked.read_only {
+        repository::Git::default()
+    } else {
+        trees.add(wanted.worktree);
+        repository::trees(wanted.repository, wanted.worktree, wanted.dry)
+    };
     for path in &git.trees {
         // Already resolved, all but the last name, which must be no link.
         trees.add_resolved(path.clone());
@@ -115,16 +146,29 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         }
         trees.add(path);
     }
-    for place in places::caches(wanted.env, wanted.worktree, wanted.dry)? {
-        trees.add(&place);
+    let caches = wanted
+        .asked
+        .caches
+        .clone()
+        .unwrap_or_else(|| places::caches(wanted.env, wanted.worktree, wanted.dry));
+    for place in &caches {
+        trees.add(place);
     }
     for place in &wanted.asked.write {
         trees.add(place);
     }
     trees.add(Path::new(SHARED_MEMORY));
-    let trees = trees.0;
+    let mut trees = trees.0;
+    if wanted.asked.read_only {
+        // A kernel's rule takes nothing away from another one: what holds the worktree is left out as a whole.
+        let shared = wanted.repository.map(|repository| repository.common_dir.as_path());
+        let guarded: Vec<PathBuf> =
+            [Some(wanted.worktree), shared].into_iter().flatten().filter_map(real).collect();
+        trees.retain(|tree| !guarded.iter().any(|place| place.starts_with(tree) || tree.starts_with(place)));
+    }
     // What may be written may be read.
-    let hidden: Vec<PathBuf> = places::hidden(wanted.env, wanted.provider)?
+    let hidden = wanted.asked.hidden.clone().unwrap_or_else(|| places::hidden(wanted.env, wanted.provider));
+    let hidden: Vec<PathBuf> = hidden
         .iter()
         .filter_map(|path| real(path))
         .filter(|path| !trees.iter().any(|tree| path.starts_with(tree) || tree.starts_with(path)))

@@ -5,7 +5,9 @@
 
 mod claim;
 pub(crate) mod configure;
+mod fallback;
 mod launch;
+mod nested;
 mod prepare;
 mod queue;
 
@@ -21,9 +23,10 @@ use crate::{lookup, worktree};
 use claim::{begin, claim_run, publish, refuse_running, same_key};
 use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
-use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
 use launch::{Ready, confirm, give_up, launch};
+pub(crate) use nested::refuse_nested;
+use nested::{nested_in, within};
 use prepare::{Lineage, id_of, new_uuid};
 pub use queue::GiveUp;
 use queue::{Turn, place_now};
@@ -37,8 +40,7 @@ impl Engine {
     /// Starts a job.
     pub fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let state = self.state()?;
-        let (request, lineage) = self.first_start(&state, request)?;
-        self.start_any(&state, &request, &lineage)
+        self.with_fallback(&state, request, |request, lineage| self.start_any(&state, request, &lineage))
     }
 
     /// A caller's request with everything that is configured.
@@ -48,7 +50,7 @@ impl Engine {
         request: &StartRequest,
     ) -> Result<(StartRequest, Lineage), EngineError> {
         let made_id = request.beads.is_none() && request.idempotency_key.is_none();
-        let Configured { request, limits, settings } = self.configure(state, request)?;
+        let Configured { request, limits, settings, .. } = self.configure(state, request)?;
         Ok((request, Lineage { made_id, limits, settings, ..Lineage::default() }))
     }
 
@@ -77,7 +79,7 @@ impl Engine {
         request: &StartRequest,
     ) -> Result<Started, EngineError> {
         let asked = StartRequest { command: Vec::new(), env: Vec::new(), ..request.clone() };
-        let Configured { request: configured, limits, settings } = self.configure(state, &asked)?;
+        let Configured { request: configured, limits, settings, .. } = self.configure(state, &asked)?;
         // What is said of jobs' models, lanes and sandboxes is not said of it.
         let request = StartRequest {
             env: [configured.env.as_slice(), request.env.as_slice()].concat(),
@@ -98,8 +100,8 @@ impl Engine {
     /// Starts a job again with the spec of its newest run, which is stopped first when it lives; a run that could not be
     /// started again is not stopped.
     pub fn restart(&self, job: &JobName) -> Result<Started, EngineError> {
-        refuse_nested()?;
         let state = self.state()?;
+        nested_in(&state)?;
         let found = lookup::newest_ours(&state, job)?;
         let spec = &found.run.created.spec;
         if spec.command_masked {
@@ -134,6 +136,7 @@ impl Engine {
             gates: spec.gates.clone(),
             sandbox: spec.sandbox.mode,
             sandbox_write: Some(spec.sandbox.write.iter().map(Into::into).collect()),
+            nesting: spec.nesting,
             profile: spec.profile.clone(),
         };
         let lineage = Lineage {
@@ -144,6 +147,7 @@ impl Engine {
             settings: self.configure_again(&request.provider, Path::new(&spec.worktree))?,
             prompt_file: Some(spec.prompt_file.clone()),
             turn: Turn::default(),
+            fallback_from: None,
         };
         if found.run.outcome.is_none() {
             let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?, &mut None)?;
@@ -159,9 +163,11 @@ impl Engine {
         let state = self.state()?;
         let beads = id_of(&state, request)?;
         let uuid = new_uuid()?;
-        let Configured { request, limits, settings } = self.configure(&state, request)?;
-        let lineage = Lineage { dry: true, limits, settings, ..Lineage::default() };
-        let prepared = self.prepare(&state, &beads, &request, &lineage, &uuid, &mut None)?;
+        let (prepared, request) = self.with_fallback(&state, request, |request, lineage| {
+            let lineage = Lineage { dry: true, ..lineage };
+            let prepared = self.prepare(&state, &beads, request, &lineage, &uuid, &mut None)?;
+            Ok((prepared, request.clone()))
+        })?;
         let queue = queued.then(|| place_now(&state, &request.provider, prepared.cap)).transpose()?;
         let contract = prepared.created.contract;
         let files = ["log", "meta", "contract", "outcome", "events.jsonl"]
@@ -191,7 +197,8 @@ impl Engine {
         request: &StartRequest,
         lineage: &Lineage,
     ) -> Result<Started, EngineError> {
-        refuse_nested()?;
+        let parent = nested_in(state)?;
+        let request = &within(parent.as_ref(), request);
         let answer = || if lineage.retries == 0 { same_key(state, beads, request) } else { Ok(None) };
         if let Some(started) = answer()? {
             return Ok(started);
@@ -289,9 +296,4 @@ fn refuse_redirected(created: &Created) -> Result<(), EngineError> {
         now.git_dir == Path::new(&then.git_dir) && now.common_dir == Path::new(&then.common_dir)
     });
     if same { Ok(()) } else { Err(EngineError::WorktreeMisled(then.work_tree.clone().into())) }
-}
-
-pub(crate) fn refuse_nested() -> Result<(), EngineError> {
-    std::env::var_os(MARKER)
-        .map_or(Ok(()), |mark| Err(EngineError::Nested(mark.to_string_lossy().into_owned())))
 }

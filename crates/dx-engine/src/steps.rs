@@ -5,6 +5,7 @@
 //! `--check`: that is a monitor's ([`dx_core::check_is_due`] tells when).
 
 use crate::fingerprint::Fingerprint;
+use crate::gates::feature_key;
 use crate::gates::scope::Scope;
 use crate::git::Repository;
 use crate::lookup::{self, Found};
@@ -15,8 +16,8 @@ use dx_core::Run;
 use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
-    Created, Event, Exit, Finding, GATE_COMMIT, GATE_REPOSITORY, GateReport, ProviderReport, ReasonCode,
-    Record, RefChange, RunUuid, Settled, TreeStart, WorkReport,
+    Created, Event, Exit, Finding, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY,
+    GateReport, ProviderReport, ReasonCode, Record, RefChange, RunUuid, Settled, TreeStart, WorkReport,
 };
 use std::borrow::Cow;
 
@@ -69,6 +70,8 @@ pub(crate) fn run(
     for name in due {
         let report = match name {
             GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
+            GATE_READ_ONLY => dx_core::read_only_gate(&work.report),
+            GATE_FEATURE_KEY => feature_keys(&run.created, tree, &work),
             _ => scope(&run.created, &work),
         };
         let details = masking.secrets.mask_text(&report.details).into_owned();
@@ -114,6 +117,27 @@ fn scope(created: &Created, work: &Work) -> GateReport {
         // They were checked at the start.
         Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
     }
+}
+
+/// Every commit of the job carries every key; the first key that is missing is told.
+fn feature_keys(created: &Created, tree: &TreeStart, work: &Work) -> GateReport {
+    let unanswered = |why: String| GateReport::new(false, ReasonCode::GateUnanswered, why);
+    if !work.report.known {
+        return unanswered("git could not tell where HEAD is".to_owned());
+    }
+    let Some(head) = work.report.head.as_deref() else {
+        return GateReport::new(false, ReasonCode::NoCommitsInRange, "there is no commit");
+    };
+    let repository = Repository::recorded(tree);
+    let mut passed = unanswered("no key was asked for".to_owned());
+    for key in &created.spec.gates.feature_keys {
+        match feature_key::of_range(&repository, key, tree.head.as_deref(), head) {
+            Ok((report, _)) if report.passed => passed = report,
+            Ok((report, _)) => return report,
+            Err(error) => return unanswered(error.to_string()),
+        }
+    }
+    passed
 }
 
 /// Adds to the report what a reviewer should know: other branches, configuration, hooks.

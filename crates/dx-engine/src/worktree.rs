@@ -7,7 +7,7 @@
 
 mod copy;
 mod create;
-mod disk_use;
+pub(crate) mod disk_use;
 mod inspect;
 mod list;
 mod lock;
@@ -17,7 +17,7 @@ mod project;
 mod register;
 mod remove;
 mod salvage;
-mod setup;
+pub(crate) mod setup;
 
 pub(crate) use create::{Ready, Wish, create, place, repository, undo_unused};
 pub(crate) use disk_use::of as disk_use_of;

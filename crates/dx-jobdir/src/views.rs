@@ -159,7 +159,7 @@ pub fn verdict_words(outcome: &Outcome) -> VerdictWords {
     let check = match checks.first().map(|check| check.report.reason_code) {
         None => "none",
         Some(ReasonCode::CheckOk) => "pass",
-        Some(ReasonCode::CheckFailed) => "fail",
+        Some(ReasonCode::CheckFailed | ReasonCode::UnverifiedClaims) => "fail",
         Some(ReasonCode::CheckTimeout) => "timeout",
         Some(ReasonCode::CheckNotRun) => "not_run",
         Some(_) => "infra",

@@ -163,3 +163,15 @@ impl GateDocument {
         }
     }
 }
+
+/// What `hooks install` did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HookDocument {
+    pub schema: String,
+    /// The hook's file.
+    pub hook: String,
+    /// The hook that was there before, which runs first; `null` when there is none.
+    pub kept: Option<String>,
+    /// `false` when it was there already; it is written anew all the same.
+    pub changed: bool,
+}

@@ -117,6 +117,8 @@ reason_codes! {
     FeatureKeyMissingInCommits, "feature_key_missing_in_commits", Error, "A commit does not carry the key as a trailer.", "git rebase with `git commit --amend --no-edit --trailer 'Feature-Key: <key>'`";
     NoCommitsInRange, "no_commits_in_range", Error, "There is no commit to look at.", "commit the work, or name another --base-branch";
     BaseBranchMissing, "base_branch_missing", Error, "The base branch does not exist, or has nothing in common with the branch.", "--base-branch with one that exists";
+    ReadOnlyOk, "read_only_ok", Ok, "The job was read-only, and nothing in its worktree changed.", "-";
+    ModelNotAllowed, "model_not_allowed", ModelUnavailable, "The model is not among those that configuration or profile allow.", "--model with one of allowed_models; dx-runner config explain allowed_models";
     ReadOnlyViolation, "read_only_violation", Scope, "The job was read-only, and something in its worktree changed.", "review what is named; the change is in the worktree";
     RawOpForbiddenInAgentContext, "raw_op_forbidden_in_agent_context", PreflightFailed, "The prompt tells the agent to read secrets with 1Password's `op`.", "take the lines out, and give the secret with --env NAME";
     BeadsOk, "beads_ok", Ok, "Beads can be used here.", "-";
@@ -230,7 +232,7 @@ reason_codes! {
     WorktreeUnrecorded, "worktree_unrecorded", Conflict, "The worktree is there without a record of ours.", "dx-runner worktree create with its id and --repo, which takes it up";
     WorktreeInUse, "worktree_in_use", Conflict, "A live job works in the worktree.", "wait for the job, or stop it";
     WorktreeUnsaved, "worktree_unsaved", Conflict, "The worktree holds work that is nowhere else.", "dx-runner worktree salvage <id>, then remove it again";
-    WorktreeBudgetExceeded, "worktree_budget_exceeded", Conflict, "Worktrees use as much disk as they may.", "dx-runner worktree list, then remove some; or raise DX_RUNNER_WORKTREE_BUDGET";
+    WorktreeBudgetExceeded, "worktree_budget_exceeded", Conflict, "Worktrees use as much disk as they may.", "dx-runner worktree list, then remove some; or raise worktree.budget (DX_RUNNER_WORKTREE_BUDGET)";
     WorktreeSetupFailed, "worktree_setup_failed", PreflightFailed, "A set-up command of the repository's .dx-runner.toml failed; the worktree was taken away again.", "read the log that is named";
     TargetDirty, "target_dirty", Conflict, "The checkout of the branch has changes of its own.", "commit or stash them, or name another branch with --branch";
     ApplyConflict, "apply_conflict", Conflict, "The job's work and the branch changed the same; nothing was applied.", "merge by hand";

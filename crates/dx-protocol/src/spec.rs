@@ -161,6 +161,9 @@ pub struct JobSpec {
     /// `--profile`, by name; what it says is in the other fields already.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<String>,
+    /// The job may start jobs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub nesting: bool,
     /// Gates and checks of this run.
     #[serde(default, skip_serializing_if = "Gates::is_empty")]
     pub gates: Gates,
@@ -201,9 +204,9 @@ pub struct Gates {
     /// `--beads-gate`: Beads must be usable at the start.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub beads: bool,
-    /// `--signoff-file`: every claim in this file of the worktree must be true at the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signoff: Option<String>,
+    /// `--signoff-file`: every claim in these files of the worktree must be true at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signoffs: Vec<String>,
     /// `--check`: must end with 0 in the worktree after the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<String>,

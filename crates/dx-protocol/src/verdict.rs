@@ -169,7 +169,7 @@ impl GateReport {
 /// A gate's or check's report with its name, as outcomes hold it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GateVerdict {
-    /// [`GATE_REPOSITORY`], [`GATE_COMMIT`], [`GATE_SCOPE`] or [`GATE_CHECK`].
+    /// [`GATE_REPOSITORY`], [`GATE_READ_ONLY`], [`GATE_COMMIT`], [`GATE_SCOPE`], [`GATE_FEATURE_KEY`] or [`GATE_CHECK`].
     pub name: String,
     #[serde(flatten)]
     pub report: GateReport,
@@ -179,7 +179,11 @@ pub struct GateVerdict {
 pub const GATE_REPOSITORY: &str = "repository";
 /// `--require-commit`.
 pub const GATE_COMMIT: &str = "commit";
-/// `--scope`.
+/// `--read-only`.
+pub const GATE_READ_ONLY: &str = "read_only";
+/// `--feature-key`.
+pub const GATE_FEATURE_KEY: &str = "feature_key";
+/// `--scope`, and all else that is said about changed paths.
 pub const GATE_SCOPE: &str = "scope";
 /// `--check`.
 pub const GATE_CHECK: &str = "check";

@@ -33,7 +33,7 @@ pub struct WorktreesDocument {
     pub root: String,
     /// On disk, of all of them.
     pub size_bytes: u64,
-    /// `DX_RUNNER_WORKTREE_BUDGET`.
+    /// `worktree.budget` of the configuration.
     pub budget_bytes: Option<u64>,
     pub worktrees: Vec<WorktreeRow>,
 }

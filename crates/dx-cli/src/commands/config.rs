@@ -139,6 +139,7 @@ pub(crate) fn rule_text(rule: &str) -> &'static str {
     match rule {
         "tighten" => "projects and profiles only tighten, unless your own file allows more",
         "grant" => "entries add up; those of a project count only where your own file allows them",
+        "add" => "what each layer says holds; nobody takes anything away",
         "narrow" => "projects and profiles only take away, unless your own file allows more",
         _ => "the highest layer counts",
     }

@@ -16,6 +16,7 @@ pub(crate) mod finalize;
 pub(crate) mod gates;
 pub(crate) mod gc;
 pub(crate) mod history;
+pub(crate) mod hooks;
 pub(crate) mod logs;
 pub(crate) mod models;
 pub(crate) mod preflight;
@@ -72,11 +73,14 @@ pub(crate) enum Command {
     BaselineGate(gates::baseline::BaselineArgs),
     IntegrityGate(gates::integrity::IntegrityArgs),
     FeatureKeyGate(gates::feature_key::FeatureKeyArgs),
+    BeadsGate(gates::beads::BeadsArgs),
+    EvidenceGate(gates::evidence::EvidenceArgs),
     ScopeGate(gates::scope::ScopeArgs),
     Server(server::ServerArgs),
     Models(models::ModelsArgs),
     ProbeAttach(probe_attach::ProbeAttachArgs),
     Wave(wave::WaveArgs),
+    Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
     Config(config::ConfigArgs),
@@ -131,11 +135,14 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::BaselineGate(args) => gates::baseline::run(ctx, args),
         Command::IntegrityGate(args) => gates::integrity::run(ctx, args),
         Command::FeatureKeyGate(args) => gates::feature_key::run(ctx, args),
+        Command::BeadsGate(args) => gates::beads::run(ctx, args),
+        Command::EvidenceGate(args) => gates::evidence::run(ctx, args),
         Command::ScopeGate(args) => gates::scope::run(ctx, args),
         Command::Models(args) => models::run(ctx, args),
         Command::Server(args) => server::run(ctx, args),
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
+        Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),
         Command::Config(args) => config::run(ctx, args),

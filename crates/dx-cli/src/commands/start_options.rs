@@ -86,6 +86,21 @@ pub(crate) struct StartOptions {
     /// A success needs every changed path to match one of these patterns (repeatable)
     #[arg(long, value_name = "GLOB")]
     pub(crate) scope: Vec<String>,
+    /// A success needs no more paths than this to have changed
+    #[arg(long, value_name = "N")]
+    pub(crate) mutation_budget: Option<u64>,
+    /// Nothing in the worktree may change: a sandbox keeps the agent from it, and a job that did all the same has failed
+    #[arg(long)]
+    pub(crate) read_only: bool,
+    /// A success needs every commit of the job to carry the trailer `Feature-Key: KEY`; `job` stands for the job's id
+    #[arg(long, value_name = "KEY")]
+    pub(crate) feature_key: Option<String>,
+    /// A success needs every claim in this file of the worktree to be true; the commands it names are run with the check
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signoff_file: Option<String>,
+    /// Refuse to start unless Beads can be used in the worktree
+    #[arg(long)]
+    pub(crate) beads_gate: bool,
     /// The command of provider `exec`, after `--`
     #[arg(last = true, value_name = "COMMAND")]
     pub(crate) command: Vec<String>,
@@ -147,10 +162,16 @@ impl StartOptions {
                 require_commit: self.require_commit,
                 scope: self.scope.clone(),
                 check: self.check.clone(),
+                mutation_budget: self.mutation_budget,
+                read_only: self.read_only,
+                feature_keys: self.feature_key.iter().cloned().collect(),
+                signoffs: self.signoff_file.iter().cloned().collect(),
+                beads: self.beads_gate,
                 ..Gates::default()
             },
             sandbox: self.sandbox.map(SandboxArg::mode),
             sandbox_write: None,
+            nesting: false,
             profile: self.profile.clone(),
         }
     }

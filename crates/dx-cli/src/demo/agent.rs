@@ -143,6 +143,7 @@ impl Agent {
             gates: dx_protocol::Gates::default(),
             sandbox: None,
             sandbox_write: None,
+            nesting: false,
             profile: None,
         })
     }

@@ -1,6 +1,9 @@
 //! The gates as commands: every reason code on a real repository, by exit code and by document.
 
+mod beads;
 mod commits;
+mod evidence;
+mod hooks;
 mod places;
 mod scope;
 

@@ -30,6 +30,7 @@ mod manifests;
 mod masking;
 mod opencode;
 mod preflight;
+mod profile_keys;
 mod profiles;
 mod pty;
 mod queue;

@@ -44,6 +44,7 @@ pub(crate) fn created() -> Created {
             pty: false,
             limits: Limits::default(),
             idempotency_key: None,
+            nesting: false,
             gates: Gates::default(),
             sandbox: SandboxSpec::default(),
             profile: None,

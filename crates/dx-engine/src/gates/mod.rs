@@ -3,7 +3,9 @@
 //!
 //! Must never: discover a repository at the end of a job (paths come from its record), or write.
 
+pub(crate) mod beads;
 mod changes;
+pub(crate) mod evidence;
 pub(crate) mod feature_key;
 mod history;
 pub(crate) mod raw_secrets;

@@ -1,21 +1,15 @@
 //! The two lists of a sandbox: caches of build tools, which may be written, and stores of credentials, which may not be
-//! read. Both are in the guide, and both can be replaced by the environment.
+//! read. Both are in the guide, and both can be replaced by the configuration.
 //!
 //! Must never: list a folder that holds programs or settings that somebody runs or obeys outside of a sandbox (such as
 //! `~/.cargo` as a whole), nor one that a tool in the first list cannot work without.
 
 use super::{make, variable};
-use crate::environment::{dir_in, paths};
-use crate::error::EngineError;
+use crate::environment::dir_in;
 use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-
-/// Replaces the list of caches.
-const CACHES: &str = "DX_RUNNER_SANDBOX_CACHES";
-/// Replaces the list of what is hidden.
-const HIDDEN: &str = "DX_RUNNER_SANDBOX_HIDE";
 
 /// Where something is looked for.
 #[derive(Debug, Clone, Copy)]
@@ -97,14 +91,7 @@ const MOST_ENTRIES: usize = 5_000;
 
 /// The caches that this environment may write. One that is not there is made when its program is, and the worktree holds a
 /// project for it.
-pub(super) fn caches(
-    env: &[(OsString, OsString)],
-    worktree: &Path,
-    dry: bool,
-) -> Result<Vec<PathBuf>, EngineError> {
-    if let Some(paths) = paths(CACHES)? {
-        return Ok(paths);
-    }
+pub(super) fn caches(env: &[(OsString, OsString)], worktree: &Path, dry: bool) -> Vec<PathBuf> {
     let names = LazyCell::new(|| names_in(worktree));
     let is_used = |marks: &[&str]| {
         marks.iter().any(|mark| match mark.strip_prefix('*') {
@@ -134,16 +121,13 @@ pub(super) fn caches(
             found.push(path);
         }
     }
-    Ok(found)
+    found
 }
 
 /// The credentials that this provider's agent has nothing to do with.
-pub(super) fn hidden(env: &[(OsString, OsString)], provider: &str) -> Result<Vec<PathBuf>, EngineError> {
-    if let Some(paths) = paths(HIDDEN)? {
-        return Ok(paths);
-    }
+pub(super) fn hidden(env: &[(OsString, OsString)], provider: &str) -> Vec<PathBuf> {
     let others = STORES.iter().filter(|(_, _, owner)| *owner != provider);
-    Ok(others.filter_map(|(base, below, _)| Some(base.dir(env)?.join(below))).collect())
+    others.filter_map(|(base, below, _)| Some(base.dir(env)?.join(below))).collect()
 }
 
 /// Names of files at the top of a worktree and some folders below, without what tools have put there.
@@ -190,7 +174,7 @@ mod tests {
     #[test]
     fn a_providers_own_store_is_not_hidden_from_it() {
         let env = env(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]);
-        let of = |provider| hidden(&env, provider).unwrap();
+        let of = |provider| hidden(&env, provider);
         assert!(of("exec").contains(&"/d/opencode/auth.json".into()));
         assert!(!of("opencode").contains(&"/d/opencode/auth.json".into()));
         for provider in ["exec", "opencode"] {
@@ -214,7 +198,7 @@ mod tests {
         std::fs::create_dir_all(project.join("node_modules/x")).unwrap();
         std::fs::create_dir_all(project.join("deep/er")).unwrap();
         std::fs::write(project.join("node_modules/x/Cargo.toml"), "").unwrap();
-        let caches = |dry| caches(&env, &project, dry).unwrap();
+        let caches = |dry| caches(&env, &project, dry);
         assert_eq!(caches(false), [at("home/.npm")], "no project, no cache");
         std::fs::write(project.join("deep/er/Cargo.toml"), "").unwrap();
         assert_eq!(caches(true), [at("home/.npm")], "nothing is made to be looked at");

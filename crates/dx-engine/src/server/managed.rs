@@ -109,6 +109,7 @@ impl Engine {
             gates: Gates::default(),
             sandbox: Some(SandboxMode::Off),
             sandbox_write: None,
+            nesting: false,
             profile: None,
         };
         self.progress("starting the OpenCode server");

@@ -47,7 +47,7 @@ pub enum SettingsError {
     NoSetting { key: String, near: Vec<String> },
     #[error("there is no profile `{name}`")]
     NoProfile { name: String, known: Vec<String> },
-    #[error("{variable} is `{text}`, {why}")]
+    #[error("{variable} is `{}`, {why}", text.escape_debug())]
     Variable { variable: String, text: String, why: String },
     #[error("{flag} {value} is looser than {because} allows")]
     NotAllowed { flag: String, value: String, key: String, because: String },

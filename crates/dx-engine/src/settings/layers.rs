@@ -200,7 +200,7 @@ impl Layers {
             say(Layer::Default, true, value, At::BuiltIn);
         }
         for source in &self.sources {
-            if setting.key == table::MODEL.key && self.is_for_another(source) {
+            if [table::MODEL.key, table::AGENT.key].contains(&setting.key) && self.is_for_another(source) {
                 continue;
             }
             if let Some(entry) = entry_for(&source.content.entries, setting, key) {
@@ -233,7 +233,7 @@ impl Layers {
         Ok(Resolved { key: key.to_owned(), setting, words, at, merged, allow })
     }
 
-    /// Whether a file's model is one of another provider than the job's.
+    /// Whether a file's model and agent are those of another provider than the job's.
     fn is_for_another(&self, source: &Source) -> bool {
         let named = source.content.entries.iter().find(|entry| entry.key == table::PROVIDER.key);
         self.provider
@@ -313,7 +313,7 @@ impl Layers {
         Ok(self.value(setting.key)? == Some(Value::Bool(true)))
     }
 
-    fn number(&self, key: &str) -> Result<Option<u64>, SettingsError> {
+    pub(crate) fn number(&self, key: &str) -> Result<Option<u64>, SettingsError> {
         Ok(match self.value(key)? {
             Some(Value::Number(number)) => Some(number),
             _ => None,
@@ -353,7 +353,8 @@ impl Layers {
         let root = self.text(&table::WORKTREE_ROOT)?.map(PathBuf::from);
         let extra = self.list(&table::ALLOWED_PREFIXES)?.into_iter().map(PathBuf::from).collect();
         let protected = self.list(&table::PROTECTED_CHECKOUTS)?.into_iter().map(PathBuf::from).collect();
-        Ok(Places { root, extra, protected })
+        let budget = self.number(table::WORKTREE_BUDGET.key)?;
+        Ok(Places { root, extra, protected, budget })
     }
 }
 

@@ -228,6 +228,7 @@ fn json(kind: Kind, value: &Value) -> SettingValue {
         (Kind::Millis | Kind::MillisAboveZero, Value::Number(ms)) => {
             SettingValue::Text(dx_core::duration::format(*ms))
         }
+        (Kind::Bytes, Value::Number(bytes)) => SettingValue::Text(bytes.to_string()),
         (_, Value::Bool(on)) => SettingValue::Bool(*on),
         (_, Value::Number(number)) => SettingValue::Number(*number),
         (_, Value::Text(text)) => SettingValue::Text(text.clone()),
@@ -349,7 +350,9 @@ mod tests {
         let uncommented = uncommented
             .join("\n")
             .replace("root = \"…\"", "root = \"/w\"")
-            .replace("provider = \"…\"", "provider = \"exec\"");
+            .replace("provider = \"…\"", "provider = \"exec\"")
+            .replace("budget = \"…\"", "budget = \"20G\"")
+            .replace("path = \"…\"", "path = \"/bd\"");
         let content = file::parse(&uncommented, "t", Shape::User, &Providers::default()).unwrap();
         assert_eq!((content.entries.len(), content.allow.len()), (for_user().count(), 1));
     }

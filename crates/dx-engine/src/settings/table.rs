@@ -30,6 +30,7 @@ pub(crate) enum Preset {
     Off,
     Empty,
     Text(&'static str),
+    Number(u64),
     /// That of the contract's limits, as it is.
     Limit(fn(&Limits) -> u64),
     /// The same, there in seconds.
@@ -44,6 +45,7 @@ impl Preset {
             Self::Empty => Some(Value::List(Vec::new())),
             Self::Text(text) => Some(Value::Text(text.to_owned())),
             Self::Limit(of) => Some(Value::Number(of(&Limits::default()))),
+            Self::Number(number) => Some(Value::Number(number)),
             Self::Seconds(of) => Some(Value::Number(of(&Limits::default()) * 1000)),
         }
     }
@@ -131,6 +133,12 @@ settings! {
         "The model, in the provider's words. The provider's list of allowed models applies.";
     ALLOW_MODEL_OVERRIDE: "allow_model_override", Kind::Bool, Rule::Tighten(Scale::TruePermits), Preset::Off, Env::None, Some("--allow-model-override"), Files::All,
         "Accept a model that is not on the provider's list of allowed ones.";
+    FALLBACK: "fallback", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::All,
+        "Providers to take, in this order, when the first cannot be started: not installed, not logged in, without the model, at its cap.";
+    ALLOWED_MODELS: "allowed_models", Kind::Texts, Rule::Add, Preset::Empty, Env::None, None, Files::All,
+        "The model of a job must be one of these; empty: any. Every layer's list counts by itself.";
+    AGENT: "agent", Kind::Text, Rule::Replace, Preset::None, Env::None, Some("--agent"), Files::All,
+        "The agent definition to run, in the provider's words.";
     LANE: "lane", Kind::Words(&["run"]), Rule::Replace, Preset::Text("run"), Env::None, Some("--lane"), Files::All,
         "How the provider is executed.";
     PTY: "pty", Kind::Bool, Rule::Replace, Preset::Off, Env::None, Some("--pty"), Files::All,
@@ -157,6 +165,26 @@ settings! {
         "A job is ended after this many failed tool calls in a row; 0: never.";
     REQUIRE_COMMIT: "require_commit", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::None, Some("--require-commit"), Files::All,
         "A job must have moved HEAD forward at its end.";
+    READ_ONLY: "read_only", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::None, Some("--read-only"), Files::All,
+        "Nothing in the worktree may change: a sandbox keeps the agent from it, and a job that did all the same has failed.";
+    SCOPE: "scope", Kind::Texts, Rule::Add, Preset::Empty, Env::None, Some("--scope"), Files::All,
+        "Every changed path must match one of these patterns; empty: any. Every layer's list counts by itself.";
+    FORBIDDEN: "forbidden", Kind::Texts, Rule::Add, Preset::Empty, Env::None, None, Files::All,
+        "No changed path may match one of these patterns, beside those that never may.";
+    MUTATION_BUDGET: "mutation_budget", COUNT, Rule::Tighten(Scale::Number), Preset::None, Env::None, Some("--mutation-budget"), Files::All,
+        "No more paths than this may change.";
+    REQUIRED_BASELINE: "required_baseline", Kind::Text, Rule::Add, Preset::None, Env::None, Some("--required-baseline"), Files::All,
+        "A job starts only where HEAD contains this commit.";
+    FEATURE_KEY: "feature_key", Kind::Text, Rule::Add, Preset::None, Env::None, Some("--feature-key"), Files::All,
+        "Every commit of a job must carry the trailer `Feature-Key:` with this key; `job` stands for the job's id.";
+    BEADS: "beads", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::None, Some("--beads-gate"), Files::All,
+        "A job starts only where Beads can be used.";
+    SIGNOFF_FILE: "signoff_file", Kind::Text, Rule::Add, Preset::None, Env::None, Some("--signoff-file"), Files::All,
+        "Every claim in this file of the worktree must be true at the end; the commands that it names are run with the check.";
+    CHECK: "check", Kind::Text, Rule::Add, Preset::None, Env::None, Some("--check"), Files::All,
+        "This command must end with 0 in the worktree after the agent. Every layer's command is run.";
+    NESTING: "nesting", Kind::Bool, Rule::Tighten(Scale::TruePermits), Preset::Off, Env::None, None, Files::All,
+        "A job may start jobs. The state directory is writable for it then; what it starts ends with it.";
     CHECK_TIMEOUT: "check_timeout", Kind::MillisAboveZero, Rule::Tighten(Scale::Number), Preset::Seconds(|l| l.check_sec), Env::Var("DX_RUNNER_CHECK_TIMEOUT_SEC", Unit::Seconds), None, Files::All,
         "The command of `--check` is ended after this long.";
     SANDBOX: "sandbox", Kind::Words(&["off", "auto", "strict"]), Rule::Tighten(Scale::Words(&["off", "auto", "strict"])), Preset::Text("auto"), Env::None, Some("--sandbox"), Files::All,
@@ -164,7 +192,17 @@ settings! {
     SANDBOX_WRITE: "sandbox_write", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_SANDBOX_WRITE", Unit::One), None, Files::All,
         "More that a confined agent may write.";
     // What holds for all jobs.
-    MAX_PARALLEL: "max_parallel.", COUNT, Rule::Tighten(Scale::Number), Preset::None, Env::PerProvider("DX_RUNNER_MAX_PARALLEL_"), None, Files::UserProject,
+    SANDBOX_CACHES: "sandbox_caches", Kind::Paths, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_SANDBOX_CACHES", Unit::One), None, Files::User,
+        "Caches that a confined agent may write, in the place of the built-in list; empty for none.";
+    SANDBOX_HIDE: "sandbox_hide", Kind::Paths, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_SANDBOX_HIDE", Unit::One), None, Files::User,
+        "What a confined agent may not read, in the place of the built-in list; empty for none.";
+    BEADS_REPO_PATH: "beads_repo_path", Kind::Path, Rule::Replace, Preset::None, Env::Var("BEADS_REPO_PATH", Unit::One), None, Files::User,
+        "The external Beads repository. Default: `~/bd`.";
+    BEADS_REMOTE: "beads_remote", Kind::Text, Rule::Replace, Preset::Text("stars-end/bd"), Env::Var("BEADS_REPO_REMOTE_SUBSTR", Unit::One), None, Files::User,
+        "What the address of its origin must contain.";
+    BEADS_TIMEOUT: "beads_timeout", Kind::MillisAboveZero, Rule::Replace, Preset::Number(20_000), Env::None, None, Files::User,
+        "A call of `bd` is ended after this long.";
+    MAX_PARALLEL: "max_parallel.", COUNT, Rule::Tighten(Scale::Number), Preset::None, Env::PerProvider("DX_RUNNER_MAX_PARALLEL_"), None, Files::All,
         "Jobs of a provider that may run at once: `max_parallel.<provider>`, and `max_parallel.default` for those not named.";
     ALLOWED_PREFIXES: "allowed_prefixes", Kind::Paths, Rule::Grant, Preset::Empty, Env::Var("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", Unit::Lenient), None, Files::UserProject,
         "Folders below which worktrees may lie, beside the built-in ones.";
@@ -174,6 +212,8 @@ settings! {
         "A folder of adapter scripts: `NAME.sh` in it is provider NAME.";
     WORKTREE_ROOT: "worktree.root", Kind::Path, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_ROOT", Unit::One), None, Files::User,
         "Where `--worktree auto` makes worktrees; jobs may always work there. Default: `dx-runner/worktrees` in `$XDG_DATA_HOME`.";
+    WORKTREE_BUDGET: "worktree.budget", Kind::Bytes, Rule::Replace, Preset::None, Env::Var("DX_RUNNER_WORKTREE_BUDGET", Unit::One), None, Files::User,
+        "The most disk that all worktrees together may use.";
     WORKTREE_SETUP: "worktree.setup", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,
         "Commands that are run once in a new worktree.";
     WORKTREE_COPY: "worktree.copy", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::Project,

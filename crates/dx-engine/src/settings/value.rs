@@ -3,6 +3,7 @@
 //! Called by: the readers of layers, and what shows them. Must never: show a secret; a file that holds one is refused.
 
 use crate::environment::ExtraEnv;
+use crate::worktree::disk_use;
 use dx_core::duration;
 use dx_core::settings::Value;
 use dx_protocol::ProviderName;
@@ -20,6 +21,8 @@ pub(crate) enum Kind {
     Millis,
     /// The same, where 0 would be no time at all.
     MillisAboveZero,
+    /// A size on disk.
+    Bytes,
     Text,
     Provider,
     /// One of these.
@@ -68,6 +71,7 @@ impl Kind {
             Self::Number(words) => words.to_owned(),
             Self::Millis => "a time such as \"90s\", \"5m\" or \"1h30m\"".to_owned(),
             Self::MillisAboveZero => "a time above 0 such as \"90s\", \"5m\" or \"1h30m\"".to_owned(),
+            Self::Bytes => "a size such as \"20G\" or \"500M\"".to_owned(),
             Self::Text => "a text".to_owned(),
             Self::Provider => "a provider's name".to_owned(),
             Self::Words(words) => {
@@ -96,6 +100,9 @@ impl Kind {
                 Value::Number(0) => Err(format!("`{text}`: expected {}", self.expected())),
                 time => Ok(time),
             },
+            (Self::Bytes, DeValue::String(text)) => disk_use::parse(text)
+                .map(Value::Number)
+                .ok_or_else(|| format!("`{text}`: expected {}", self.expected())),
             (Self::Texts | Self::Paths | Self::Variables, DeValue::Array(entries)) => {
                 let text = |entry: &DeValue<'_>| match entry {
                     DeValue::String(text) => self.entry(text),
@@ -150,6 +157,10 @@ impl Kind {
                 Some(Value::Number(0)) => Err("which is no time above 0".to_owned()),
                 time => Ok(time),
             },
+            Self::Bytes => match disk_use::parse(lossy.trim()) {
+                Some(bytes) => Ok(Some(Value::Number(bytes))),
+                None => Err("which is no size such as 20G or 500M".to_owned()),
+            },
             Self::Path => Ok(Path::new(text).is_absolute().then(|| Value::Text(lossy.into_owned()))),
             Self::Paths if unit == Unit::Lenient => entries(|entry| entry.starts_with('/')),
             Self::Paths => {
@@ -177,7 +188,9 @@ impl Kind {
     pub(crate) fn fits(self, value: &Value) -> bool {
         match self {
             Self::Bool => matches!(value, Value::Bool(_)),
-            Self::Number(_) | Self::Millis | Self::MillisAboveZero => matches!(value, Value::Number(_)),
+            Self::Number(_) | Self::Bytes | Self::Millis | Self::MillisAboveZero => {
+                matches!(value, Value::Number(_))
+            }
             Self::Text | Self::Provider | Self::Words(_) | Self::Path => matches!(value, Value::Text(_)),
             Self::Texts | Self::Paths | Self::Variables => matches!(value, Value::List(_)),
         }
@@ -189,6 +202,7 @@ impl Kind {
             (Self::Millis | Self::MillisAboveZero, Value::Number(ms)) => {
                 format!("\"{}\"", duration::format(*ms))
             }
+            (Self::Bytes, Value::Number(bytes)) => format!("\"{bytes}\""),
             (_, Value::Bool(on)) => on.to_string(),
             (_, Value::Number(number)) => number.to_string(),
             (_, Value::Text(text)) => quoted(text),

@@ -7,12 +7,14 @@ use crate::Engine;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::error::EngineError;
 use crate::git::Repository;
+use crate::helper_entry::EVIDENCE;
 use crate::lookup::{self, Record};
 use crate::permission::Places;
 use crate::sandbox::Asked;
 use crate::settings::{
-    ALLOW_MODEL_OVERRIDE, ENV, Inputs, LANE, Layers, MAX_RUNTIME, MODEL, NO_MUTATION_TIMEOUT, PROVIDER, PTY,
-    REQUIRE_COMMIT, SANDBOX, SANDBOX_WRITE, STALL,
+    AGENT, ALLOW_MODEL_OVERRIDE, BEADS, CHECK, ENV, FALLBACK, FEATURE_KEY, Inputs, LANE, Layers, MAX_RUNTIME,
+    MODEL, MUTATION_BUDGET, NESTING, NO_MUTATION_TIMEOUT, PROVIDER, PTY, READ_ONLY, REQUIRE_COMMIT,
+    REQUIRED_BASELINE, SANDBOX, SANDBOX_WRITE, SCOPE, SIGNOFF_FILE, STALL,
 };
 use crate::worktree;
 use dx_core::settings::Value;
@@ -30,6 +32,8 @@ pub(super) struct Configured {
     pub(super) request: StartRequest,
     pub(super) limits: Limits,
     pub(super) settings: Arc<Layers>,
+    /// Providers to try when this one cannot be started.
+    pub(super) fallback: Vec<ProviderName>,
 }
 
 impl Engine {
@@ -78,12 +82,15 @@ impl Engine {
             named_place(Some(state), &request.worktree, request.repo.as_deref(), request.beads.as_ref())?;
         let layers = self.layers(project_of(&place).as_deref(), request.profile.as_deref())?;
         let provider = layers.providers.find(&request.provider)?;
-        if !request.command.is_empty() && provider.name != EXEC {
+        let is_exec = provider.name == EXEC;
+        let settings = with_flags(layers.with_provider(provider), request);
+        let fallback: Vec<ProviderName> =
+            settings.list(&FALLBACK)?.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+        if !request.command.is_empty() && !is_exec && !fallback.iter().any(|name| name.as_str() == EXEC) {
             let message =
-                format!("a command after `--` is only for provider {EXEC}, not for {}", provider.name);
+                format!("a command after `--` is only for provider {EXEC}, not for {}", request.provider);
             return Err(EngineError::Argument(message));
         }
-        let settings = with_flags(layers.with_provider(provider), request);
         let limits = settings.limits()?;
         let lane = settings.text(&LANE)?;
         let request = StartRequest {
@@ -92,7 +99,9 @@ impl Engine {
             lane: lane.and_then(|word| word.parse().ok()),
             pty: settings.is_on(&PTY)?,
             env: settings.list(&ENV)?,
-            gates: Gates { require_commit: settings.is_on(&REQUIRE_COMMIT)?, ..request.gates.clone() },
+            agent: settings.text(&AGENT)?,
+            gates: with_evidence(settings.gates()?)?,
+            nesting: settings.is_on(&NESTING)?,
             sandbox: sandbox_mode(settings.text(&SANDBOX)?.as_deref()),
             sandbox_write: Some(settings.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect()),
             // They are in the limits now.
@@ -101,14 +110,14 @@ impl Engine {
             stall: None,
             ..request.clone()
         };
-        Ok(Configured { request, limits, settings: Arc::new(settings) })
+        Ok(Configured { request, limits, settings: Arc::new(settings), fallback })
     }
 
     /// The sandbox for what is run in a repository beside a start.
     pub(crate) fn sandbox_in(&self, repo: &Path) -> Result<Asked, EngineError> {
         let layers = self.layers(project_of(repo).as_deref(), None)?;
         let write = layers.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect();
-        Ok(Asked::configured(sandbox_mode(layers.text(&SANDBOX)?.as_deref()), write))
+        Asked::configured(sandbox_mode(layers.text(&SANDBOX)?.as_deref()), write, &layers)
     }
 
     /// For a restart, whose request is that of the record: caps, places and lists of models are those of today.
@@ -140,6 +149,7 @@ fn with_flags(layers: Layers, request: &StartRequest) -> Layers {
         time.map(|time| Value::Number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)))
     };
     let on = |on: bool| on.then_some(Value::Bool(true));
+    let gates = &request.gates;
     layers
         .with_flag(&PROVIDER, Some(Value::Text(request.provider.to_string())))
         .with_flag(&MODEL, request.model.clone().map(Value::Text))
@@ -148,10 +158,42 @@ fn with_flags(layers: Layers, request: &StartRequest) -> Layers {
         .with_flag(&PTY, on(request.pty))
         .with_flag(&ENV, (!request.env.is_empty()).then(|| Value::List(request.env.clone())))
         .with_flag(&SANDBOX, request.sandbox.map(|mode| Value::Text(sandbox_word(mode).to_owned())))
-        .with_flag(&REQUIRE_COMMIT, on(request.gates.require_commit))
+        .with_flag(&AGENT, request.agent.clone().map(Value::Text))
+        .with_flag(&REQUIRE_COMMIT, on(gates.require_commit))
+        .with_flag(&READ_ONLY, on(gates.read_only))
+        .with_flag(&BEADS, on(gates.beads))
+        .with_flag(&SCOPE, (!gates.scope.is_empty()).then(|| Value::List(gates.scope.clone())))
+        .with_flag(&MUTATION_BUDGET, gates.mutation_budget.map(Value::Number))
+        .with_flag(&REQUIRED_BASELINE, gates.required_baseline.clone().map(Value::Text))
+        .with_flag(&FEATURE_KEY, gates.feature_keys.first().cloned().map(Value::Text))
+        .with_flag(&SIGNOFF_FILE, gates.signoffs.first().cloned().map(Value::Text))
+        .with_flag(&CHECK, gates.check.clone().map(Value::Text))
         .with_flag(&MAX_RUNTIME, time(request.max_runtime))
         .with_flag(&NO_MUTATION_TIMEOUT, time(request.no_mutation_timeout))
         .with_flag(&STALL, time(request.stall))
+}
+
+/// With sign-offs the check has one more step: it runs in the same sandbox, under the same deadline.
+fn with_evidence(gates: Gates) -> Result<Gates, EngineError> {
+    if gates.signoffs.is_empty() {
+        return Ok(gates);
+    }
+    let inside = |file: &String| {
+        Path::new(file).components().all(|part| matches!(part, std::path::Component::Normal(_)))
+    };
+    if let Some(file) = gates.signoffs.iter().find(|file| !inside(file)) {
+        return Err(EngineError::Argument(format!("the sign-off `{file}` is no path in the worktree")));
+    }
+    let program = std::env::current_exe()
+        .map_err(|source| EngineError::Io { what: "find the path of this program", source })?;
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let files: Vec<String> = gates.signoffs.iter().map(|file| quoted(file)).collect();
+    let evidence = format!("{} {EVIDENCE} {}", quoted(worktree::utf8(&program)?), files.join(" "));
+    let check = match &gates.check {
+        Some(check) => format!("(\n{check}\n) && {evidence}"),
+        None => evidence,
+    };
+    Ok(Gates { check: Some(check), ..gates })
 }
 
 /// The place that a start names, before it is made or checked.

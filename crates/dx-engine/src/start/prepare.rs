@@ -15,7 +15,7 @@ use crate::providers::checks::{self, Version};
 use crate::providers::{self, PROMPT, Provider, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
 use crate::secrets::{is_masked, mask_text};
-use crate::settings::Layers;
+use crate::settings::{ALLOWED_MODELS, Layers};
 use crate::work::Taking;
 use crate::worktree::Wish;
 use crate::{Engine, gates, permission, secrets, worktree};
@@ -32,6 +32,9 @@ use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// As a feature key: the job's id.
+const OWN_KEY: &str = "job";
 
 /// Everything about a run that is known before anything is written.
 pub(super) struct Prepared {
@@ -59,6 +62,8 @@ pub(super) struct Lineage {
     pub(super) settings: Arc<Layers>,
     /// Only to be looked at: nothing is made.
     pub(super) dry: bool,
+    /// The provider that could not be started, and why: this one is its fallback.
+    pub(super) fallback_from: Option<String>,
     /// The prompt's name as it was given; it is read from the copy.
     pub(super) prompt_file: Option<String>,
     /// Of a start that offered to wait.
@@ -89,6 +94,10 @@ impl Engine {
         seconds(request.max_runtime, &mut limits.max_runtime_sec);
         seconds(request.no_mutation_timeout, &mut limits.no_mutation_sec);
         seconds(request.stall, &mut limits.stall_sec);
+        if request.gates.read_only {
+            // Nothing is to change.
+            limits.no_mutation_sec = 0;
+        }
         environment::check_limits(&limits)?;
         let extra = ExtraEnv::parse(&request.env)?;
         let extra_env = extra.resolve()?;
@@ -115,7 +124,14 @@ impl Engine {
         // By far the slowest part of a start: it goes on while everything else is made ready.
         let in_tree = request.worktree != WorktreeChoice::Own;
         let repository = in_tree.then(|| Repository::find(&worktree)).flatten();
-        gates_at_start(&request.gates, repository.as_ref())?;
+        let gates = gates_of(&request.gates, beads);
+        gates_at_start(&gates, repository.as_ref())?;
+        if gates.beads {
+            let report = gates::beads::ask(&lineage.settings, &worktree, None, false)?.report;
+            if !report.passed {
+                return Err(EngineError::Gate(report));
+            }
+        }
         let snapshot = repository.clone().map(Taking::begin);
         let fingerprint = repository.as_ref().map(Fingerprint::take);
 
@@ -143,6 +159,12 @@ impl Engine {
         };
         let resolved = (provider.resolve)(&provider, &wish)?;
         let warnings = version_warning(&provider, &wish, &resolved);
+        for allowed in lineage.settings.lists(&ALLOWED_MODELS)? {
+            let model = &resolved.selected_model;
+            if model != "-" && !allowed.contains(model) {
+                return Err(EngineError::ModelNotAllowed { model: model.clone(), allowed });
+            }
+        }
         for (name, value) in &resolved.env {
             environment::set(&mut env, name, value);
         }
@@ -157,7 +179,9 @@ impl Engine {
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
 
-        let asked = Asked::of(request);
+        // The sandbox of a job that may start jobs lets it write their records.
+        let records = request.nesting.then(|| state.root());
+        let asked = Asked::of(request, &lineage.settings)?.read_only(request.gates.read_only).also(records);
         let confined = sandbox::resolve(&Wanted {
             asked: &asked,
             provider: &provider.name,
@@ -191,14 +215,18 @@ impl Engine {
             pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
-            gates: request.gates.clone(),
-            sandbox: asked.spec(),
+            gates,
+            nesting: request.nesting,
+            sandbox: Asked::of(request, &lineage.settings)?.spec(),
             profile: request.profile.clone(),
         };
         let mut contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         contract.output_rules = provider.rules.clone();
         if resolved.adapter {
             ADAPTER_MODE.clone_into(&mut contract.execution_mode);
+        }
+        if let Some(why) = &lineage.fallback_from {
+            contract.fallback_reason.clone_from(why);
         }
         let secret_values = secrets::of_environment(&env, &spec.env_names);
         secrets::also(&secret_values);
@@ -247,7 +275,7 @@ impl Engine {
                     base: None,
                     branch: None,
                     places: &places,
-                    sandbox: &Asked::of(request),
+                    sandbox: &Asked::of(request, &lineage.settings)?,
                     progress: &progress,
                 };
                 let made = ready.insert(worktree::create(&wish)?);
@@ -279,6 +307,12 @@ impl Engine {
     }
 }
 
+/// With the job's own id where a key is asked for by the word for it.
+fn gates_of(gates: &Gates, beads: &BeadsId) -> Gates {
+    let key = |key: &String| if key == OWN_KEY { beads.to_string() } else { key.clone() };
+    Gates { feature_keys: gates.feature_keys.iter().map(key).collect(), ..gates.clone() }
+}
+
 /// What can be refused before anything is made: gates that could never be answered, and the baseline.
 fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), EngineError> {
     if gates.check.as_ref().is_some_and(|command| command.trim().is_empty() || command.contains('\0')) {
@@ -288,6 +322,11 @@ fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), 
     if gates.check.as_ref().is_some_and(|command| matches!(mask_text(command), Cow::Owned(_))) {
         let message = "--check holds a secret, and it would be recorded; let the command read it from a file";
         return Err(EngineError::Argument(message.to_owned()));
+    }
+    if let Some(key) = gates.feature_keys.iter().find(|key| !gates::feature_key::is_key(key)) {
+        let details = format!("`{key}` is no key");
+        let report = GateReport::new(false, ReasonCode::FeatureKeyInvalidFormat, details);
+        return Err(EngineError::Gate(report));
     }
     Scope::parse(&gates.scopes(), &gates.forbidden)?;
     let asks_git = gates.require_commit

@@ -101,13 +101,13 @@ impl Engine {
     /// already. It never fails for the cap, except for one of 0, which nothing can wait for. What can be refused is refused
     /// before it waits; the prompt is read then too. Gates, worktree and environment are looked at when its turn has come.
     pub fn start_queued(&self, request: &StartRequest, give_up: GiveUp<'_>) -> Result<Started, EngineError> {
-        super::refuse_nested()?;
         let prompt = Prompt::read(request.prompt.as_ref())?;
         let request = StartRequest {
             prompt: request.prompt.as_ref().map(|_| PromptSource::Text(prompt.bytes.clone())),
             ..request.clone()
         };
         let state = self.state()?;
+        super::nested::nested_in(&state)?;
         let (request, mut lineage) = self.first_start(&state, &request)?;
         lineage.prompt_file = Some(prompt.name);
         lineage.turn.queued_ms = Some(0);

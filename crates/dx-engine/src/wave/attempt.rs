@@ -195,6 +195,7 @@ pub(super) fn blank(provider: &ProviderName) -> StartRequest {
         gates: Gates::default(),
         sandbox: None,
         sandbox_write: None,
+        nesting: false,
         profile: None,
     }
 }

@@ -226,7 +226,7 @@ impl Wanted<'_> {
             made.setup = project.setup;
             made.copy = project.copy;
         }
-        remarks.extend(disk_use::check_budget(self.wish.places.worktree_root()?)?);
+        remarks.extend(disk_use::check_budget(self.wish.places)?);
         place.save(&made)?;
         Ok(made)
     }

@@ -1,11 +1,10 @@
 //! How much disk worktrees use, and whether another one is within the budget.
 
 use crate::error::EngineError;
+use crate::permission::Places;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// The variable that sets the budget.
-const BUDGET: &str = "DX_RUNNER_WORKTREE_BUDGET";
 /// From this part of the budget on it is remarked, in percent.
 const REMARK_AT: u64 = 80;
 
@@ -20,18 +19,8 @@ pub(crate) fn of(path: &Path) -> u64 {
     own + std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| of(&entry.path())).sum::<u64>()
 }
 
-/// The configured budget in bytes.
-pub(crate) fn budget() -> Result<Option<u64>, EngineError> {
-    let Some(text) = std::env::var_os(BUDGET) else { return Ok(None) };
-    let text = text.to_string_lossy().into_owned();
-    let refused = || {
-        let shown = text.escape_debug();
-        EngineError::Argument(format!("{BUDGET} is `{shown}`, which is no size such as 20G or 500M"))
-    };
-    parse(text.trim()).map(Some).ok_or_else(refused)
-}
-
-fn parse(text: &str) -> Option<u64> {
+/// A size in bytes, from words such as `20G`.
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
         "" | "B" => 1,
@@ -45,14 +34,16 @@ fn parse(text: &str) -> Option<u64> {
 }
 
 /// Refuses when the budget is used up, remarks when it soon will be. Without a budget nothing is looked at.
-pub(super) fn check_budget(root: &Path) -> Result<Option<String>, EngineError> {
-    let Some(budget) = budget()? else { return Ok(None) };
-    let used = of(root);
+pub(super) fn check_budget(places: &Places) -> Result<Option<String>, EngineError> {
+    let Some(budget) = places.budget else { return Ok(None) };
+    let used = of(places.worktree_root()?);
     if used >= budget {
         return Err(EngineError::WorktreeBudget { used, budget });
     }
     let near = used / REMARK_AT >= budget / 100;
-    Ok(near.then(|| format!("worktrees use {used} of {budget} bytes ({BUDGET})")))
+    Ok(near.then(|| {
+        format!("worktrees use {used} of {budget} bytes (worktree.budget, DX_RUNNER_WORKTREE_BUDGET)")
+    }))
 }
 
 #[cfg(test)]

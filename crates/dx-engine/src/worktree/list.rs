@@ -27,7 +27,7 @@ impl Engine {
             schema: "dx-runner/worktrees/1".to_owned(),
             root: root.display().to_string(),
             size_bytes: disk_use::of(root),
-            budget_bytes: disk_use::budget()?,
+            budget_bytes: places.budget,
             worktrees: rows,
         })
     }

@@ -35,16 +35,16 @@ const NO_PROVIDER: &str = "setup";
 type Env = Vec<(OsString, OsString)>;
 
 /// What is run, and where.
-pub(super) struct Setup<'a> {
-    pub(super) commands: &'a [String],
-    pub(super) beads: &'a BeadsId,
-    pub(super) mark: &'a RunUuid,
-    pub(super) worktree: &'a Repository,
-    pub(super) log: &'a Path,
+pub(crate) struct Setup<'a> {
+    pub(crate) commands: &'a [String],
+    pub(crate) beads: &'a BeadsId,
+    pub(crate) mark: &'a RunUuid,
+    pub(crate) worktree: &'a Repository,
+    pub(crate) log: &'a Path,
     /// Made for temporary files and taken away again.
-    pub(super) tmp: &'a Path,
-    pub(super) sandbox: &'a Asked,
-    pub(super) progress: &'a dyn Fn(&str),
+    pub(crate) tmp: &'a Path,
+    pub(crate) sandbox: &'a Asked,
+    pub(crate) progress: &'a dyn Fn(&str),
 }
 
 /// Ends whatever carries this marker.
@@ -53,7 +53,7 @@ pub(super) fn end_leftovers(mark: &RunUuid) {
 }
 
 /// Runs all commands; the first that fails ends it.
-pub(super) fn run(setup: &Setup<'_>) -> Result<(), EngineError> {
+pub(crate) fn run(setup: &Setup<'_>) -> Result<(), EngineError> {
     let io = |what: &'static str| move |source: std::io::Error| EngineError::Io { what, source };
     // What a command that was killed left.
     remove_tree(setup.tmp)?;

@@ -29,6 +29,8 @@ use std::sync::Arc;
 const SHELL: &str = "/bin/sh";
 /// What a shell exits with when it cannot run or find the command.
 const NOT_RUNNABLE: [i32; 2] = [126, 127];
+/// What the step of a check that verifies sign-offs exits with when one is not true.
+const EVIDENCE_FAILED: i32 = 30;
 /// Of the output the beginning is kept, and the end.
 const HEAD_BYTES: usize = 1 << 20;
 const TAIL_BYTES: usize = 64 << 10;
@@ -122,7 +124,13 @@ impl Monitor {
         running.drain();
         running.output.finish();
         let path = self.ctx.paths.check_log().display().to_string();
-        verdict(status, cut, limits.check_sec, &path)
+        let evidence = !self.ctx.run.created.spec.gates.signoffs.is_empty();
+        let report = verdict(status, cut, limits.check_sec, &path);
+        if evidence && status == Some(ExitStatus::Exited(EVIDENCE_FAILED)) && cut.is_none() {
+            let details = format!("a claim is not verified; which one is in {path}");
+            return GateReport::new(false, ReasonCode::UnverifiedClaims, details);
+        }
+        report
     }
 
     fn wait_for_check(&self, running: &Running, ended: bool, timeout: u64) {

@@ -3,6 +3,8 @@
 //! Called by: `commands::run`. Must never: decide; the engine's gates are the same that `start` and the end of a job ask.
 
 pub(crate) mod baseline;
+pub(crate) mod beads;
+pub(crate) mod evidence;
 pub(crate) mod feature_key;
 pub(crate) mod integrity;
 pub(crate) mod permission;

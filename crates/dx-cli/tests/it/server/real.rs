@@ -71,7 +71,7 @@ impl World {
         let started = world.json("server", 0, &["server", "start"]);
         assert_eq!(started["status"], "running", "{started:#}");
         assert_eq!(started["changed"], true);
-        world.url = started["url"].as_str().unwrap().to_owned();
+        started["url"].as_str().unwrap().clone_into(&mut world.url);
         world
     }
 
