@@ -177,6 +177,13 @@ fn truth_of_cc_glm() {
 }
 
 #[test]
+fn truth_of_codex() {
+    if is_wanted() {
+        table::run("codex", "soak");
+    }
+}
+
+#[test]
 fn truth_of_gemini() {
     if is_wanted() {
         table::run("gemini", "soak");

@@ -8,8 +8,8 @@ use crate::error::EngineError;
 use crate::git::Repository;
 use crate::providers::{Provider, Wish, checks};
 use crate::settings::{ALLOW_MODEL_OVERRIDE, LANE, Layers, MODEL, PROVIDER};
-use crate::start::configure::project_of;
-use crate::{Engine, environment, permission};
+use crate::start::configure::{project_of, sandbox_of};
+use crate::{Engine, environment, permission, sandbox};
 use dx_core::settings::Value;
 use dx_jobdir::StateDir;
 use dx_protocol::{Level, PreflightDocument, PreflightRow, ProviderName, ReasonCode};
@@ -150,7 +150,7 @@ impl Look<'_> {
         let model = self.settings.text(&MODEL)?;
         let override_allowed = self.settings.is_on(&ALLOW_MODEL_OVERRIDE)?;
         let progress = |what: &str| self.engine.progress(what);
-        let wish = self.wish(&env, model.as_deref(), override_allowed, self.place, &progress);
+        let wish = self.wish(&env, model.as_deref(), override_allowed, self.place, &progress)?;
         rows.extend(checks::version_row(provider, &checks::version(&wish, provider, &binary)));
         rows.extend(checks::credentials(provider, &wish));
         rows.push(match (provider.resolve)(provider, &wish) {
@@ -185,15 +185,17 @@ impl Look<'_> {
         allow_model_override: bool,
         place: &'b Path,
         progress: &'b dyn Fn(&str),
-    ) -> Wish<'b> {
-        Wish {
+    ) -> Result<Wish<'b>, EngineError> {
+        Ok(Wish {
             state: self.state,
             worktree: place,
+            repository: None,
             beads: "preflight",
             log: Path::new("/dev/null"),
             model,
             allow_model_override,
             agent: None,
+            confined: sandbox::confines(&sandbox_of(self.settings)?),
             command: &[],
             has_prompt: true,
             prompt_file: Path::new("/dev/null"),
@@ -201,7 +203,7 @@ impl Look<'_> {
             progress,
             settings: self.settings,
             list_age: Some(list_age()),
-        }
+        })
     }
 
     fn refused(&self, check: &str, error: &EngineError) -> PreflightRow {

@@ -105,6 +105,15 @@ impl Confined {
     }
 }
 
+/// Whether a job that asks so will be confined, if it is started at all.
+pub(crate) fn confines(asked: &Asked) -> bool {
+    match asked.mode {
+        Some(SandboxMode::Off) => false,
+        Some(SandboxMode::Strict) => true,
+        None => Abi::of_kernel().is_ok(),
+    }
+}
+
 /// Decides. Fails with [`EngineError::SandboxUnavailable`] when strict was asked for and cannot be had, and when a list
 /// in the environment is wrong.
 pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {

@@ -84,6 +84,8 @@ impl Engine {
                 worktree: Path::new(&created.spec.worktree),
                 beads: created.ids.beads.as_str(),
                 log: &found.paths.log(),
+                repository: None,
+                confined: true,
                 model: created.spec.model.as_deref(),
                 allow_model_override: created.spec.allow_model_override,
                 agent: None,

@@ -168,6 +168,12 @@ reason_codes! {
     ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
     ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
     ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
+    // Codex.
+    CodexBinaryMissing, "codex_binary_missing", PreflightFailed, "No `codex` was found.", "install Codex, or put `codex` on PATH", Fallback;
+    CodexAuthBlocked, "codex_auth_blocked", JobError, "Codex is not logged in, or its credentials were refused.", "codex login, or check CODEX_API_KEY or the key that its configuration names", Fallback;
+    CodexRateLimited, "codex_rate_limited", JobError, "Codex's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
+    CodexModelUnavailable, "codex_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
+    CodexSandboxRefused, "codex_sandbox_refused", PreflightFailed, "The job is not in dx-runner's sandbox, and Codex cannot have its own here.", "leave dx-runner's sandbox on (--sandbox strict), or allow user namespaces and mounts here", Fallback;
     // Gemini CLI.
     GeminiBinaryMissing, "gemini_binary_missing", PreflightFailed, "No `gemini` was found.", "install Gemini CLI, or put `gemini` on PATH", Fallback;
     GeminiAuthMissing, "gemini_auth_missing", AuthFailed, "Gemini CLI has no credentials that it could use.", "set GEMINI_API_KEY or GOOGLE_API_KEY, or log in with `gemini`", Fallback;
@@ -327,6 +333,9 @@ impl ReasonCode {
             ("cc-glm", RateLimit | Quota | Capacity) => Self::CcGlmRateLimited,
             ("cc-glm", ModelUnavailable) => Self::CcGlmModelUnavailable,
             ("cc-glm", AgentMissing) => Self::CcGlmAgentMissing,
+            ("codex", Auth) => Self::CodexAuthBlocked,
+            ("codex", RateLimit | Quota | Capacity) => Self::CodexRateLimited,
+            ("codex", ModelUnavailable) => Self::CodexModelUnavailable,
             ("gemini", Auth) => Self::GeminiAuthBlocked,
             ("gemini", AuthMissing) => Self::GeminiAuthMissing,
             ("gemini", RateLimit | Quota | Capacity) => Self::GeminiCapacityExhausted,

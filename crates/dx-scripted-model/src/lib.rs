@@ -9,6 +9,7 @@
 
 mod api;
 mod calls;
+mod codex;
 pub mod demo_agent;
 mod http;
 mod opencode;
@@ -23,6 +24,7 @@ mod tools;
 mod workdir;
 
 pub use calls::CallRecord;
+pub use codex::codex_config;
 pub use opencode::opencode_config;
 pub use scenario::{RateLimit, Scenario, ScenarioError, Step};
 pub use server::{ScriptedModel, ServerError};

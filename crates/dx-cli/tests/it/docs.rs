@@ -33,20 +33,21 @@ run) cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/opencode
 *) echo 1.18.33 ;;
 esac
 "#;
-/// A Claude Code that does the same.
-const CLAUDE: &str = r#"#!/bin/sh
-case "$1" in --version) echo '2.1.329 (Claude Code)'; exit ;; esac
-cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/claude.jsonl"
-"#;
-/// A Gemini CLI that does the same.
-const GEMINI: &str = r#"#!/bin/sh
-cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$(dirname "$0")/gemini.jsonl"
+/// A Claude Code, a Codex and a Gemini CLI that do the same.
+const OTHERS: &str = r#"#!/bin/sh
+case "$0 $1" in
+*/claude' '--version) echo '2.1.329 (Claude Code)'; exit ;;
+*/codex' '--version) echo 'codex-cli 0.169.0'; exit ;;
+*/gemini' '--version) echo 0.61.0; exit ;;
+esac
+cat >/dev/null && printf 'fixed\n' >FIX.md && cat "$0.jsonl"
 "#;
 /// Program, script, name of the transcript beside it, and what was recorded.
-const AGENTS: [(&str, &str, &str, &str); 3] = [
+const AGENTS: [(&str, &str, &str, &str); 4] = [
     ("opencode", OPENCODE, "opencode.jsonl", "crates/dx-events/fixtures/opencode/1.18.33/success-write.out"),
-    ("gemini", GEMINI, "gemini.jsonl", "crates/dx-events/fixtures/gemini/0.61.0/success-write.out"),
-    ("claude", CLAUDE, "claude.jsonl", "crates/dx-events/fixtures/claude/2.1.329/success-write.out"),
+    ("gemini", OTHERS, "gemini.jsonl", "crates/dx-events/fixtures/gemini/0.61.0/success-write.out"),
+    ("claude", OTHERS, "claude.jsonl", "crates/dx-events/fixtures/claude/2.1.329/success-write.out"),
+    ("codex", OTHERS, "codex.jsonl", "crates/dx-events/fixtures/codex/0.169.0/success-write.out"),
 ];
 
 /// A fenced block.

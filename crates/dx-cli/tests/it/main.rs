@@ -8,6 +8,7 @@ mod apply;
 mod bundle;
 mod cc_glm;
 mod claude;
+mod codex;
 mod concurrency;
 mod config;
 mod demo;

@@ -19,6 +19,11 @@ fn cc_glm() {
 }
 
 #[test]
+fn codex() {
+    table::run("codex", "test");
+}
+
+#[test]
 fn gemini() {
     table::run("gemini", "test");
 }
@@ -32,7 +37,7 @@ fn opencode() {
 /// Every case of the slow suite, and of the other provider, is a case somewhere: nothing is forgotten by a typing error.
 #[test]
 fn the_rows_are_complete() {
-    for provider in ["cc-glm", "claude-code", "gemini", "opencode"] {
+    for provider in ["cc-glm", "claude-code", "codex", "gemini", "opencode"] {
         let known: Vec<&str> = ["test", "soak"]
             .into_iter()
             .flat_map(|suite| table::rows(provider, suite))

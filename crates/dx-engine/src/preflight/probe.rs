@@ -45,7 +45,7 @@ impl Look<'_> {
         disk::replace(&prompt, QUESTION.as_bytes())?;
         let resolved = {
             let override_allowed = self.settings.is_on(&ALLOW_MODEL_OVERRIDE)?;
-            let mut wish = self.wish(&env, model.as_deref(), override_allowed, &folder.work, &progress);
+            let mut wish = self.wish(&env, model.as_deref(), override_allowed, &folder.work, &progress)?;
             wish.prompt_file = &prompt;
             if matches!(provider.origin, Origin::Script(_)) {
                 return Ok(match script::probe(provider, &wish) {

@@ -5,6 +5,7 @@ mod ask;
 mod cc_glm;
 pub(crate) mod checks;
 mod claude_code;
+mod codex;
 mod exec;
 mod form;
 mod gemini;
@@ -22,6 +23,7 @@ pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
 pub(crate) use provider::{Origin, Provider};
 pub(crate) use table::Providers;
 
+use crate::git::Repository;
 use crate::settings::Layers;
 use dx_jobdir::StateDir;
 use dx_protocol::Grammar;
@@ -33,6 +35,7 @@ use std::time::Duration;
 pub(crate) struct Wish<'a> {
     pub(crate) state: &'a StateDir,
     pub(crate) worktree: &'a Path,
+    pub(crate) repository: Option<&'a Repository>,
     /// The job's id, and where its log will be.
     pub(crate) beads: &'a str,
     pub(crate) log: &'a Path,
@@ -40,6 +43,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) allow_model_override: bool,
     /// The agent definition to run, in the provider's words.
     pub(crate) agent: Option<&'a str>,
+    /// Whether our sandbox will hold it.
+    pub(crate) confined: bool,
     /// The command of `exec`.
     pub(crate) command: &'a [String],
     pub(crate) has_prompt: bool,

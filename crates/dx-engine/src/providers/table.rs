@@ -5,7 +5,7 @@
 use super::models::Models;
 use super::provider::Origin;
 use super::script;
-use super::{Provider, cc_glm, claude_code, exec, gemini, opencode, opencode_server};
+use super::{Provider, cc_glm, claude_code, codex, exec, gemini, opencode, opencode_server};
 use crate::error::EngineError;
 use crate::settings::{Layers, Setting};
 use dx_protocol::{ProviderName, ProviderRow, SCRIPT_PREFIX};
@@ -13,9 +13,16 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 /// Ours, by name.
-static BUILT_IN: LazyLock<[Arc<Provider>; 5]> = LazyLock::new(|| {
-    [cc_glm::provider(), claude_code::provider(), exec::provider(), gemini::provider(), opencode::provider()]
-        .map(Arc::new)
+static BUILT_IN: LazyLock<[Arc<Provider>; 6]> = LazyLock::new(|| {
+    [
+        cc_glm::provider(),
+        claude_code::provider(),
+        codex::provider(),
+        exec::provider(),
+        gemini::provider(),
+        opencode::provider(),
+    ]
+    .map(Arc::new)
 });
 
 /// Those that are no agents: nobody can choose one, or configure it.

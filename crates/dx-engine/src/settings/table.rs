@@ -224,6 +224,8 @@ settings! {
         "Models that may be asked for with OpenCode. Default: the canonical one and `zai-coding-plan/glm-5`.";
     CLAUDE_CODE_ALLOWED_MODELS: "claude-code.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("CLAUDE_CODE_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
         "Models that may be asked for with Claude Code. Default: all.";
+    CODEX_ALLOWED_MODELS: "codex.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("CODEX_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
+        "Models that may be asked for with Codex. Default: all.";
     CC_GLM_BASE_URL: "cc-glm.base_url", Kind::Text, Rule::Replace, Preset::Text("https://api.z.ai/api/anthropic"), Env::Var("CC_GLM_BASE_URL", Unit::One), None, Files::User,
         "Where provider `cc-glm` finds its model; the key is sent there.";
     CC_GLM_CANONICAL_MODEL: "cc-glm.canonical_model", Kind::Text, Rule::Replace, Preset::Text("glm-5"), Env::Var("CC_GLM_CANONICAL_MODEL", Unit::One), None, Files::User,

@@ -116,8 +116,7 @@ impl Engine {
     /// The sandbox for what is run in a repository beside a start.
     pub(crate) fn sandbox_in(&self, repo: &Path) -> Result<Asked, EngineError> {
         let layers = self.layers(project_of(repo).as_deref(), None)?;
-        let write = layers.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect();
-        Asked::configured(sandbox_mode(layers.text(&SANDBOX)?.as_deref()), write, &layers)
+        sandbox_of(&layers)
     }
 
     /// For a restart, whose request is that of the record: caps, places and lists of models are those of today.
@@ -137,6 +136,12 @@ fn sandbox_word(mode: SandboxMode) -> &'static str {
         SandboxMode::Strict => "strict",
         SandboxMode::Off => "off",
     }
+}
+
+/// The sandbox that configuration says.
+pub(crate) fn sandbox_of(layers: &Layers) -> Result<Asked, EngineError> {
+    let write = layers.list(&SANDBOX_WRITE)?.into_iter().map(PathBuf::from).collect();
+    Asked::configured(sandbox_mode(layers.text(&SANDBOX)?.as_deref()), write, layers)
 }
 
 /// `auto` is strict where the kernel can.

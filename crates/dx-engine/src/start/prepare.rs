@@ -141,14 +141,19 @@ impl Engine {
             env.retain(|(n, _)| *n != name);
             env.push((name, value));
         }
+        // The sandbox of a job that may start jobs lets it write their records.
+        let records = request.nesting.then(|| state.root());
+        let asked = Asked::of(request, &lineage.settings)?.read_only(request.gates.read_only).also(records);
         let wish = providers::Wish {
             state,
             worktree: &worktree,
+            repository: repository.as_ref(),
             beads: beads.as_str(),
             log: &paths.log(),
             model: request.model.as_deref(),
             allow_model_override: request.allow_model_override,
             agent: request.agent.as_deref(),
+            confined: sandbox::confines(&asked),
             command: &request.command,
             has_prompt: !prompt.bytes.is_empty(),
             prompt_file: &paths.prompt(),
@@ -179,9 +184,6 @@ impl Engine {
         environment::set(&mut env, "DX_RUNNER_RUN_ID", uuid.as_str());
         environment::set(&mut env, MARKER, uuid.as_str());
 
-        // The sandbox of a job that may start jobs lets it write their records.
-        let records = request.nesting.then(|| state.root());
-        let asked = Asked::of(request, &lineage.settings)?.read_only(request.gates.read_only).also(records);
         let confined = sandbox::resolve(&Wanted {
             asked: &asked,
             provider: &provider.name,

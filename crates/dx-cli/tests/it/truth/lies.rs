@@ -23,11 +23,12 @@ impl World {
         env.set("GEMINI_API_KEY", "fake");
         let (program, folder) = match provider {
             "opencode" => ("opencode", "opencode/1.18.33"),
+            "codex" => ("codex", "codex/0.169.0"),
             "gemini" => ("gemini", "gemini/0.61.0"),
             _ => ("claude", "claude/2.1.329"),
         };
         let script = format!(
-            "#!/bin/sh\ncase \"$1\" in models) echo mock/m1; exit ;; esac\ncat >/dev/null\n. {}\n",
+            "#!/bin/sh\ncase \"$1\" in models) echo mock/m1; exit ;; --version) exit ;; esac\ncat >/dev/null\n. {}\n",
             env.path("play").display()
         );
         let path = env.bin_dir().join(program);
@@ -96,6 +97,21 @@ fn exit_0_after_an_error_is_a_failure() {
         assert_told(&end, "exited_err", reason, "failed");
         assert_eq!(end["outcome"]["exit"], serde_json::json!({ "code": 0 }), "{case}");
     }
+    let codex = World::new("codex");
+    for (case, reason) in [
+        ("http-401", "codex_auth_blocked"),
+        ("no-key", "codex_auth_blocked"),
+        ("429-plan", "codex_rate_limited"),
+        ("429-quota", "codex_rate_limited"),
+        ("429-capacity", "codex_rate_limited"),
+        ("http-404", "codex_model_unavailable"),
+        ("http-500", "provider_reported_error"),
+        ("garbage-after-tool", "provider_reported_error"),
+        ("drop", "provider_unreachable"),
+        ("unreachable", "provider_unreachable"),
+    ] {
+        assert_told(&codex.play(case, "echo work >work.txt", 0), "exited_err", reason, "failed");
+    }
     let opencode = World::new("opencode");
     for (case, reason) in [
         ("http-401", "opencode_auth_blocked"),
@@ -124,6 +140,7 @@ fn exit_0_after_an_error_is_a_failure() {
 fn exit_0_after_a_refusal_is_a_failure() {
     for (provider, cases) in [
         ("claude-code", ["permission-refused", "permission-dont-ask"]),
+        ("codex", ["rule-forbids", "patch-outside"]),
         ("opencode", ["permission-refused", "permission-ask-bash"]),
         ("gemini", ["permission-refused", "permission-no-yolo"]),
     ] {
@@ -140,7 +157,7 @@ fn exit_0_after_a_refusal_is_a_failure() {
 
 #[test]
 fn exit_0_without_a_result_is_a_failure() {
-    for provider in ["claude-code", "gemini", "opencode"] {
+    for provider in ["claude-code", "codex", "gemini", "opencode"] {
         let world = World::new(provider);
         let end = world.play("tool-killed", "echo work >work.txt", 0);
         assert_told(&end, "exited_err", "provider_no_result", "no_result");
@@ -149,7 +166,7 @@ fn exit_0_without_a_result_is_a_failure() {
 
 #[test]
 fn a_file_that_is_not_there_is_no_clean_success() {
-    for provider in ["claude-code", "gemini", "opencode"] {
+    for provider in ["claude-code", "codex", "gemini", "opencode"] {
         let world = World::new(provider);
         // The transcript tells a finished write of a file.
         let end = world.play("success-write", "", 0);
@@ -171,6 +188,10 @@ fn an_answer_without_a_change_is_no_failure() {
     for case in ["text-only", "empty", "fail-text", "read-missing"] {
         assert_told(&claude.play(case, "", 0), "exited_ok", "exit_zero_no_mutations", "ok");
     }
+    let codex = World::new("codex");
+    for case in ["text-only", "empty", "bash-fail", "read-missing"] {
+        assert_told(&codex.play(case, "", 0), "exited_ok", "exit_zero_no_mutations", "ok");
+    }
     let opencode = World::new("opencode");
     for case in ["empty", "fail-text", "read-missing"] {
         assert_told(&opencode.play(case, "", 0), "exited_ok", "exit_zero_no_mutations", "ok");
@@ -179,7 +200,7 @@ fn an_answer_without_a_change_is_no_failure() {
 
 #[test]
 fn a_good_result_does_not_make_a_bad_exit_good() {
-    for provider in ["claude-code", "gemini", "opencode"] {
+    for provider in ["claude-code", "codex", "gemini", "opencode"] {
         let world = World::new(provider);
         let end = world.play("success-write", "echo hi >a.txt", 3);
         assert_told(&end, "exited_err", "process_exit_with_rc", "ok");

@@ -5,7 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "times of a run are shown with the test's output")]
 
-use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
+use dx_scripted_model::{Scenario, ScriptedModel, codex_config, opencode_config};
 use dx_testkit::{TestEnv, describe, processes_with_marker};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -76,6 +76,9 @@ impl World {
         let settings = env.home().join(".gemini/settings.json");
         std::fs::create_dir_all(settings.parent().unwrap()).unwrap();
         std::fs::write(settings, r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#).unwrap();
+        if provider == "codex" {
+            codex_homes(&env, &model.base_url());
+        }
         // OpenCode ignores TERM at times.
         env.set("DX_RUNNER_GRACE_MS", "2000");
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
@@ -91,6 +94,7 @@ impl World {
         command.args(["start", "--beads", id, "--provider", row.provider, "--worktree", &worktree]);
         command.args(["--prompt-file", "-", "--json"]).env("ANTHROPIC_AUTH_TOKEN", "fake");
         command.env("CC_GLM_AUTH_TOKEN", "fake");
+        command.env("OPENAI_API_KEY", "fake");
         let words: Vec<&str> = row.start.split(' ').filter(|word| *word != "-").collect();
         if row.provider == "opencode" {
             let model: &[&str] = if words.contains(&"--model") { &[] } else { &["--model", "mock/m1"] };
@@ -104,7 +108,9 @@ impl World {
                 .split_once('=')
                 .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
             {
-                Some((name, value)) => command.env(name, value),
+                Some((name, value)) => {
+                    command.env(name, value.replace("{home}", self.env.home().to_str().unwrap()))
+                }
                 None => command.arg(word),
             };
         }
@@ -149,6 +155,24 @@ impl World {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// Codex takes its settings from a folder: the usual one, and those that rows name.
+fn codex_homes(env: &TestEnv, base_url: &str) {
+    let nobody = "http://127.0.0.1:1/v1";
+    for (name, base_url, retries) in [
+        (".codex", base_url, Some(2)),
+        (".codex-rules", base_url, Some(2)),
+        (".codex-defaults", base_url, None),
+        (".codex-nobody", nobody, Some(1)),
+        (".codex-nobody-defaults", nobody, None),
+    ] {
+        let folder = env.home().join(name);
+        std::fs::create_dir_all(folder.join("rules")).unwrap();
+        std::fs::write(folder.join("config.toml"), codex_config(base_url, retries)).unwrap();
+    }
+    let rule = "prefix_rule(pattern=[\"touch\"], decision=\"forbidden\")\n";
+    std::fs::write(env.home().join(".codex-rules/rules/default.rules"), rule).unwrap();
 }
 
 /// Runs all rows of a provider in a suite, whatever becomes of each, and panics with all that differ. `false` when the

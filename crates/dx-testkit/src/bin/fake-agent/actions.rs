@@ -71,7 +71,8 @@ const ACTIONS: &[Action] = &[
     Action { name: "late-write", shape: "PATH:SECONDS", help: "start a daemon which writes PATH after SECONDS: proves that there is no late write", run: late_write },
     Action { name: "exit", shape: "CODE", help: "exit with CODE, 0 to 255", run: exit },
     Action { name: "kill", shape: "SIGNAL", help: "send signal number SIGNAL to itself", run: kill_self },
-    Action { name: "without-landlock", shape: "", help: "see a kernel without Landlock from here on, with all that is started", run: |_| sys::without_landlock() },
+    Action { name: "without-landlock", shape: "", help: "see a kernel without Landlock from here on, with all that is started", run: |_| sys::without(sys::LANDLOCK) },
+    Action { name: "without-mounts", shape: "", help: "see a system in which nobody may mount from here on, with all that is started", run: |_| sys::without(sys::MOUNT) },
     Action { name: "exec", shape: "WORDS", help: "become the command WORDS, one a line", run: |words| Err(Command::new(words.split('\n').next().unwrap_or_default()).args(words.split('\n').skip(1)).exec()) },
     Action { name: DETACH, shape: "ACTIONS", help: "internal: the middle process of a daemon", run: detach },
 ];

@@ -1,6 +1,6 @@
 //! The system calls of `fake-agent` that std does not offer safely.
 //!
-//! For: ignoring a signal, starting a child in a session of its own, and being on a kernel without Landlock.
+//! For: ignoring a signal, starting a child in a session of its own, and being on a kernel without a system call.
 //! Called by: `actions`.
 //! Must never: grow beyond what an action needs; this is the one file of the kit with `unsafe`.
 
@@ -17,19 +17,19 @@ pub(crate) fn ignore_term() -> io::Result<()> {
     if previous == libc::SIG_ERR { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Answers `landlock_create_ruleset` with `ENOSYS` from now on, here and in all children, as a kernel without it does.
-pub(crate) fn without_landlock() -> io::Result<()> {
+/// The system call behind Landlock.
+pub(crate) const LANDLOCK: libc::c_long = libc::SYS_landlock_create_ruleset;
+/// The one without which nobody builds a view of the file system.
+pub(crate) const MOUNT: libc::c_long = libc::SYS_mount;
+
+/// Answers a system call with `ENOSYS` from now on, here and in all children, as a kernel without it does.
+pub(crate) fn without(call: libc::c_long) -> io::Result<()> {
     let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let refused = libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32;
     let mut program = [
         // The number of the call stands first.
         instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            libc::SYS_landlock_create_ruleset as u32,
-        ),
+        instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, call as u32),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, refused),
         instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
     ];
