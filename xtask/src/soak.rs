@@ -36,6 +36,13 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
+        name: "wave::kills",
+        program: ("dx-runner", "it"),
+        what: "SIGKILL of the coordinators of 500 waves at named steps and random instants",
+        agents: false,
+        beads: false,
+    },
+    Suite {
         name: "crowd",
         program: JOBS,
         what: "many jobs at once, started and stopped by many callers",

@@ -148,8 +148,6 @@ pub enum EngineError {
     WaveEnded { wave: String },
     #[error("items of the wave are taken:\n{}", .0.join("\n"))]
     WaveItemsTaken(Vec<String>),
-    #[error("{provider} takes nothing before {until}: {why}")]
-    PoolParked { provider: String, until: dx_protocol::Timestamp, why: String },
     #[error("failed to read the wave file {}", path.display())]
     WaveFileUnreadable { path: PathBuf, source: io::Error },
     #[error("the wave file is not valid:\n{0}")]
@@ -224,7 +222,6 @@ impl EngineError {
             Self::WaveRunning { .. } => ReasonCode::WaveRunning,
             Self::WaveEnded { .. } => ReasonCode::WaveEnded,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
-            Self::PoolParked { .. } => ReasonCode::QuotaParked,
             Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
             Self::Output { .. } => ReasonCode::OutputUnwritable,
         }

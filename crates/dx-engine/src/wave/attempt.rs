@@ -7,6 +7,7 @@ use super::merge;
 use super::prompt;
 use super::watch::{Watched, watch};
 use crate::Engine;
+use crate::GiveUp;
 use crate::api::{PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::apply::Work;
 use crate::error::EngineError;
@@ -16,21 +17,20 @@ use crate::lookup::{self, Found};
 use crate::worktree::{self, Wish};
 use dx_core::commit_gate;
 use dx_jobdir::{StateDir, WavePaths};
+use dx_proc::clock;
 use dx_protocol::{
-    AttemptVerdict, BeadsId, ErrorClass, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport, GateVerdict, Gates,
-    Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp, WaveEvent,
-    WaveItem,
+    AgentEvent, AttemptVerdict, BeadsId, ErrorClass, Event, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport,
+    GateVerdict, Gates, Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp,
+    WaveEvent, WaveItem,
 };
+use std::io::PipeReader;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 /// The commit of the item descends from what it began with.
 const GATE_INTEGRITY: &str = "integrity";
-/// How often a start that found no place asks again.
-const CAP_TICK: Duration = Duration::from_millis(500);
-
 /// What all threads of a wave know.
 #[derive(Debug, Clone)]
 pub(super) struct Ground {
@@ -40,6 +40,8 @@ pub(super) struct Ground {
     pub(super) wave_id: String,
     pub(super) repo: PathBuf,
     pub(super) cancelling: Arc<AtomicBool>,
+    /// Closed on its other side when the wave is cancelled: whoever stands in a queue leaves it.
+    pub(super) cancelled: Arc<PipeReader>,
 }
 
 impl Ground {
@@ -60,12 +62,7 @@ impl Ground {
             progress: &|_| {},
         })?;
         let request = StartRequest { worktree: WorktreeChoice::Path(ready.path()), ..request.clone() };
-        loop {
-            match self.engine.start(&request) {
-                Err(EngineError::CapExceeded { .. }) if !self.is_cancelling() => std::thread::sleep(CAP_TICK),
-                other => return other,
-            }
-        }
+        self.engine.start_queued(&request, GiveUp::When(self.cancelled.as_fd()))
     }
 }
 
@@ -93,7 +90,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
         provider: attempt.provider.clone(),
         reason: error.reason(),
         message: told(error),
-        until: error.until(),
+        until: None,
     };
     if ground.is_cancelling() {
         return tell(WaveEvent::Refused {
@@ -215,7 +212,8 @@ fn judge(
     let outcome = &watched.outcome;
     let found = lookup::read_run(&ground.state, &ground.state.run(run).journal(), false)?;
     let looked = look(ground, attempt, run)?;
-    let (mut verdict, mut findings) = verdict_of(outcome, watched, attempt, &found);
+    let until = watched.until.or_else(|| told_until(&found, outcome));
+    let (mut verdict, mut findings) = verdict_of(outcome, until, attempt, &found);
     if verdict == AttemptVerdict::Passed {
         for gate in looked.gates.iter().filter(|gate| !gate.report.passed) {
             verdict = AttemptVerdict::Revise;
@@ -236,7 +234,7 @@ fn judge(
         findings,
         commit: looked.commit,
         gates: looked.gates,
-        until: watched.until,
+        until,
     })
 }
 
@@ -292,13 +290,35 @@ fn item_gates(
     Ok(gates)
 }
 
+/// The time before which the provider takes nothing, when the job ended for that and its structured error names one.
+fn told_until(found: &Found, outcome: &Outcome) -> Option<Timestamp> {
+    let limited = matches!(
+        outcome.provider_verdict,
+        ProviderVerdict::Failed {
+            class: ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity,
+            ..
+        }
+    );
+    if !limited {
+        return None;
+    }
+    let records = dx_jobdir::read_journal(&found.paths.journal()).ok()?.records;
+    let until = records.iter().rev().find_map(|record| match &record.event {
+        Event::Agent { event: AgentEvent::RateLimited { until_ms: Some(until) }, .. } => {
+            Some(Timestamp(*until))
+        }
+        _ => None,
+    })?;
+    (until.0 > clock::now_ms()).then_some(until)
+}
+
 fn verdict_of(
     outcome: &Outcome,
-    watched: &Watched,
+    until: Option<Timestamp>,
     attempt: &Attempt,
     found: &Found,
 ) -> (AttemptVerdict, Vec<String>) {
-    if watched.until.is_some() {
+    if until.is_some() {
         return (AttemptVerdict::Fallback, Vec::new());
     }
     let ended = |how: String| {
@@ -341,14 +361,4 @@ fn verdict_of(
         _ => AttemptVerdict::Revise,
     };
     (verdict, findings)
-}
-
-impl EngineError {
-    /// When the same may go well.
-    pub(crate) fn until(&self) -> Option<Timestamp> {
-        match self {
-            Self::PoolParked { until, .. } => Some(*until),
-            _ => None,
-        }
-    }
 }

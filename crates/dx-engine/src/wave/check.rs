@@ -349,7 +349,7 @@ impl Check<'_> {
         if let Some(at) = scope
             && let Err(error) = Scope::parse(std::slice::from_ref(&at.value), &[])
         {
-            self.wrong(&at.place, error.to_string().replace("--scope", "scope"), "mend the pattern");
+            self.wrong(&at.place, error.to_string(), "mend the pattern");
         }
         let check = pick(own, defaults, |w| &w.check);
         if let Some(at) = check.filter(|at| mask_text(&at.value) != at.value) {

@@ -17,6 +17,7 @@ use dx_monitor::record_of;
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{MergeConflict, ProviderName, ReasonCode, Timestamp, WaveEvent, WaveRecord};
 use std::collections::BTreeMap;
+use std::io::PipeWriter;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,6 +43,8 @@ pub(super) struct Coordinator {
     wave: Wave,
     sender: Sender<Told>,
     receiver: Receiver<Told>,
+    /// Held open until the wave is cancelled.
+    go_on: Option<PipeWriter>,
     /// Items that a thread works on, and which.
     busy: BTreeMap<usize, u64>,
     threads: u64,
@@ -58,6 +61,8 @@ impl Coordinator {
         let resumed = records.iter().any(|record| matches!(record.event, WaveEvent::Coordinator { .. }));
         let wave = dx_core::wave::fold(&records).ok_or(EngineError::MonitorLost)?;
         let (sender, receiver) = channel();
+        let pipe = std::io::pipe().map_err(|source| EngineError::Io { what: "make a pipe", source })?;
+        let (cancelled, go_on) = (Arc::new(pipe.0), (!wave.cancelling).then_some(pipe.1));
         let ground = Ground {
             engine,
             state,
@@ -65,8 +70,10 @@ impl Coordinator {
             wave_id: wave.created.wave_id.clone(),
             repo: PathBuf::from(&wave.created.plan.repo),
             cancelling: Arc::new(AtomicBool::new(wave.cancelling)),
+            cancelled,
         };
-        let mut this = Self { ground, writer, wave, sender, receiver, busy: BTreeMap::new(), threads: 0 };
+        let mut this =
+            Self { ground, writer, wave, sender, receiver, go_on, busy: BTreeMap::new(), threads: 0 };
         let process = record_of(&ProcessIdentity::of_self()?);
         this.record(WaveEvent::Coordinator { process, resumed })?;
         Ok(this)
@@ -104,6 +111,7 @@ impl Coordinator {
         if !self.wave.cancelling && self.ground.paths.cancel().exists() {
             self.record(WaveEvent::Cancelling)?;
             self.ground.cancelling.store(true, Ordering::Relaxed);
+            self.go_on = None;
         }
         Ok(())
     }

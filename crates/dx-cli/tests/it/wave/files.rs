@@ -101,7 +101,7 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
             &format!("{head}{}", item("a", "sandbox = \"loose\"")),
             vec!["6:1: `loose` is no sandbox; \"strict\" or \"off\""],
         ),
-        (&format!("{head}{}", item("a", "scope = [\"../x\"]")), vec!["6:1: scope `../x` is no pattern"]),
+        (&format!("{head}{}", item("a", "scope = [\"../x\"]")), vec!["6:1: `../x` is no pattern of paths"]),
         (&format!("{head}repo = \"/\"\n{}", item("a", "")), vec!["3:1: / is in no git repository"]),
     ];
     for (text, expected) in rows {

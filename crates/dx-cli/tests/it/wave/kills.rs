@@ -152,7 +152,10 @@ fn one(seed: u64) {
     assert_once(&world, &wave, &case);
 }
 
+/// 20 waves, with `DX_SOAK=1` 500; `DX_WAVE_KILLS` and `DX_KILL_SEED` make it longer or other.
 #[test]
 fn kills_at_random_instants_lose_nothing_and_repeat_nothing() {
-    kill_at_random_instants(number("DX_WAVE_KILLS").unwrap_or(20), number("DX_KILL_SEED").unwrap_or(1));
+    let soak = std::env::var_os("DX_SOAK").is_some_and(|value| value == "1");
+    let seed = number("DX_KILL_SEED").unwrap_or(1);
+    kill_at_random_instants(number("DX_WAVE_KILLS").unwrap_or(if soak { 500 } else { 20 }), seed);
 }

@@ -1,0 +1,118 @@
+//! Providers that refuse until a time: the wave parks them, goes on with the fallback, comes back, or waits and says until
+//! when. With stand-ins that print what the real agents printed.
+
+use super::world::{World, row, states};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt;
+
+/// What a Claude Code prints whose plan is used up until `UNTIL`, and what one prints that did its work.
+const CLAUDE: &str = r#"#!/bin/sh
+case "$*" in *--version*) echo '2.1.329 (Claude Code)'; exit 0 ;; esac
+cat >/dev/null
+here=$(dirname "$0")
+echo x >> "$here/claude.calls"
+if [ -e "$here/refuse" ] && [ "$(date +%s)" -lt "$(cat "$here/refuse")" ]; then
+    sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/refuse")/" "$here/quota.out"
+    exit 1
+fi
+echo x > claude.txt
+sed 's/"result":"[^"]*"/"result":"429 rate limit exceeded, try again in 5 hours"/' "$here/claude.out"
+"#;
+const OPENCODE: &str = r#"#!/bin/sh
+case "$1" in
+models) echo zhipuai-coding-plan/glm-5 ;;
+run) cat >/dev/null; echo x > opencode.txt; cat "$(dirname "$0")/opencode.out" ;;
+*) echo 1.18.33 ;;
+esac
+"#;
+
+/// A world with both agents; Claude Code refuses for so many seconds.
+fn world(refuses_for: Option<u64>) -> World {
+    let world = World::new();
+    let bin = world.env.bin_dir();
+    let fixtures = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../dx-events/fixtures");
+    for (name, script) in [("claude", CLAUDE), ("opencode", OPENCODE)] {
+        std::fs::write(bin.join(name), script).unwrap();
+        std::fs::set_permissions(bin.join(name), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    for (from, to) in [
+        ("claude/2.1.329/429-quota.out", "quota.out"),
+        ("claude/2.1.329/success-write.out", "claude.out"),
+        ("opencode/1.18.33/success-write.out", "opencode.out"),
+    ] {
+        std::fs::copy(fixtures.join(from), bin.join(to)).unwrap();
+    }
+    if let Some(seconds) = refuses_for {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        std::fs::write(bin.join("refuse"), (now + seconds).to_string()).unwrap();
+    }
+    world
+}
+
+#[track_caller]
+fn run(world: &World, items: usize, wave: &str) -> (i32, Value) {
+    let repo = world.repo.display();
+    let mut text = format!(
+        "[wave]\nname = \"w\"\nprovider = \"claude-code\"\nrepo = \"{repo}\"\n{wave}\n[defaults]\nsandbox = \"off\"\n"
+    );
+    for item in 0..items {
+        let _fits = writeln!(text, "[[item]]\nid = \"i{item}\"\nprompt = \"go\"");
+    }
+    let file = world.path("wave.toml");
+    std::fs::write(&file, text).unwrap();
+    world.ask(&["run", &file])
+}
+
+fn calls(world: &World) -> usize {
+    std::fs::read_to_string(world.env.bin_dir().join("claude.calls")).unwrap_or_default().lines().count()
+}
+
+fn providers(wave: &Value, item: &str) -> Vec<String> {
+    let history = row(wave, item)["history"].as_array().cloned().unwrap_or_default();
+    history.iter().map(|attempt| attempt["provider"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_provider_that_refuses_until_a_time_is_asked_once_and_the_fallback_does_the_rest() {
+    let world = world(Some(3600));
+    let (code, wave) = run(&world, 6, "fallback = [\"opencode\"]\nmax_parallel = 1");
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 6]), "{wave:#}");
+    assert_eq!(calls(&world), 1, "{wave:#}");
+    assert_eq!(providers(&wave, "i0"), ["claude-code", "opencode"], "{wave:#}");
+    assert_eq!(row(&wave, "i0")["history"][0]["reason_code"], "claude_code_rate_limited");
+    for item in ["i1", "i5"] {
+        assert_eq!(providers(&wave, item), ["opencode"], "{wave:#}");
+    }
+}
+
+#[test]
+fn without_another_provider_the_wave_waits_says_until_when_and_goes_on() {
+    let world = world(Some(6));
+    let repo = world.repo.display();
+    let file = world.path("wave.toml");
+    let text = format!(
+        "[wave]\nname = \"w\"\nrepo = \"{repo}\"\n[[item]]\nid = \"i0\"\nprovider = \"claude-code\"\nsandbox = \"off\"\nprompt = \"go\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    dx_testkit::wait_until(super::world::PATIENCE, "it says until when", || {
+        let (_, wave) = world.ask(&["status", "w-1"]);
+        wave["waits_until"].is_string() || wave["state"] == "done"
+    });
+    let output = world.env.run(&["wave", "status", "w-1", "--watch", "--json"]).assert_code(0);
+    let wave: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(providers(&wave, "i0"), ["claude-code", "claude-code"], "{wave:#}");
+    assert_eq!(calls(&world), 2);
+}
+
+#[test]
+fn a_model_that_talks_about_limits_parks_nothing() {
+    let world = world(None);
+    let (code, wave) = run(&world, 3, "fallback = [\"opencode\"]\nmax_parallel = 1");
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 3]), "{wave:#}");
+    assert_eq!(calls(&world), 3);
+    for item in ["i0", "i1", "i2"] {
+        assert_eq!(providers(&wave, item), ["claude-code"], "{wave:#}");
+    }
+}
