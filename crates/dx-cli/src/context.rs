@@ -24,6 +24,11 @@ impl Context {
         Self { engine: Engine::new(settings(&global)), out: Output::new(&global), global }
     }
 
+    /// The same surroundings, for a thread of its own.
+    pub(crate) fn again(&self) -> Self {
+        Self::new(&self.global)
+    }
+
     /// Another engine with the same settings, for a thread of its own.
     pub(crate) fn settings(&self) -> Settings {
         settings(&self.global)

@@ -6,6 +6,7 @@
 //! and no open file of ours), or end the process anywhere else than here.
 
 mod args;
+mod asking;
 mod commands;
 mod context;
 mod demo;

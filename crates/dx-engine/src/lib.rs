@@ -9,6 +9,7 @@ mod apply;
 mod bundle;
 mod check;
 mod diff;
+mod dispatch;
 mod doctor;
 mod environment;
 mod error;
@@ -44,6 +45,10 @@ mod worktree;
 
 pub use api::*;
 pub use apply::Conflict;
+pub use dispatch::{
+    BatchRequest, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT, DispatchRequest, Member, Members,
+    Target,
+};
 pub use error::EngineError;
 pub use job_files::LogFiles;
 pub use preflight::PreflightRequest;

@@ -69,6 +69,11 @@ pub(crate) fn events(report: &Report, now: Option<f64>, sink: &mut dyn FnMut(Age
     sink(AgentEvent::Error { class, status, message: line(message, MESSAGE_MAX) });
 }
 
+/// The class of an error that a server told as a name, a status and words.
+pub fn opencode_error_class(name: &str, status: Option<u16>, message: &str) -> ErrorClass {
+    class(name, status, message, &BodyError::default(), "")
+}
+
 fn class(name: &str, status: Option<u16>, message: &str, error: &BodyError, body: &str) -> ErrorClass {
     match name {
         "MessageAbortedError" | "AbortError" => return ErrorClass::Aborted,

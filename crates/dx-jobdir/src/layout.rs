@@ -12,6 +12,7 @@
 //!   pools.jsonl                 providers' accounts that take nothing before a time
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
 //!   server.json, server.lock    address and password of the shared OpenCode server
+//!   batches/<id>.json           questions to several models, and their answers
 //!   claims.lock
 //! ```
 
@@ -99,6 +100,11 @@ impl StateDir {
     /// Address and password of the shared OpenCode server.
     pub fn server_file(&self) -> PathBuf {
         self.root.join("server.json")
+    }
+
+    /// Questions to several models, and their answers.
+    pub fn batches_dir(&self) -> PathBuf {
+        self.root.join("batches")
     }
 
     /// Held while that server is started or stopped.

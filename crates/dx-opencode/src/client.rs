@@ -128,8 +128,18 @@ impl Client {
         prompt: &Prompt<'_>,
         deadline: Duration,
     ) -> Result<Message, ClientError> {
+        self.prompt_json(session, &json!(prompt), deadline)
+    }
+
+    /// The same with a [`Prompt`] that is JSON already, for threads.
+    pub fn prompt_json(
+        &self,
+        session: &str,
+        prompt: &Value,
+        deadline: Duration,
+    ) -> Result<Message, ClientError> {
         let path = format!("/session/{}/message", segment(session));
-        self.post("answer a prompt", &path, &json!(prompt), deadline)
+        self.post("answer a prompt", &path, prompt, deadline)
     }
 
     /// Sends a prompt and does not wait.

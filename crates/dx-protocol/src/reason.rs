@@ -204,6 +204,7 @@ reason_codes! {
     Aborted, "aborted", Error, "The question was ended by somebody.", "ask again";
     TaskTypeUnknown, "task_type_unknown", Usage, "There is no such task type.", "dx-runner routes";
     QuorumMissed, "quorum_missed", Partial, "Fewer members answered than were needed.", "dx-runner batch show <id>";
+    BatchOk, "batch_ok", Ok, "All members answered, or as many as were wanted.", "-";
     BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
     BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";

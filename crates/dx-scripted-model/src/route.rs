@@ -31,6 +31,10 @@ impl Shared {
     /// Answers one request; an error means that the connection is gone.
     pub(crate) fn answer(&self, stream: &mut std::net::TcpStream, request: &Request) -> io::Result<()> {
         let target = request.target.split('?').next().unwrap_or_default();
+        let (plain, target) = match target.strip_prefix("/plain") {
+            Some(rest) => (true, rest),
+            None => (false, target),
+        };
         let (prefix, path) = split_prefix(target);
         let found = if request.method == "POST" { api::for_path(path) } else { None };
         let mut record = CallRecord {
@@ -46,6 +50,7 @@ impl Shared {
         let body = serde_json::from_slice::<Value>(&request.body);
         let ask = body.as_ref().map(|body| api.ask(path, body)).unwrap_or_default();
         fill(&mut record, api, &ask);
+        record.side_call &= !plain;
         let planned = match body {
             Err(_) => Err("scripted model: the body is not JSON".to_owned()),
             Ok(_) if record.side_call => Ok(None),

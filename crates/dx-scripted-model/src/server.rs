@@ -84,6 +84,16 @@ impl ScriptedModel {
         format!("http://{}/v1", self.address)
     }
 
+    /// The same for clients without tools: none of their calls is taken for housekeeping.
+    pub fn plain_url(&self) -> String {
+        format!("http://{}/plain/v1", self.address)
+    }
+
+    /// That with a scenario in it.
+    pub fn plain_url_for(&self, scenario: &Scenario) -> String {
+        format!("http://{}/plain/s/{}/v1", self.address, percent::encode(&scenario.to_string()))
+    }
+
     /// The same with a scenario in it, which then goes before the prompt's and the default one.
     pub fn base_url_for(&self, scenario: &Scenario) -> String {
         format!("http://{}/s/{}/v1", self.address, percent::encode(&scenario.to_string()))

@@ -3,12 +3,14 @@
 //! Called by: `main`. Must never: decide anything about a job; that is the engine's.
 
 pub(crate) mod apply;
+pub(crate) mod batch;
 pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod demo;
 pub(crate) mod diff;
+pub(crate) mod dispatch;
 pub(crate) mod doctor;
 pub(crate) mod events;
 pub(crate) mod exit_codes;
@@ -28,6 +30,7 @@ pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod report;
 pub(crate) mod restart;
+pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod server;
@@ -76,6 +79,9 @@ pub(crate) enum Command {
     BeadsGate(gates::beads::BeadsArgs),
     EvidenceGate(gates::evidence::EvidenceArgs),
     ScopeGate(gates::scope::ScopeArgs),
+    Dispatch(Box<dispatch::DispatchArgs>),
+    Batch(Box<batch::BatchArgs>),
+    Routes(routes::RoutesArgs),
     Server(server::ServerArgs),
     Models(models::ModelsArgs),
     ProbeAttach(probe_attach::ProbeAttachArgs),
@@ -138,6 +144,9 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::BeadsGate(args) => gates::beads::run(ctx, args),
         Command::EvidenceGate(args) => gates::evidence::run(ctx, args),
         Command::ScopeGate(args) => gates::scope::run(ctx, args),
+        Command::Dispatch(args) => dispatch::run(ctx, args),
+        Command::Batch(args) => batch::run(ctx, args),
+        Command::Routes(args) => routes::run(ctx, args),
         Command::Models(args) => models::run(ctx, args),
         Command::Server(args) => server::run(ctx, args),
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),

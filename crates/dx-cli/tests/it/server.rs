@@ -3,7 +3,9 @@
 //! The real server needs `DX_TEST_AGENTS_DIR`; without it those tests say that they were left out. It is started once, by
 //! `server start`, and the cases share it.
 
+mod batches;
 mod probe;
+mod questions;
 mod real;
 
 use std::io::{Read as _, Write as _};

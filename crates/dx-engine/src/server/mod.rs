@@ -8,6 +8,8 @@ mod managed;
 mod models;
 mod probe;
 
+pub(crate) use models::{in_directory, is_connected};
+
 use dx_opencode::ClientError;
 use dx_protocol::ReasonCode;
 

@@ -234,6 +234,10 @@ settings! {
         "Models that may be asked for with `cc-glm`. Default: the canonical one, `glm-5.1`, `glm-4.7` and `glm-4.5-air`.";
     GEMINI_NO_YOLO: "gemini.no_yolo", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::Var("GEMINI_NO_YOLO", Unit::One), None, Files::UserProject,
         "Gemini CLI gets no `--yolo`: it cannot write, nor run commands, but for what its own policies allow.";
+    ROUTES: "routes", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::User,
+        "Which model is asked for a task type, in the place of the built-in one: `TASK-TYPE=PROVIDER/MODEL`.";
+    ENDPOINTS: "endpoints", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::User,
+        "OpenAI-compatible endpoints for members `openai:NAME/MODEL`: `NAME=URL`, or `NAME=URL VARIABLE` with the variable that holds the key.";
 }
 
 /// The setting of a full key.

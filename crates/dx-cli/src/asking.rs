@@ -1,0 +1,51 @@
+//! Questions to models that Ctrl-C gives up: what was begun is stopped before the program ends.
+//!
+//! Called by: `dispatch` and `batch`. Must never: end before what was asked has been stopped, unless it is asked twice.
+
+use dx_protocol::ReasonCode;
+use rustix::process::Signal;
+use std::os::fd::AsFd;
+
+use crate::context::Context;
+use crate::error::CliError;
+use dx_engine::Cancel;
+
+/// Runs `work` in a thread of its own; the first Ctrl-C cancels it, a second one ends the waiting.
+pub(crate) fn cancellable<T: Send + 'static>(
+    ctx: &Context,
+    work: impl FnOnce(&Context, &Cancel) -> T + Send + 'static,
+) -> Result<T, CliError> {
+    let failed =
+        |source| CliError::Io { what: "prepare to ask".to_owned(), reason: ReasonCode::Internal, source };
+    // Blocked before any thread is there, so that all of them inherit it.
+    let wanted = [Signal::INT, Signal::TERM, Signal::HUP].map(Signal::as_raw);
+    let signals = dx_proc::SignalFd::new(&wanted)?;
+    let (done, keep_open) = std::io::pipe().map_err(failed)?;
+    let cancel = Cancel::new();
+    let (ctx_there, theirs) = (ctx.again(), cancel.clone());
+    let thread = std::thread::Builder::new().spawn(move || {
+        let result = work(&ctx_there, &theirs);
+        drop(keep_open);
+        result
+    });
+    let thread = thread.map_err(failed)?;
+    let interrupted = |message| CliError::refused_try(ReasonCode::Interrupted, message, "ask again");
+    loop {
+        let ready = dx_proc::poll::poll(&[done.as_fd(), signals.as_fd()], None)?;
+        if ready.first() == Some(&true) {
+            let result = thread.join();
+            if cancel.is_cancelled() {
+                return Err(interrupted("interrupted; what was asked has been stopped"));
+            }
+            let lost = |_| CliError::refused(ReasonCode::Internal, "the thread that asked has failed");
+            return result.map_err(lost);
+        }
+        if !signals.drain()?.is_empty() {
+            if cancel.is_cancelled() {
+                return Err(interrupted("interrupted twice; a session may be left on the server"));
+            }
+            ctx.out.note("stopping what was asked");
+            cancel.cancel();
+        }
+    }
+}

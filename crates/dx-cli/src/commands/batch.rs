@@ -1,0 +1,201 @@
+//! `batch`: one prompt, several models at once; `batch list|show|judge` for stored ones.
+//!
+//! Called by: `commands::run`. Must never: print an answer twice.
+
+use clap::{Args, Subcommand};
+use dx_protocol::{BatchDocument, BatchMember, ExitCode};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::dispatch::QuestionOptions;
+use super::models::ServerOptions;
+use crate::asking;
+use crate::context::Context;
+use crate::error::CliError;
+use dx_engine::{BatchRequest, Conditions, DISPATCH_MAX_CHARS, Member, Members, PromptSource};
+use dx_protocol::ReasonCode;
+
+/// Ask several models the same at once, and compare their answers
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "\
+Members are named as for `dispatch`. Each has its own deadline; answers are printed as they come, and stored.
+Exit codes: 0 all answered (or the quorum), 31 some did, 1 none.
+
+Example:
+  dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5 --prompt \"Is this race real?\"
+  dx-runner batch show batch-20260101120000-1a2b3c"
+)]
+pub(crate) struct BatchArgs {
+    #[command(subcommand)]
+    stored: Option<Stored>,
+    #[command(flatten)]
+    question: QuestionOptions,
+    /// Who is asked
+    #[arg(long, value_name = "MEMBER", value_delimiter = ',', num_args = 1..,
+        required_unless_present_any = ["task_types", "tier"], conflicts_with_all = ["task_types", "tier"])]
+    members: Vec<Member>,
+    /// Ask the models that `routes` has for these kinds of tasks
+    #[arg(long, value_name = "T", value_delimiter = ',', num_args = 1.., conflicts_with = "tier")]
+    task_types: Vec<String>,
+    /// Ask all models of a tier of `routes`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=6))]
+    tier: Option<u64>,
+    /// So many answers are enough [default: all]
+    #[arg(long, value_name = "K")]
+    quorum: Option<usize>,
+    /// Let this member judge the answers, without names and in two orders
+    #[arg(long, value_name = "MEMBER")]
+    judge: Option<Member>,
+    /// Tell which answers are the same
+    #[arg(long)]
+    compare: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Stored {
+    /// List stored batches, the newest last
+    List,
+    /// Show a stored batch
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Let a member judge a stored batch again
+    Judge {
+        /// Its id
+        id: String,
+        /// Who judges
+        #[arg(long, value_name = "MEMBER")]
+        judge: Member,
+        #[command(flatten)]
+        server: ServerOptions,
+    },
+}
+
+/// `batch list --json`.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct BatchesDocument {
+    schema: String,
+    batches: Vec<String>,
+}
+
+/// Runs the command.
+pub(crate) fn run(ctx: &Context, args: &BatchArgs) -> Result<ExitCode, CliError> {
+    let document = match &args.stored {
+        Some(Stored::List) => {
+            let batches = ctx.engine.batch_list()?;
+            let document = BatchesDocument { schema: "dx-runner/batches/1".to_owned(), batches };
+            ctx.out.either(&document, || document.batches.join("\n"))?;
+            return Ok(ExitCode::Ok);
+        }
+        Some(Stored::Show { id }) => {
+            let document = ctx.engine.batch_show(id)?;
+            ctx.out.either(&document, || whole(&document))?;
+            return Ok(ExitCode::Ok);
+        }
+        Some(Stored::Judge { id, judge, server }) => {
+            let (id, judge) = (id.clone(), judge.clone());
+            let conditions = Conditions {
+                prompt: PromptSource::Text(Vec::new()),
+                system: None,
+                schema: None,
+                timeout: None,
+                max_chars: DISPATCH_MAX_CHARS,
+                directory: server.directory.clone(),
+                server: server.server.clone(),
+            };
+            let document = asking::cancellable(ctx, move |ctx, cancel| {
+                ctx.engine.batch_judge(&id, &judge, &conditions, cancel)
+            })??;
+            ctx.out.either(&document, || whole(&document))?;
+            return Ok(ExitCode::Ok);
+        }
+        None => ask(ctx, args)?,
+    };
+    ctx.out.either(&document, || summary(&document))?;
+    Ok(ExitCode::ALL
+        .iter()
+        .copied()
+        .find(|code| code.code() == document.exit_code)
+        .unwrap_or(ExitCode::Error))
+}
+
+fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
+    let members = match args.tier {
+        Some(tier) => Members::Tier(tier),
+        None if !args.task_types.is_empty() => Members::TaskTypes(args.task_types.clone()),
+        None => Members::Named(args.members.clone()),
+    };
+    let request = BatchRequest {
+        members,
+        conditions: args.question.conditions()?,
+        quorum: args.quorum,
+        judge: args.judge.clone(),
+        compare: args.compare,
+    };
+    asking::cancellable(ctx, move |ctx, cancel| {
+        let told = |result: &BatchMember| {
+            if !ctx.out.is_json() {
+                // A reader that went away is found at the end.
+                let _written = ctx.out.line(answer(result));
+            }
+        };
+        ctx.engine.batch(&request, cancel, &told).map_err(CliError::from)
+    })?
+}
+
+fn answer(member: &BatchMember) -> String {
+    let BatchMember { provider, model, status, duration_ms, .. } = member;
+    let head = format!("--- {provider}/{model} [{}] ({duration_ms} ms) ---", status.to_uppercase());
+    match member.reason_code {
+        None => format!("{head}\n{}", member.answer),
+        Some(reason) => format!("{head}\n{reason}: {}\ntry: {}", member.message, member.next_action),
+    }
+}
+
+fn whole(document: &BatchDocument) -> String {
+    let mut lines: Vec<String> = document.members.iter().map(answer).collect();
+    lines.push(summary(document));
+    lines.join("\n")
+}
+
+fn summary(document: &BatchDocument) -> String {
+    let count = document.members.len();
+    let mods =
+        if document.mods.is_empty() { String::new() } else { format!(" [{}]", document.mods.join(", ")) };
+    let mut lines = vec![
+        format!("=== batch-dispatch to {count} models{mods} ==="),
+        format!(
+            "Success: {}/{count} | Errors: {} | Timeouts: {}",
+            document.success, document.errors, document.timeouts
+        ),
+        format!("Wall time: {} ms (slowest member: {} ms)", document.wall_ms, document.slowest_ms),
+    ];
+    if document.reason_code != ReasonCode::BatchOk || document.quorum < count as u64 {
+        lines.push(format!("Wanted: {} answers, {}", document.quorum, document.reason_code));
+    }
+    lines.extend(document.missing.iter().map(|missing| format!("Missing: {missing}")));
+    for field in &document.agreement {
+        let values: Vec<String> =
+            field.values.iter().map(|(value, count)| format!("{value} ({count})")).collect();
+        let word = if field.unanimous { "agreed" } else { "differs" };
+        lines.push(format!("Field {}: {word}: {}", field.field, values.join(", ")));
+    }
+    lines.extend(document.groups.iter().map(|group| format!("Same answer: {}", group.join(", "))));
+    if let Some(verdict) = &document.verdict {
+        lines.push(format!("Judge {}: winner {}", verdict.judge, verdict.winner));
+        lines.extend(verdict.scores.iter().map(|(member, score)| format!("  {score:.1}  {member}")));
+        lines.extend(verdict.reasons.iter().map(|reasons| format!("  {reasons}")));
+        if verdict.problem != "-" {
+            lines.push(format!("  {}", verdict.problem));
+        }
+    }
+    if document.status != "ended" {
+        lines.push(format!("Status: {}", document.status));
+    }
+    lines.push(format!("Stored: {}", document.id));
+    lines.join("\n")
+}

@@ -1,0 +1,169 @@
+//! Batches through the real server: six members of every kind, a judge, and giving up.
+
+use super::questions::{SOON, assert_quiet};
+use super::real::World;
+use crate::document;
+use dx_testkit::wait_until;
+use serde_json::{Value, json};
+use std::process::Stdio;
+
+/// Model providers whose model does always the same.
+pub(super) const MEMBERS: [(&str, &str); 8] = [
+    ("good", "tool:StructuredOutput:{\"n\":7},text:done"),
+    ("also-good", "tool:StructuredOutput:{\"n\":8},text:done"),
+    ("hanging", "hang"),
+    ("locked", "401"),
+    ("silent", "empty"),
+    ("stubborn", "text:never"),
+    (
+        "biased",
+        "tool:StructuredOutput:{\"winner\":\"A\",\"scores\":{\"A\":9\\,\"B\":1},\"reasons\":\"A is first\"}",
+    ),
+    ("plain", "text:Yes  it is."),
+];
+
+fn schema(world: &World) -> String {
+    let file = world.env.path("batch-schema.json");
+    let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
+    std::fs::write(&file, schema.to_string()).unwrap();
+    file.display().to_string()
+}
+
+fn members(names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("opencode:{name}/m1")).collect();
+    names.join(",")
+}
+
+fn batch(world: &World, code: i32, names: &[&str], more: &[&str]) -> Value {
+    let members = members(names);
+    let head = ["batch", "--members", &members, "--prompt", "ALL-OF-YOU: how many?", "--json"];
+    let output = world.env.run(&[&head[..], more].concat()).assert_code(code);
+    document(&world.env, "batch", &output.stdout)
+}
+
+pub(super) fn a_batch_of_six(world: &World) {
+    let before = world.sessions();
+    let schema = schema(world);
+    let six = ["good", "also-good", "hanging", "locked", "silent", "stubborn"];
+    let more = ["--json-schema", schema.as_str(), "--timeout", "15"];
+    let told = batch(world, 31, &six, &more);
+    let statuses: Vec<(&str, &Value)> = told["members"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|member| (member["status"].as_str().unwrap(), &member["reason_code"]))
+        .collect();
+    let null = Value::Null;
+    let (auth, timeout) = (json!("auth_missing"), json!("timeout"));
+    assert_eq!(statuses[0], ("ok", &null), "{told:#}");
+    assert_eq!(statuses[1], ("ok", &null), "{told:#}");
+    assert_eq!(statuses[2], ("timeout", &timeout), "{told:#}");
+    assert_eq!(statuses[3], ("error", &auth), "{told:#}");
+    assert!(["empty_response", "schema_mismatch"].map(Value::from).contains(statuses[4].1), "{told:#}");
+    assert_eq!(statuses[5], ("error", &json!("schema_mismatch")), "{told:#}");
+    assert_eq!((&told["success"], &told["errors"], &told["timeouts"]), (&json!(2), &json!(3), &json!(1)));
+    assert_eq!(told["reason_code"], "batch_partial");
+    // All had the same deadline: one after the other, nobody after the one that hangs would have been heard.
+    assert_eq!(told["members"][2]["duration_ms"], told["slowest_ms"], "{told:#}");
+    assert_eq!(told["agreement"][0]["field"], "n");
+    assert_eq!(told["agreement"][0]["unanimous"], false);
+    assert_eq!(told["missing"].as_array().unwrap().len(), 4);
+    assert_eq!(world.sessions(), before);
+    assert_quiet(world, "ALL-OF-YOU");
+    // It is stored, and shown as it was.
+    let id = told["id"].as_str().unwrap();
+    assert_eq!(world.json("batch", 0, &["batch", "show", id]), told);
+    let list = world.json("batches", 0, &["batch", "list"]);
+    assert!(list["batches"].as_array().unwrap().contains(&json!(id)), "{list}");
+    let error = world.env.run(&["batch", "show", "batch-none"]).assert_code(1);
+    assert!(error.stderr.contains("reason: batch_not_found"), "{error}");
+    // A quorum that is reached, one that is not, and nobody at all.
+    let some = ["good", "also-good", "locked"];
+    let told = batch(world, 0, &some, &["--json-schema", &schema, "--quorum", "2"]);
+    assert_eq!(told["reason_code"], "batch_ok");
+    let told = batch(world, 31, &["good", "locked", "silent"], &["--json-schema", &schema, "--quorum", "2"]);
+    assert_eq!(told["reason_code"], "quorum_missed");
+    assert!(told["missing"][0].as_str().unwrap().contains("locked/m1: auth_missing"), "{told:#}");
+    assert_eq!(batch(world, 1, &["locked", "silent"], &[])["reason_code"], "batch_failed");
+    let refused = world.env.run(&["batch", "--members", &members(&["good", "good"]), "--prompt", "x"]);
+    assert_eq!(refused.code, 64, "{refused}");
+}
+
+pub(super) fn a_judge(world: &World) {
+    // For people, and told apart by what they say.
+    let args = [
+        "batch",
+        "--members",
+        &members(&["plain", "mock"]),
+        "--prompt",
+        "x [[mock:text:yes it\\nis.]]",
+        "--compare",
+        "--judge",
+        "opencode:biased/m1",
+    ];
+    let printed = world.env.run(&args).assert_code(0).stdout;
+    for part in [
+        "--- plain/m1 [OK] (",
+        "--- mock/m1 [OK] (",
+        "=== batch-dispatch to 2 models ===",
+        "Success: 2/2 | Errors: 0 | Timeouts: 0",
+    ] {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+    assert!(printed.contains("Same answer: "), "{printed}");
+    // It always takes the first: seen, because it was asked in both orders.
+    assert!(printed.contains("winner -") && printed.contains("goes by position"), "{printed}");
+    let asked: Vec<_> =
+        world.model.calls().into_iter().filter(|c| c.prompt.contains("<answer id=\"A\">")).collect();
+    assert!(asked.len() >= 2, "{}", asked.len());
+    for call in &asked {
+        assert!(!call.prompt.contains("plain") && !call.prompt.contains("mock/"), "{}", call.prompt);
+    }
+    let first = |call: &dx_scripted_model::CallRecord| {
+        call.prompt.find("Yes  it is.") < call.prompt.find("yes it\nis.")
+    };
+    assert_ne!(first(&asked[0]), first(asked.last().unwrap()), "the order was changed");
+}
+
+pub(super) fn a_batch_that_is_given_up(world: &World) {
+    let before = world.sessions();
+    let run = |words: &str, signal: i32| {
+        let mut command = world.env.product();
+        command.args([
+            "batch",
+            "--members",
+            &members(&["mock", "hanging"]),
+            "--prompt",
+            &format!("{words} [[mock:text:HALF]]"),
+        ]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = crate::world::spawn(command);
+        let asked = || world.model.calls().iter().filter(|c| c.prompt.contains(words)).count();
+        wait_until(SOON, "both are asked", || asked() >= 2);
+        wait_until(SOON, "one answer is stored", || newest(world)["success"] == 1);
+        dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), signal);
+        child.wait_with_output().unwrap()
+    };
+    let output = run("GIVEN-UP-BATCH", 2);
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("HALF"), "what was there was shown");
+    assert_eq!(world.sessions(), before);
+    assert_quiet(world, "GIVEN-UP-BATCH");
+    assert_eq!(newest(world)["status"], "ended");
+    // A crash loses no answer, and is not taken for a batch that runs.
+    drop(run("CRASHED-BATCH", 9));
+    let left = newest(world);
+    assert_eq!((&left["status"], &left["success"]), (&json!("interrupted"), &json!(1)), "{left:#}");
+    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    for id in world.sessions().iter().filter(|id| !before.contains(id)) {
+        client.abort(id, SOON).unwrap();
+        client.delete(id, SOON).unwrap();
+    }
+}
+
+/// The batch that was begun last.
+fn newest(world: &World) -> Value {
+    let list = world.json("batches", 0, &["batch", "list"]);
+    let Some(id) = list["batches"].as_array().unwrap().last() else { return Value::Null };
+    world.json("batch", 0, &["batch", "show", id.as_str().unwrap()])
+}

@@ -1,0 +1,311 @@
+//! Questions through the real server: answers, sessions, schemas, and every way in which none comes.
+
+use super::real::World;
+use crate::document;
+use crate::world::error_of;
+use dx_testkit::wait_until;
+use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::Duration;
+
+pub(super) const SOON: Duration = Duration::from_mins(1);
+const M1: [&str; 2] = ["--member", "opencode:mock/m1"];
+
+impl World {
+    /// Asks with a scenario; the answer's document.
+    #[track_caller]
+    fn asks(&self, scenario: &str, more: &[&str]) -> Value {
+        let prompt = format!("What is it? [[mock:{scenario}]]");
+        let args = [&["dispatch", "--prompt", &prompt, "--json"], &M1[..], more].concat();
+        let output = self.env.run(&args).assert_code(0);
+        document(&self.env, "dispatch", &output.stdout)
+    }
+
+    /// Asks in vain; the error.
+    #[track_caller]
+    fn asks_in_vain(&self, code: i32, reason: &str, prompt: &str, more: &[&str]) -> Value {
+        let args = [&["dispatch", "--prompt", prompt, "--json"], more].concat();
+        let output = self.env.run(&args).assert_code(code);
+        let error = error_of(&self.env, &output);
+        assert_eq!(error["reason_code"], reason, "{error:#}");
+        error
+    }
+
+    /// The ids of the server's sessions.
+    pub(super) fn sessions(&self) -> Vec<String> {
+        let client = dx_opencode::Client::new(&self.url, Some(&self.password())).unwrap();
+        let mut ids: Vec<String> =
+            client.sessions(SOON).unwrap().into_iter().map(|session| session.id).collect();
+        ids.sort();
+        ids
+    }
+
+    /// Model calls whose prompt has these words.
+    fn calls(&self, words: &str) -> usize {
+        self.model.calls().iter().filter(|call| call.prompt.contains(words)).count()
+    }
+}
+
+pub(super) fn an_answer(world: &World) {
+    let before = world.sessions();
+    let answer = world.asks("text:FORTY-TWO", &[]);
+    assert_eq!((&answer["answer"], &answer["session"]), (&json!("FORTY-TWO"), &json!("-")), "{answer:#}");
+    assert_eq!(answer["mods"], json!([]));
+    assert_eq!(world.sessions(), before, "the session is deleted");
+    let args = [
+        "dispatch",
+        "--prompt",
+        "x [[mock:text:SHORT]]",
+        "--member",
+        "opencode:mock/m2",
+        "--system",
+        "Be brief.",
+        "--timeout",
+        "60",
+        "--max-chars",
+        "3",
+    ];
+    let printed = world.env.run(&args).assert_code(0).stdout;
+    let (head, rest) = printed.split_once('\n').unwrap();
+    let mods = "[custom-system, timeout-60s, truncated]";
+    assert!(head.starts_with(&format!("--- dispatch response from mock/m2 {mods} (")), "{head}");
+    assert!(head.ends_with("s) ---"), "{head}");
+    assert_eq!(rest, "SHO\n[cut: 2 more characters]\n");
+}
+
+pub(super) fn routes(world: &World) {
+    let document = world.json("routes", 0, &["routes"]);
+    assert_eq!(document["routes"].as_array().unwrap().len(), 17);
+    let checked = world.json("routes", 25, &["routes", "--check"]);
+    let missing = &checked["routes"][0];
+    assert_eq!((&missing["available"], missing["nearest"] == "-"), (&json!(false), false), "{missing}");
+    let config = world.env.path("routes.toml");
+    std::fs::write(&config, "routes = [\"code-review=mock/m2\"]\n").unwrap();
+    let config = config.display().to_string();
+    let with = |args: &[&str]| world.env.run(&[&["--config", &config], args].concat());
+    let checked: Value = serde_json::from_str(&with(&["routes", "--check", "--json"]).stdout).unwrap();
+    let route =
+        checked["routes"].as_array().unwrap().iter().find(|r| r["task_type"] == "code-review").unwrap();
+    assert_eq!((&route["available"], &route["source"]), (&json!(true), &json!("configuration")));
+    let printed = with(&["dispatch", "--task-type", "code-review", "--prompt", "x [[mock:text:ROUTED]]"]);
+    assert!(
+        printed.stdout.starts_with("--- dispatch response from mock/m2 [routed: code-review] ("),
+        "{printed}"
+    );
+    // A replaced part is no route any more.
+    let args = ["dispatch", "--task-type", "code-review", "--model", "m1", "--prompt", "x [[mock:text:R]]"];
+    let printed = with(&args);
+    assert!(printed.stdout.starts_with("--- dispatch response from mock/m1 ("), "{printed}");
+    let error = world.asks_in_vain(64, "task_type_unknown", "x", &["--task-type", "code-revue"]);
+    assert!(error["next_action"].as_str().unwrap().contains("code-review, "), "{error}");
+}
+
+pub(super) fn sessions(world: &World) {
+    let kept = world.asks("text:FIRST", &["--keep-session"]);
+    let id = kept["session"].as_str().unwrap().to_owned();
+    assert!(world.sessions().contains(&id));
+    let again = world.asks("text:SECOND", &["--session", &id]);
+    assert_eq!((&again["answer"], &again["session"]), (&json!("SECOND"), &json!(id)));
+    let last = world.asks("text:THIRD", &["--session", &id, "--cleanup"]);
+    assert_eq!(last["session"], "-");
+    assert!(!world.sessions().contains(&id));
+    world.asks_in_vain(1, "server_refused", "x", &[&M1[..], &["--session", "ses_none"]].concat());
+}
+
+pub(super) fn a_schema(world: &World) {
+    let file = world.env.path("schema.json");
+    let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"],
+        "additionalProperties": false });
+    std::fs::write(&file, schema.to_string()).unwrap();
+    let file = file.display().to_string();
+    let with = ["--json-schema", file.as_str()];
+    let good = "tool:StructuredOutput:{\"n\":7}";
+    let answer = world.asks(good, &with);
+    assert_eq!(
+        (&answer["structured"], &answer["corrections"]),
+        (&json!({ "n": 7 }), &json!(0)),
+        "{answer:#}"
+    );
+    assert_eq!(answer["mods"], json!(["structured-json"]));
+    // Words first, or a value of the wrong type; then one that fits.
+    let answer = world.asks(&format!("text:seven,{good}"), &with);
+    assert_eq!(
+        (&answer["structured"], &answer["corrections"]),
+        (&json!({ "n": 7 }), &json!(1)),
+        "{answer:#}"
+    );
+    let wrong = "tool:StructuredOutput:{\"n\":\"x\"}";
+    let answer = world.asks(&format!("text:{{\"n\":\"x\"}},{good}"), &with);
+    assert_eq!(
+        (&answer["structured"], &answer["corrections"]),
+        (&json!({ "n": 7 }), &json!(1)),
+        "{answer:#}"
+    );
+    let in_vain = |scenario: &str| {
+        let before = world.sessions();
+        let prompt = format!("x [[mock:{scenario}]]");
+        world.asks_in_vain(1, "schema_mismatch", &prompt, &[&M1[..], &with].concat());
+        assert_eq!(world.sessions(), before);
+    };
+    in_vain("text:never");
+    // The server does not look at the value's types.
+    in_vain(wrong);
+}
+
+pub(super) fn every_class_of_error(world: &World) {
+    let before = world.sessions();
+    let fails = |code, reason: &str, scenario: &str| {
+        let prompt = format!("x [[mock:{scenario}]]");
+        world.asks_in_vain(code, reason, &prompt, &[&M1[..], &["--timeout", "60"]].concat())
+    };
+    fails(10, "auth_missing", "401");
+    fails(1, "rate_limited", "429:after=1");
+    fails(1, "rate_limited", "429:after=3600");
+    fails(1, "server_error", "500");
+    fails(1, "server_error", "garbage");
+    fails(1, "empty_response", "empty");
+    fails(1, "unparsed_tool_markup", "text:<tool_call>x</tool_call>");
+    // One refusal is got over.
+    let prompt = "x [[mock:429:after=1,text:AFTER-ALL]]";
+    let output = world.env.run(&[&["dispatch", "--prompt", prompt], &M1[..]].concat()).assert_code(0);
+    assert!(output.stdout.contains("AFTER-ALL"), "{output}");
+    assert_eq!(world.sessions(), before);
+}
+
+/// What blocked people before: no model is ever asked, and nobody says so.
+pub(super) fn a_prompt_that_reaches_no_model(world: &World) {
+    let before = (world.sessions(), world.calls("NEVER-SENT"));
+    let vain = |code, reason: &str, member: &str| {
+        world.asks_in_vain(code, reason, "NEVER-SENT", &["--member", member, "--timeout", "60"])
+    };
+    let error = vain(25, "model_not_found", "opencode:mock/m9");
+    assert!(error["next_action"].as_str().unwrap().contains("mock/m"), "{error}");
+    let error = vain(27, "provider_not_connected", "opencode:nobody/m1");
+    assert!(error["next_action"].as_str().unwrap().contains("mock"), "{error}");
+    // The provider is configured, and nobody answers at its address: the server would try for minutes.
+    let error = vain(1, "server_error", "opencode:dead/m1");
+    assert!(error["message"].as_str().unwrap().contains("never reached a model"), "{error}");
+    assert!(error["next_action"].as_str().unwrap().contains("base URL"), "{error}");
+    assert_eq!((world.sessions(), world.calls("NEVER-SENT")), before);
+    world.asks_in_vain(
+        27,
+        "server_unreachable",
+        "x",
+        &[&M1[..], &["--server", "http://127.0.0.1:9"]].concat(),
+    );
+}
+
+pub(super) fn a_timeout_stops_the_work(world: &World) {
+    let before = world.sessions();
+    // A tool that the model calls again and again: left alone, the model would be asked without end.
+    let folder = world.folder.display().to_string();
+    let more = ["--timeout", "5", "--directory", &folder];
+    for scenario in
+        ["hang", "hang-stream", "sleep:2,read:README.md,sleep:2,read:README.md,sleep:2,read:README.md,hang"]
+    {
+        let prompt = format!("TIMED-OUT [[mock:{scenario}]]");
+        let error = world.asks_in_vain(35, "timeout", &prompt, &[&M1[..], &more].concat());
+        assert!(error["message"].as_str().unwrap().contains("5 s"), "{error}");
+    }
+    assert_eq!(world.sessions(), before);
+    assert_quiet(world, "TIMED-OUT");
+}
+
+/// The model's calls have ended, and no more come: what the server does is told by its own list.
+pub(super) fn assert_quiet(world: &World, words: &str) {
+    let mine = || world.model.calls().into_iter().filter(|c| c.prompt.contains(words)).collect::<Vec<_>>();
+    wait_until(SOON, "the model's calls have ended", || mine().iter().all(|call| call.done));
+    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let folder = client.in_directory(&world.folder.display().to_string());
+    let count = mine().len();
+    wait_until(SOON, "no session works", || {
+        client.statuses(SOON).unwrap().is_empty() && folder.statuses(SOON).unwrap().is_empty()
+    });
+    assert_eq!(mine().len(), count, "the model was asked again");
+}
+
+pub(super) fn ctrl_c_stops_the_work(world: &World) {
+    let before = world.sessions();
+    let mut command = world.env.product();
+    let args = [&["dispatch", "--prompt", "GIVEN-UP [[mock:hang]]"], &M1[..]].concat();
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = crate::world::spawn(command);
+    wait_until(SOON, "the model is asked", || world.calls("GIVEN-UP") > 0);
+    dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), 2);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(world.sessions(), before);
+    assert_quiet(world, "GIVEN-UP");
+}
+
+pub(super) fn nothing_is_changed(world: &World) {
+    let folder = world.folder.display().to_string();
+    let answer = world.asks("write:made.txt:x,text:DONE", &["--directory", &folder]);
+    assert!(!world.folder.join("made.txt").exists(), "{answer:#}");
+    let answer = world.asks("read:README.md,text:READ", &["--directory", &folder]);
+    assert_eq!(answer["answer"], "READ", "{answer:#}");
+    let refused =
+        world.asks_in_vain(22, "worktree_missing", "x", &[&M1[..], &["--directory", "/no/such"]].concat());
+    assert!(refused["message"].as_str().unwrap().contains("/no/such"));
+}
+
+pub(super) fn many_at_once(world: &World) {
+    let before = world.sessions();
+    std::thread::scope(|scope| {
+        for number in 0..10 {
+            scope.spawn(move || {
+                let token = format!("TOKEN-{number}-END");
+                let answer = world.asks(&format!("text:{token}"), &[]);
+                assert_eq!(answer["answer"], token.as_str());
+            });
+        }
+    });
+    assert_eq!(world.sessions(), before);
+}
+
+/// A member that is asked over plain HTTP, without any server of OpenCode's.
+pub(super) fn an_endpoint(world: &World) {
+    let config = world.env.path("endpoints.toml");
+    let text = format!(
+        "endpoints = [\"local={} LOCAL_KEY\", \"open={}\"]\n",
+        world.model.plain_url(),
+        world.model.plain_url()
+    );
+    std::fs::write(&config, text).unwrap();
+    let config = config.display().to_string();
+    let ask = |code: i32, member: &str, scenario: &str, more: &[&str]| {
+        let prompt = format!("x [[mock:{scenario}]]");
+        let head = ["--config", &config, "dispatch", "--member", member, "--prompt", &prompt, "--json"];
+        let output = world.env.run(&[&head[..], more].concat()).assert_code(code);
+        if code == 0 {
+            document(&world.env, "dispatch", &output.stdout)
+        } else {
+            error_of(&world.env, &output)
+        }
+    };
+    assert_eq!(ask(0, "openai:open/m1", "text:PLAIN", &[])["answer"], "PLAIN");
+    assert_eq!(ask(0, "openai:open/m1", "429:after=1,text:AFTER", &[])["retries"], 1);
+    for (code, scenario, reason) in [
+        (10, "401", "auth_missing"),
+        (25, "404", "model_not_found"),
+        (1, "429:after=1", "rate_limited"),
+        (1, "500", "server_error"),
+        (1, "garbage", "server_error"),
+        (1, "empty", "empty_response"),
+        (35, "hang", "timeout"),
+    ] {
+        assert_eq!(
+            ask(code, "openai:open/m1", scenario, &["--timeout", "3"])["reason_code"],
+            reason,
+            "{scenario}"
+        );
+    }
+    assert_eq!(ask(10, "openai:local/m1", "text:x", &[])["reason_code"], "auth_missing");
+    assert_eq!(ask(27, "openai:other/m1", "text:x", &[])["reason_code"], "provider_not_connected");
+    let file = world.env.path("n.json");
+    std::fs::write(&file, r#"{"type":"object","required":["n"]}"#).unwrap();
+    let schema = ["--json-schema", file.to_str().unwrap()];
+    let answer = ask(0, "openai:open/m1", "text:seven,text:{\"n\":7}", &schema);
+    assert_eq!((&answer["structured"], &answer["corrections"]), (&json!({ "n": 7 }), &json!(1)));
+    assert_eq!(ask(1, "openai:open/m1", "text:seven", &schema)["reason_code"], "schema_mismatch");
+}

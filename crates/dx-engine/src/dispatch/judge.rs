@@ -1,0 +1,106 @@
+//! A member's verdict on the answers of others: without names, in an order that tells nothing, and asked a second time in
+//! the opposite order, so that a judge who goes by position is seen.
+//!
+//! Must never: show a judge who said what.
+
+use super::schema::Schema;
+use super::{Failure, Member};
+use crate::prompt::sha256_hex;
+use dx_protocol::{BatchDocument, BatchMember, JudgeVerdict};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+type Ask<'a> = dyn Fn(&str, &Schema) -> Result<Value, Failure> + 'a;
+
+/// Asks twice and compares.
+pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &Ask<'_>) -> JudgeVerdict {
+    let mut verdict = JudgeVerdict {
+        judge: judge.spec(),
+        winner: "-".to_owned(),
+        consistent: false,
+        scores: BTreeMap::new(),
+        reasons: Vec::new(),
+        problem: "-".to_owned(),
+    };
+    let mut answers: Vec<&BatchMember> =
+        batch.members.iter().filter(|member| member.status == "ok").collect();
+    if answers.len() < 2 {
+        "fewer than two answers: there is nothing to compare".clone_into(&mut verdict.problem);
+        return verdict;
+    }
+    // An order that depends on nothing that a judge could know.
+    answers.sort_by_key(|member| sha256_hex(format!("{} {}", batch.id, member.member).as_bytes()));
+    let mut winners = Vec::new();
+    for _ in 0..2 {
+        match once(&answers, prompt, ask) {
+            Ok((winner, scores, reasons)) => {
+                winners.push(winner);
+                for (member, score) in scores {
+                    // The mean of both rounds.
+                    *verdict.scores.entry(member).or_default() += score / 2.0;
+                }
+                verdict.reasons.push(reasons);
+            }
+            Err(failure) => {
+                verdict.problem = format!("{}: {}", failure.reason, failure.message);
+                return verdict;
+            }
+        }
+        answers.reverse();
+    }
+    if winners[0] == winners[1] {
+        verdict.winner.clone_from(&winners[0]);
+        verdict.consistent = true;
+    } else {
+        "the judge changed its mind when the order was changed: it goes by position"
+            .clone_into(&mut verdict.problem);
+    }
+    verdict
+}
+
+type Round = (String, BTreeMap<String, f64>, String);
+
+fn once(answers: &[&BatchMember], prompt: &str, ask: &Ask<'_>) -> Result<Round, Failure> {
+    let letters: Vec<String> = (0..answers.len()).map(letter).collect();
+    let scores: serde_json::Map<String, Value> =
+        letters.iter().map(|letter| (letter.clone(), json!({ "type": "number" }))).collect();
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "winner": { "type": "string", "enum": letters },
+            "scores": { "type": "object", "properties": scores, "required": letters, "additionalProperties": false },
+            "reasons": { "type": "string" },
+        },
+        "required": ["winner", "scores", "reasons"],
+        "additionalProperties": false,
+    });
+    let schema = Schema::new(schema).map_err(|why| Failure::new(dx_protocol::ReasonCode::Internal, why))?;
+    let value = ask(&question(prompt, &letters, answers), &schema)?;
+    let member_of = |letter: &str| {
+        let at = letters.iter().position(|known| known == letter);
+        at.map_or_else(|| "-".to_owned(), |at| answers[at].member.clone())
+    };
+    let scores = value["scores"].as_object().into_iter().flatten();
+    let scores = scores.map(|(letter, score)| (member_of(letter), score.as_f64().unwrap_or(0.0))).collect();
+    let reasons = value["reasons"].as_str().unwrap_or_default().to_owned();
+    Ok((member_of(value["winner"].as_str().unwrap_or_default()), scores, reasons))
+}
+
+/// `A` to `Z`, then `A1` and so on.
+fn letter(at: usize) -> String {
+    let letter = char::from(b'A' + (at % 26) as u8);
+    if at < 26 { letter.to_string() } else { format!("{letter}{}", at / 26) }
+}
+
+fn question(prompt: &str, letters: &[String], answers: &[&BatchMember]) -> String {
+    let mut text = format!(
+        "Several people answered the same question. Judge the answers by what they say, not by their order or length. \
+         Score each from 0 to 10 and name the best.\n\n<question>\n{prompt}\n</question>\n"
+    );
+    for (letter, member) in letters.iter().zip(answers) {
+        // Writing to a String cannot fail.
+        let _fits = write!(text, "\n<answer id=\"{letter}\">\n{}\n</answer>\n", member.answer);
+    }
+    text
+}

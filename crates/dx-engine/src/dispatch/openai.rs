@@ -1,0 +1,175 @@
+//! Members of OpenAI-compatible endpoints: one call of `/chat/completions`, one more when the rate was too high.
+//!
+//! Must never: show a key, or send one to another address than the configured one.
+
+use super::answer::Raw;
+use super::schema::{CORRECTIONS, correction};
+use super::{Failure, Question};
+use crate::Engine;
+use crate::error::EngineError;
+use crate::secrets;
+use crate::settings::ENDPOINTS;
+use dx_opencode::{Answer, Http, HttpError};
+use dx_protocol::ReasonCode;
+use serde_json::{Value, json};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How often a wait looks whether it is still wanted.
+const GLANCE: Duration = Duration::from_millis(50);
+/// Before the one retry, when the endpoint does not say how long.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// An endpoint of the configuration.
+pub(super) struct Endpoint {
+    http: Http,
+    name: String,
+}
+
+impl Engine {
+    /// The endpoint of this name: `endpoints` in the configuration.
+    pub(super) fn endpoint(&self, name: &str) -> Result<Endpoint, Failure> {
+        let entries = self.layers(None, None).and_then(|layers| Ok(layers.list(&ENDPOINTS)?))?;
+        let mut known = Vec::new();
+        for entry in &entries {
+            // NAME=URL, and perhaps the name of the variable with the key behind a blank.
+            let Some((entry_name, rest)) = entry.split_once('=') else {
+                return Err(bad(entry).into());
+            };
+            known.push(entry_name);
+            if entry_name != name {
+                continue;
+            }
+            let mut words = rest.split_whitespace();
+            let (Some(url), variable, None) = (words.next(), words.next(), words.next()) else {
+                return Err(bad(entry).into());
+            };
+            let auth = variable.map(key).transpose()?;
+            let http = Http::new(url, auth).map_err(|error| EngineError::Argument(error.to_string()))?;
+            return Ok(Endpoint { http, name: name.to_owned() });
+        }
+        let failure =
+            Failure::new(ReasonCode::ProviderNotConnected, format!("there is no endpoint `{name}`"));
+        Err(failure.with(if known.is_empty() {
+            "add NAME=URL to `endpoints` in your configuration".to_owned()
+        } else {
+            format!("one of {}", known.join(", "))
+        }))
+    }
+}
+
+fn bad(entry: &str) -> EngineError {
+    EngineError::Argument(format!("`endpoints` has `{entry}`, which is not NAME=URL or NAME=URL VARIABLE"))
+}
+
+fn key(variable: &str) -> Result<String, Failure> {
+    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    let value = value.ok_or_else(|| {
+        Failure::new(ReasonCode::AuthMissing, format!("variable {variable} is not set"))
+            .with(format!("set {variable} to the endpoint's key"))
+    })?;
+    secrets::also(&[value.clone().into_bytes()]);
+    Ok(format!("Bearer {value}"))
+}
+
+/// Asks, and corrects an answer that does not fit.
+pub(super) fn ask(endpoint: &Endpoint, model: &str, question: &Question<'_>) -> Result<Raw, Failure> {
+    let mut messages: Vec<Value> = Vec::new();
+    messages.extend(question.system.map(|system| json!({ "role": "system", "content": system })));
+    messages.push(json!({ "role": "user", "content": question.prompt }));
+    let mut raw = Raw::default();
+    loop {
+        let mut body = json!({ "model": model, "messages": messages, "stream": false });
+        if let Some(schema) = question.schema {
+            let named = json!({ "name": "answer", "schema": schema.value });
+            body["response_format"] = json!({ "type": "json_schema", "json_schema": named });
+        }
+        let answer = call(endpoint, &body, question, &mut raw)?;
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap_or_default();
+        raw.tokens.0 += answer["usage"]["prompt_tokens"].as_u64().unwrap_or(0);
+        raw.tokens.1 += answer["usage"]["completion_tokens"].as_u64().unwrap_or(0);
+        text.clone_into(&mut raw.text);
+        let Some(schema) = question.schema else { return Ok(raw) };
+        match schema.value_in(text) {
+            Ok(value) => {
+                raw.structured = Some(value);
+                return Ok(raw);
+            }
+            Err(_) if text.trim().is_empty() => return Ok(raw),
+            Err(problems) if raw.corrections >= CORRECTIONS => {
+                return Err(Failure::new(ReasonCode::SchemaMismatch, problems.join("; ")));
+            }
+            Err(problems) => {
+                raw.corrections += 1;
+                messages.push(json!({ "role": "assistant", "content": text }));
+                messages.push(json!({ "role": "user", "content": correction(&problems) }));
+            }
+        }
+    }
+}
+
+/// One call, and another one when the rate was too high.
+fn call(endpoint: &Endpoint, body: &Value, question: &Question<'_>, raw: &mut Raw) -> Result<Value, Failure> {
+    loop {
+        let answer = wait(endpoint, body, question)?;
+        let pause = answer.retry_after.unwrap_or(RETRY);
+        if answer.status == 429 && raw.retries == 0 && pause < question.left() {
+            raw.retries += 1;
+            let until = std::time::Instant::now() + pause;
+            while std::time::Instant::now() < until {
+                stopped(question)?;
+                std::thread::sleep(GLANCE);
+            }
+            continue;
+        }
+        return judged(endpoint, &answer);
+    }
+}
+
+fn stopped(question: &Question<'_>) -> Result<(), Failure> {
+    if question.cancel.is_cancelled() {
+        return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
+    }
+    Ok(())
+}
+
+/// The call is in a thread of its own, so that giving up needs no answer. Its deadline ends it.
+fn wait(endpoint: &Endpoint, body: &Value, question: &Question<'_>) -> Result<Answer, Failure> {
+    let (sender, receiver) = mpsc::channel();
+    let (http, body, left) = (endpoint.http.clone(), body.clone(), question.left());
+    std::thread::spawn(move || {
+        let _gone = sender.send(http.call("POST", "/chat/completions", Some(&body), left));
+    });
+    loop {
+        stopped(question)?;
+        match receiver.recv_timeout(GLANCE) {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(HttpError::Deadline(_))) => {
+                return Err(question.late(&format!("the endpoint {} did not answer", endpoint.name)));
+            }
+            Ok(Err(error)) => return Err(Failure::new(ReasonCode::ServerError, error.to_string())),
+            Err(mpsc::RecvTimeoutError::Timeout) => {}
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                return Err(Failure::new(ReasonCode::Internal, "the thread that asked has failed"));
+            }
+        }
+    }
+}
+
+fn judged(endpoint: &Endpoint, answer: &Answer) -> Result<Value, Failure> {
+    let body = answer.json();
+    let said = body.as_ref().and_then(|body| body["error"]["message"].as_str()).unwrap_or("no message");
+    let reason = match answer.status {
+        200..300 => {
+            return body.filter(|body| body["choices"].is_array()).ok_or_else(|| {
+                let message = format!("{} answers, but not as a model does", endpoint.http.base());
+                Failure::new(ReasonCode::ServerError, message)
+            });
+        }
+        401 | 403 => ReasonCode::AuthMissing,
+        404 => ReasonCode::ModelNotFound,
+        429 => ReasonCode::RateLimited,
+        _ => ReasonCode::ServerError,
+    };
+    Err(Failure::new(reason, format!("status {}: {said}", answer.status)))
+}
