@@ -20,6 +20,21 @@ use std::time::Duration;
 
 /// The blocks that are not run, by document and first command; and what covers them instead.
 const NOT_RUN: &[(&str, &str, &str)] = &[
+    (
+        "docs/guide/ask-any-model.md",
+        "dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5,openai:local/qwen --prompt \"Is this race real?\"",
+        "asks models; tests/it/server does it",
+    ),
+    (
+        "docs/guide/ask-any-model.md",
+        "dx-runner dispatch --member opencode:anthropic/claude-sonnet-4-5 --prompt \"Which of these is idiomatic, and why?\"",
+        "asks a model; tests/it/server does it",
+    ),
+    (
+        "docs/guide/ask-any-model.md",
+        "dx-runner server start",
+        "needs a real opencode; tests/it/server runs it",
+    ),
     ("README.md", "cargo run --release -- demo", "builds; tests/it/demo.rs runs it"),
     ("README.md", "cargo xtask test", "it runs this very test"),
     ("README.md", "cargo install --path crates/dx-cli", "builds; would write into the user's home"),
