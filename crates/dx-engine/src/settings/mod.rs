@@ -16,7 +16,6 @@ pub use error::{Place, SettingsError};
 pub(crate) use file::{Content, group_may_write};
 pub(crate) use layers::{Inputs, Layers, Looked, PROJECT_FILE};
 pub use show::{SettingInfo, built_in_profiles, settings_reference};
-pub(crate) use table::{ENDPOINTS, ROUTES};
 pub(crate) use table::{
     AGENT, ALLOW_MODEL_OVERRIDE, ALLOWED_MODELS, BEADS, BEADS_REMOTE, BEADS_REPO_PATH, BEADS_TIMEOUT,
     CC_GLM_ALLOWED_MODELS, CC_GLM_BASE_URL, CC_GLM_CANONICAL_MODEL, CHECK, CLAUDE_CODE_ALLOWED_MODELS,
@@ -25,6 +24,7 @@ pub(crate) use table::{
     PROVIDER, PTY, READ_ONLY, REQUIRE_COMMIT, REQUIRED_BASELINE, SANDBOX, SANDBOX_CACHES, SANDBOX_HIDE,
     SANDBOX_WRITE, SCOPE, SIGNOFF_FILE, STALL, Setting, WORKTREE_COPY, WORKTREE_SETUP,
 };
+pub(crate) use table::{ENDPOINTS, ROUTES};
 pub(crate) use value::Kind;
 
 use std::path::Path;
