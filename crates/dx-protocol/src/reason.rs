@@ -384,7 +384,7 @@ mod tests {
                 !matches!(
                     code.exit_code(),
                     ExitCode::Usage | ExitCode::PermissionDenied | ExitCode::Conflict | ExitCode::Scope
-                ) && !code.as_str().ends_with("_unsupported"),
+                ) && !code.as_str().ends_with("_model_unsupported"),
                 "{code} is the caller's fault"
             );
         }

@@ -352,7 +352,8 @@ mod tests {
             .replace("root = \"…\"", "root = \"/w\"")
             .replace("provider = \"…\"", "provider = \"exec\"")
             .replace("budget = \"…\"", "budget = \"20G\"")
-            .replace("path = \"…\"", "path = \"/bd\"");
+            .replace("path = \"…\"", "path = \"/bd\"")
+            .replace("adapters_dir = \"…\"", "adapters_dir = \"/w\"");
         let content = file::parse(&uncommented, "t", Shape::User, &Providers::default()).unwrap();
         assert_eq!((content.entries.len(), content.allow.len()), (for_user().count(), 1));
     }
