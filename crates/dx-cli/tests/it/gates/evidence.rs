@@ -98,7 +98,7 @@ fn a_jobs_end_verifies_its_sign_off() {
         "{check:#}"
     );
     assert_eq!(check["verdicts"]["check"], "fail");
-    let uuid = check["outcome"]["run_uuid"].as_str().unwrap();
+    let uuid = world.pairs("bad", "meta")["run_uuid"].clone();
     let log = read(world.env.state_dir().join("runs").join(uuid).join("check.log"));
     assert!(log.contains("line 2: not verified: tests `cat not-made`"), "{log}");
     // Beside a check of its own, which is asked first.
