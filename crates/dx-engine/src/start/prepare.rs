@@ -2,15 +2,15 @@
 
 use super::claim::refuse_over_cap;
 use super::configure::previous_worktree;
+use super::gates::{gates_at_start, gates_of};
+use super::identity::switched_from;
 use super::queue::Turn;
-use crate::api::{JobName, StartRequest, WorktreeChoice};
+use crate::api::{StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
-use crate::gates::scope::Scope;
 use crate::git::Repository;
-use crate::lookup::{self, Record};
-use crate::prompt::{Prompt, sha256_hex};
+use crate::prompt::Prompt;
 use crate::providers::checks::{self, Version};
 use crate::providers::{self, PROMPT, Provider, Resolved};
 use crate::sandbox::{self, Asked, Wanted};
@@ -23,18 +23,14 @@ use dx_jobdir::StateDir;
 use dx_monitor::{ADAPTER_MODE, MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
-    BeadsId, Contract, Created, GateReport, Gates, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits,
-    OutputRules, ProviderName, ReasonCode, RunIds, RunUuid, Sandbox, Timestamp,
+    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, OutputRules, RunIds,
+    RunUuid, Sandbox, Timestamp,
 };
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// As a feature key: the job's id.
-const OWN_KEY: &str = "job";
 
 /// Everything about a run that is known before anything is written.
 pub(super) struct Prepared {
@@ -309,47 +305,6 @@ impl Engine {
     }
 }
 
-/// With the job's own id where a key is asked for by the word for it.
-fn gates_of(gates: &Gates, beads: &BeadsId) -> Gates {
-    let key = |key: &String| if key == OWN_KEY { beads.to_string() } else { key.clone() };
-    Gates { feature_keys: gates.feature_keys.iter().map(key).collect(), ..gates.clone() }
-}
-
-/// What can be refused before anything is made: gates that could never be answered, and the baseline.
-fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> Result<(), EngineError> {
-    if gates.check.as_ref().is_some_and(|command| command.trim().is_empty() || command.contains('\0')) {
-        return Err(EngineError::Argument("--check takes a command".to_owned()));
-    }
-    // It is run from the record.
-    if gates.check.as_ref().is_some_and(|command| matches!(mask_text(command), Cow::Owned(_))) {
-        let message = "--check holds a secret, and it would be recorded; let the command read it from a file";
-        return Err(EngineError::Argument(message.to_owned()));
-    }
-    if let Some(key) = gates.feature_keys.iter().find(|key| !gates::feature_key::is_key(key)) {
-        let details = format!("`{key}` is no key");
-        let report = GateReport::new(false, ReasonCode::FeatureKeyInvalidFormat, details);
-        return Err(EngineError::Gate(report));
-    }
-    Scope::parse(&gates.scopes(), &gates.forbidden)?;
-    let asks_git = gates.require_commit
-        || gates.read_only
-        || gates.judges_paths()
-        || !gates.feature_keys.is_empty()
-        || gates.baselines().next().is_some();
-    let Some(repository) = repository else {
-        let details = "gates that look at commits or changed paths need a worktree of a git repository";
-        let report = GateReport::new(false, ReasonCode::NotAGitRepo, details);
-        return if asks_git { Err(EngineError::Gate(report)) } else { Ok(()) };
-    };
-    for required in gates.baselines() {
-        let report = gates::baseline(repository, required)?.report;
-        if !report.passed {
-            return Err(EngineError::Gate(report));
-        }
-    }
-    Ok(())
-}
-
 /// A version that the provider was not tested with.
 fn version_warning(provider: &Provider, wish: &providers::Wish<'_>, resolved: &Resolved) -> Vec<String> {
     let Some(binary) = resolved.argv.first() else { return Vec::new() };
@@ -379,7 +334,7 @@ fn with_prompt(resolved: &Resolved, prompt: &Prompt) -> Result<Vec<OsString>, En
     Ok(resolved.argv.iter().map(|arg| if arg == PROMPT { text.clone() } else { arg.clone() }).collect())
 }
 
-pub(super) fn contract_of(
+fn contract_of(
     resolved: &Resolved,
     pty: bool,
     env: &[(OsString, OsString)],
@@ -406,45 +361,4 @@ pub(super) fn contract_of(
         umask: dx_proc::umask_of_self(),
         sandbox,
     }
-}
-
-/// UUIDv7: sortable by start.
-pub(super) fn new_uuid() -> Result<RunUuid, EngineError> {
-    Ok(uuid::Uuid::now_v7().to_string().parse()?)
-}
-
-/// The job's id. One that was not given follows from the idempotency key, where there is one, so that the key finds its
-/// run again.
-pub(super) fn id_of(state: &StateDir, request: &StartRequest) -> Result<BeadsId, EngineError> {
-    match (&request.beads, &request.idempotency_key) {
-        (Some(beads), _) => Ok(beads.clone()),
-        (None, Some(key)) => Ok(format!("job-{}", &sha256_hex(key.as_bytes())[..16]).parse()?),
-        (None, None) => readable_id(state, &request.provider),
-    }
-}
-
-/// An id for people who have none: `job-<date>-<n>`, the first that is free.
-pub(super) fn readable_id(state: &StateDir, provider: &ProviderName) -> Result<BeadsId, EngineError> {
-    let stem = format!("job-{}", &Timestamp(clock::now_ms()).compact()[..12]);
-    let known = lookup::known(state);
-    let taken =
-        |id: &BeadsId| state.live(provider, id).exists() || known.iter().any(|(_, beads)| beads == id);
-    let mut n = 1;
-    loop {
-        let id: BeadsId = format!("{stem}-{n}").parse()?;
-        if !taken(&id) {
-            return Ok(id);
-        }
-        n += 1;
-    }
-}
-
-/// The provider under which this id ran last, when it was another one.
-pub(super) fn switched_from(state: &StateDir, beads: &BeadsId, provider: &ProviderName) -> String {
-    let name = match lookup::newest_known(state, &JobName { beads: beads.clone(), provider: None }) {
-        Ok(Some(Record::Ours(found))) => found.run.created.ids.provider.clone(),
-        Ok(Some(Record::Foreign(foreign))) => foreign.provider,
-        Ok(None) | Err(_) => return "-".to_owned(),
-    };
-    if name == *provider { "-".to_owned() } else { name.to_string() }
 }

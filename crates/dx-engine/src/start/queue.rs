@@ -7,7 +7,8 @@
 //! Called by: `start`, its dry run. Must never: hold a place without waiting for it, or make anything else.
 
 use super::claim::{same_key, settle_dead};
-use super::prepare::{Lineage, id_of, new_uuid};
+use super::identity::{id_of, new_uuid};
+use super::prepare::Lineage;
 use crate::Engine;
 use crate::api::{PromptSource, StartRequest, Started};
 use crate::error::EngineError;
