@@ -369,16 +369,24 @@ mod tests {
         for class in
             [ErrorClass::Auth, ErrorClass::RateLimit, ErrorClass::ModelUnavailable, ErrorClass::Network]
         {
-            for provider in ["opencode", "claude-code", "cc-glm", "exec"] {
+            for provider in ["opencode", "claude-code", "cc-glm", "gemini", "codex", "exec"] {
                 let code = ReasonCode::of_agent_error(provider, class);
                 assert!(code.allows_fallback(), "{provider} {class:?}: {code}");
             }
         }
-        for code in
-            [ReasonCode::AuthResolutionFailed, ReasonCode::TokenFileError, ReasonCode::CcGlmBinaryMissing]
-        {
+        for code in [
+            ReasonCode::AuthResolutionFailed,
+            ReasonCode::TokenFileError,
+            ReasonCode::CcGlmBinaryMissing,
+            ReasonCode::CodexBinaryMissing,
+            ReasonCode::CodexSandboxRefused,
+            ReasonCode::GeminiBinaryMissing,
+            ReasonCode::GeminiAuthMissing,
+        ] {
             assert!(code.allows_fallback(), "{code}");
         }
+        // Somebody chose not to trust the worktree: another agent in it is not the answer.
+        assert!(!ReasonCode::GeminiUntrustedDirectory.allows_fallback());
         for code in ReasonCode::ALL.iter().filter(|code| code.allows_fallback()) {
             assert!(
                 !matches!(
