@@ -266,3 +266,27 @@ fn without_program_or_credentials_the_start_is_refused() {
     let output = env.run_with_stdin(&args, "go").assert_code(21);
     assert!(output.stderr.contains("reason: gemini_binary_missing"), "{output}");
 }
+
+#[test]
+fn a_model_off_the_allow_list_is_refused() {
+    let mut env = environment();
+    let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
+    env.link_program("gemini", "/bin/true");
+    env.set("GEMINI_API_KEY", KEY);
+    let args =
+        ["start", "--dry-run", "--provider", "gemini", "--prompt-file", "-", "--worktree", &repository];
+    let start = |env: &TestEnv, more: &[&str], code: i32| {
+        env.run_with_stdin(&[&args[..], more].concat(), "go").assert_code(code)
+    };
+    // Without a list every model may be asked for.
+    assert!(start(&env, &["--model", "any"], 0).stdout.contains("--model any"));
+    assert!(start(&env, &[], 0).stdout.contains("--model gemini-3-flash-preview"));
+    env.set("GEMINI_CANONICAL_MODEL", "gemini-x");
+    assert!(start(&env, &[], 0).stdout.contains("--model gemini-x"));
+    env.set("GEMINI_ALLOWED_MODELS", "gemini-x, gemini-y");
+    let refused = start(&env, &["--model", "any"], 25);
+    assert!(refused.stderr.contains("reason: provider_model_unavailable"), "{refused}");
+    assert!(refused.stderr.contains("GEMINI_ALLOWED_MODELS"), "{refused}");
+    assert!(start(&env, &["--model", "gemini-y"], 0).stdout.contains("--model gemini-y"));
+    assert!(start(&env, &["--model", "any", "--allow-model-override"], 0).stdout.contains("--model any"));
+}

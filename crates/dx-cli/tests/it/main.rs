@@ -47,6 +47,7 @@ mod states;
 mod stop;
 mod truth;
 mod usage;
+mod warm_start;
 mod wave;
 mod work_verdict;
 mod worktree;

@@ -63,6 +63,7 @@ pub(crate) fn version(wish: &Wish<'_>, provider: &Provider, binary: &Path) -> Ve
     });
     let cached = cache.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
     let told = cached.or_else(|| {
+        (wish.progress)(&format!("asking {} for its version, once per binary …", provider.name));
         let told = ask_version(wish.env, binary)?;
         if let Some(cache) = &cache {
             // The next one asks again.

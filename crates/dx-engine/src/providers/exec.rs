@@ -15,7 +15,6 @@ pub(super) fn provider() -> Provider {
         prompt: Channel::Command,
         needs_prompt: false,
         model_env: None,
-        models: None,
         recall: None,
         cap: None,
         resolve,

@@ -2,6 +2,7 @@
 //!
 //! Called through [`Provider::resolve`]. Must never: put the prompt into what is recorded.
 
+use super::models::Policy;
 use super::provider::{Channel, Provider};
 use super::{Resolved, StatePath, Wish};
 use crate::error::EngineError;
@@ -29,10 +30,10 @@ pub(super) fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, 
             next_action: Some("start it without --agent".to_owned()),
         });
     }
-    allowed(provider, wish)?;
-    let model = wish.model.zip(provider.model_flag.as_ref());
+    let model = wanted(provider, wish)?;
+    let named = model.as_ref().zip(provider.model_flag.as_ref());
     let named: Vec<OsString> =
-        model.iter().flat_map(|(model, flag)| [OsString::from(flag), OsString::from(model)]).collect();
+        named.iter().flat_map(|(model, flag)| [OsString::from(flag), OsString::from(model)]).collect();
     let mut argv: Vec<OsString> = vec![binary.into()];
     for arg in &provider.args {
         if arg == MODEL {
@@ -50,7 +51,7 @@ pub(super) fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, 
         grammar: provider.grammar,
         prompt_on_stdin: provider.prompt == Channel::Stdin,
         prompt_channel: provider.prompt.as_str(),
-        selected_model: wish.model.unwrap_or("default").to_owned(),
+        selected_model: model.unwrap_or_else(|| "default".to_owned()),
         fallback_reason: "none".to_owned(),
         auth_source: source(provider, wish.env).unwrap_or_else(|| "the program's own login".to_owned()),
         base_url: "-".to_owned(),
@@ -59,26 +60,16 @@ pub(super) fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, 
     })
 }
 
-/// Refuses a model that cannot be named, or that is not on the list.
-fn allowed(provider: &Provider, wish: &Wish<'_>) -> Result<(), EngineError> {
-    let Some(model) = wish.model else { return Ok(()) };
-    let refuse = |message: String, next_action: &str| {
-        Err(EngineError::Provider {
+/// The model that is asked for, where one can be named and may be.
+fn wanted(provider: &Provider, wish: &Wish<'_>) -> Result<Option<String>, EngineError> {
+    if wish.model.is_some() && provider.model_flag.is_none() {
+        return Err(EngineError::Provider {
             reason: ReasonCode::ProviderModelUnavailable,
-            message,
-            next_action: Some(next_action.to_owned()),
-        })
-    };
-    if provider.model_flag.is_none() {
-        let message = format!("provider {} has no `model_flag`: its model cannot be chosen", provider.name);
-        return refuse(message, "start it without --model, or add model_flag to its table");
+            message: format!("provider {} has no `model_flag`: its model cannot be chosen", provider.name),
+            next_action: Some("start it without --model, or add model_flag to its table".to_owned()),
+        });
     }
-    let list = &provider.allowed_models;
-    if !list.is_empty() && !list.iter().any(|known| known == model) && !wish.allow_model_override {
-        let message = format!("model `{model}` is not on the allow list ({})", list.join(", "));
-        return refuse(message, "add it to allowed_models, or pass --allow-model-override");
-    }
-    Ok(())
+    Policy::of(wish, &provider.models)?.wanted()
 }
 
 /// An argument with the paths in their places. Bytes, as a path need not be UTF-8.

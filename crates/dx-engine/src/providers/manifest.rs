@@ -4,6 +4,7 @@
 //! every mistake is told with its place.
 
 use super::form::{MODEL, PLACEHOLDERS, PROMPT, PROMPT_FILE};
+use super::models::Allowed;
 use super::provider::{Channel, Origin, Provider};
 use super::rules::REASONS;
 use crate::settings::{Kind, Place, SettingsError};
@@ -125,7 +126,7 @@ impl Reader<'_> {
             }
             "model_flag" => provider.model_flag = Some(text()?),
             "model_env" => provider.model_env = Some(text()?),
-            "allowed_models" => provider.allowed_models = list()?,
+            "allowed_models" => provider.models.allowed = Allowed::Table(list()?),
             "output" => {
                 let word = text()?;
                 provider.grammar = Grammar::all().find(|g| g.as_str() == word).ok_or_else(|| {

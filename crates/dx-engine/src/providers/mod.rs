@@ -14,6 +14,7 @@ mod models;
 mod opencode;
 mod opencode_server;
 mod provider;
+mod remembered;
 pub(crate) mod rules;
 pub(crate) mod script;
 mod table;

@@ -5,27 +5,67 @@
 
 use super::Wish;
 use crate::error::EngineError;
-use crate::settings::Setting;
+use crate::settings::{Layers, Setting, SettingsError};
 use dx_protocol::ReasonCode;
 
 /// What a provider says of its models.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Models {
     /// The one that is taken when none is asked for; `None` leaves that to the agent.
     pub(crate) canonical: Option<&'static Setting>,
-    pub(crate) allowed: &'static Setting,
-    /// Allowed beside the canonical one when nobody lists allowed ones. Without a canonical one every model is.
-    pub(crate) also_allowed: &'static [&'static str],
+    pub(crate) allowed: Allowed,
     /// Not on the allow list.
     pub(crate) unsupported: ReasonCode,
     /// Not in the list of the agent's own program.
     pub(crate) unavailable: ReasonCode,
 }
 
+/// Who lists the models that may be asked for.
+#[derive(Debug, Clone)]
+pub(crate) enum Allowed {
+    Setting {
+        setting: &'static Setting,
+        /// Allowed beside the canonical one when nobody lists allowed ones; `None`: every model is.
+        also: Option<&'static [&'static str]>,
+    },
+    /// `allowed_models` of the provider's own table; empty: every model is.
+    Table(Vec<String>),
+}
+
+impl Models {
+    /// The list in force; `None`: every model is allowed.
+    pub(crate) fn allowed_in(&self, settings: &Layers) -> Result<Option<Vec<String>>, SettingsError> {
+        match &self.allowed {
+            Allowed::Setting { setting, .. } => settings.choices(setting),
+            Allowed::Table(list) => Ok((!list.is_empty()).then(|| list.clone())),
+        }
+    }
+
+    /// The setting that is the list, and what is allowed when nobody sets it.
+    pub(crate) fn setting(&self) -> Option<(&'static Setting, Option<&'static [&'static str]>)> {
+        match self.allowed {
+            Allowed::Setting { setting, also } => Some((setting, also)),
+            Allowed::Table(_) => None,
+        }
+    }
+}
+
+impl Default for Models {
+    /// Every model, in words that hold for every provider.
+    fn default() -> Self {
+        Self {
+            canonical: None,
+            allowed: Allowed::Table(Vec::new()),
+            unsupported: ReasonCode::ProviderModelUnavailable,
+            unavailable: ReasonCode::ProviderModelUnavailable,
+        }
+    }
+}
+
 /// The rules in force for one start.
 #[derive(Debug, Clone)]
-pub(super) struct Policy {
-    models: &'static Models,
+pub(super) struct Policy<'a> {
+    models: &'a Models,
     requested: Option<String>,
     canonical: Option<String>,
     /// `None`: every model is allowed.
@@ -41,10 +81,10 @@ pub(super) struct Choice {
     pub(super) fallback_reason: String,
 }
 
-impl Policy {
-    pub(super) fn of(wish: &Wish<'_>, models: &'static Models) -> Result<Self, EngineError> {
+impl<'a> Policy<'a> {
+    pub(super) fn of(wish: &Wish<'_>, models: &'a Models) -> Result<Self, EngineError> {
         let canonical = models.canonical.map(|setting| wish.settings.text(setting)).transpose()?.flatten();
-        let allowed = wish.settings.choices(models.allowed)?;
+        let allowed = models.allowed_in(wish.settings)?;
         let requested = wish.model.map(str::to_owned);
         Ok(Self { models, requested, canonical, allowed, override_allowed: wish.allow_model_override })
     }
@@ -54,11 +94,14 @@ impl Policy {
         let Some(wanted) = self.requested.as_ref().or(self.canonical.as_ref()) else { return Ok(None) };
         match &self.allowed {
             Some(allowed) if !allowed.contains(wanted) && !self.override_allowed => {
-                let variable = self.models.allowed.variable().unwrap_or(self.models.allowed.key);
+                let list = self
+                    .models
+                    .setting()
+                    .map_or("allowed_models", |(setting, _)| setting.variable().unwrap_or(setting.key));
                 Err(EngineError::Provider {
                     reason: self.models.unsupported,
                     message: format!("model `{wanted}` is not on the allow list ({})", allowed.join(", ")),
-                    next_action: Some(format!("add it to {variable}, or pass --allow-model-override")),
+                    next_action: Some(format!("add it to {list}, or pass --allow-model-override")),
                 })
             }
             _ => Ok(Some(wanted.clone())),
@@ -101,8 +144,7 @@ mod tests {
 
     static MODELS: Models = Models {
         canonical: Some(&OPENCODE_CANONICAL_MODEL),
-        allowed: &OPENCODE_ALLOWED_MODELS,
-        also_allowed: &[],
+        allowed: Allowed::Setting { setting: &OPENCODE_ALLOWED_MODELS, also: Some(&[]) },
         unsupported: ReasonCode::OpencodeModelUnsupported,
         unavailable: ReasonCode::OpencodeModelUnavailable,
     };
@@ -111,7 +153,7 @@ mod tests {
         models.iter().map(|m| (*m).to_owned()).collect()
     }
 
-    fn policy(requested: Option<&str>, override_allowed: bool) -> Policy {
+    fn policy(requested: Option<&str>, override_allowed: bool) -> Policy<'static> {
         Policy {
             models: &MODELS,
             requested: requested.map(str::to_owned),
@@ -123,7 +165,7 @@ mod tests {
 
     #[test]
     fn what_may_be_asked_for() {
-        let wanted = |policy: Policy| policy.wanted().unwrap();
+        let wanted = |policy: Policy<'_>| policy.wanted().unwrap();
         assert_eq!(wanted(policy(None, false)).as_deref(), Some("a/1"));
         let refused = policy(Some("c/1"), false).wanted().unwrap_err();
         assert_eq!(refused.reason(), ReasonCode::OpencodeModelUnsupported);
@@ -136,6 +178,11 @@ mod tests {
         assert_eq!(wanted(only(None)).as_deref(), Some("a/1"));
         // The agent's own choice is nothing that anybody asked for.
         assert_eq!(wanted(Policy { canonical: None, ..policy(None, false) }), None);
+        // A table of the configuration says so in its own words.
+        let table = Models { allowed: Allowed::Table(models(&["b/1"])), ..Models::default() };
+        let refused = Policy { models: &table, ..policy(Some("c/1"), false) }.wanted().unwrap_err();
+        assert_eq!(refused.reason(), ReasonCode::ProviderModelUnavailable);
+        assert!(refused.next_action().contains("add it to allowed_models"), "{refused}");
     }
 
     #[test]

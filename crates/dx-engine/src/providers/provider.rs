@@ -32,16 +32,14 @@ pub(crate) struct Provider {
     pub(crate) model_env: Option<String>,
     /// What goes before a model, where [`form::resolve`] names one.
     pub(crate) model_flag: Option<String>,
-    /// Models that may be asked for; empty for all.
-    pub(crate) allowed_models: Vec<String>,
     /// Variables that can hold its credentials, in the order in which the program looks.
     pub(crate) credentials: Vec<String>,
     /// Files of a login, below HOME.
     pub(crate) logins: Vec<String>,
     /// Beginnings of the versions it was tested with; empty: it is not asked for its version.
     pub(crate) tested: Vec<String>,
-    /// Which models it may be asked for; `None` leaves that to the adapter.
-    pub(crate) models: Option<&'static Models>,
+    /// Which models it may be asked for.
+    pub(crate) models: Models,
     /// The secret variable that the adapter sets itself, and its value as far as it can be told at once.
     pub(crate) recall: Option<Recall>,
     /// Concurrency cap when nobody configures one.
@@ -123,8 +121,7 @@ impl Default for Provider {
             needs_prompt: true,
             model_env: None,
             model_flag: None,
-            allowed_models: Vec::new(),
-            models: None,
+            models: Models::default(),
             recall: None,
             credentials: Vec::new(),
             logins: Vec::new(),

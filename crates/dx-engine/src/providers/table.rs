@@ -103,8 +103,9 @@ impl Providers {
     }
 
     /// The models whose list of allowed ones this setting is.
-    pub(crate) fn models_of(&self, setting: &Setting) -> Option<&'static Models> {
-        self.iter().filter_map(|p| p.models).find(|models| models.allowed.key == setting.key)
+    pub(crate) fn models_of(&self, setting: &Setting) -> Option<&Models> {
+        let is_meant = |models: &&Models| models.setting().is_some_and(|(list, _)| list.key == setting.key);
+        self.iter().map(|p| &p.models).find(is_meant)
     }
 
     /// The table for people.
@@ -124,7 +125,7 @@ fn row(p: &Provider, settings: &Layers) -> ProviderRow {
         env: p.passes.clone(),
         origin: p.origin.to_string(),
         grammar: p.grammar,
-        allowed_models: p.allowed_models.clone(),
+        allowed_models: p.models.allowed_in(settings).ok().flatten().unwrap_or_default(),
         credentials: p.credentials.clone(),
         tested_versions: p.tested.clone(),
     }

@@ -249,9 +249,9 @@ impl Layers {
             return Ok(cap.map(|cap| Value::Number(cap as u64)));
         }
         if let Some(models) = self.providers.models_of(setting) {
-            let Some(canonical) = models.canonical else { return Ok(None) };
-            let canonical = self.text(canonical)?;
-            let also = models.also_allowed.iter().map(|model| (*model).to_owned());
+            let Some((_, Some(also))) = models.setting() else { return Ok(None) };
+            let canonical = models.canonical.map(|setting| self.text(setting)).transpose()?.flatten();
+            let also = also.iter().map(|model| (*model).to_owned());
             return Ok(Some(Value::List(canonical.into_iter().chain(also).collect())));
         }
         if setting.key == table::WORKTREE_ROOT.key {

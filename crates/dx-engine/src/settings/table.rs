@@ -232,6 +232,10 @@ settings! {
         "The model of `cc-glm` when none is named.";
     CC_GLM_ALLOWED_MODELS: "cc-glm.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("CC_GLM_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
         "Models that may be asked for with `cc-glm`. Default: the canonical one, `glm-5.1`, `glm-4.7` and `glm-4.5-air`.";
+    GEMINI_CANONICAL_MODEL: "gemini.canonical_model", Kind::Text, Rule::Replace, Preset::Text("gemini-3-flash-preview"), Env::Var("GEMINI_CANONICAL_MODEL", Unit::One), None, Files::User,
+        "The model of Gemini CLI when none is named.";
+    GEMINI_ALLOWED_MODELS: "gemini.allowed_models", Kind::Texts, Rule::Narrow, Preset::None, Env::Var("GEMINI_ALLOWED_MODELS", Unit::One), None, Files::UserProject,
+        "Models that may be asked for with Gemini CLI. Default: all.";
     GEMINI_NO_YOLO: "gemini.no_yolo", Kind::Bool, Rule::Tighten(Scale::TrueDemands), Preset::Off, Env::Var("GEMINI_NO_YOLO", Unit::One), None, Files::UserProject,
         "Gemini CLI gets no `--yolo`: it cannot write, nor run commands, but for what its own policies allow.";
     ROUTES: "routes", Kind::Texts, Rule::Replace, Preset::Empty, Env::None, None, Files::User,

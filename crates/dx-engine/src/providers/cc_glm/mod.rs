@@ -7,8 +7,8 @@
 mod credentials;
 mod op;
 
-use super::claude_code::{self, Access, Variant};
-use super::models::Models;
+use super::claude_code::{self, Access};
+use super::models::{Allowed, Models};
 use super::provider::{Provider, texts};
 use super::{Resolved, Wish};
 use crate::error::EngineError;
@@ -23,16 +23,6 @@ const ROLES: [&str; 3] =
 /// How long Claude Code waits for one answer, where the caller does not say; Z.ai's advice for slow, long answers.
 const API_TIMEOUT: (&str, &str) = ("API_TIMEOUT_MS", "3000000");
 
-static MODELS: Models = Models {
-    canonical: Some(&CC_GLM_CANONICAL_MODEL),
-    allowed: &CC_GLM_ALLOWED_MODELS,
-    also_allowed: &["glm-5.1", "glm-4.7", "glm-4.5-air"],
-    unsupported: ReasonCode::CcGlmModelUnavailable,
-    unavailable: ReasonCode::CcGlmModelUnavailable,
-};
-
-const VARIANT: Variant = Variant { models: &MODELS, agent_missing: ReasonCode::CcGlmAgentMissing };
-
 pub(super) fn provider() -> Provider {
     Provider {
         name: "cc-glm".to_owned(),
@@ -40,7 +30,15 @@ pub(super) fn provider() -> Provider {
         program: Some(claude_code::PROGRAM.to_owned()),
         missing: ReasonCode::CcGlmBinaryMissing,
         model_env: Some("CC_GLM_MODEL".to_owned()),
-        models: Some(&MODELS),
+        models: Models {
+            canonical: Some(&CC_GLM_CANONICAL_MODEL),
+            allowed: Allowed::Setting {
+                setting: &CC_GLM_ALLOWED_MODELS,
+                also: Some(&["glm-5.1", "glm-4.7", "glm-4.5-air"]),
+            },
+            unsupported: ReasonCode::CcGlmModelUnavailable,
+            unavailable: ReasonCode::CcGlmModelUnavailable,
+        },
         recall: Some((TOKEN, credentials::at_once)),
         tested: texts(&claude_code::TESTED),
         grammar: Grammar::Claude,
@@ -54,7 +52,7 @@ pub(super) fn provider() -> Provider {
 
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     let base_url = wish.settings.text(&CC_GLM_BASE_URL)?.unwrap_or_default();
-    claude_code::resolve_as(provider, wish, &VARIANT, |model| {
+    claude_code::resolve_as(provider, wish, ReasonCode::CcGlmAgentMissing, |model| {
         let credential = credentials::resolve(wish)?;
         let model = model.unwrap_or_default();
         let fixed = || {

@@ -2,11 +2,11 @@
 //!
 //! Claude Code's own file tools stay in the worktree (`acceptEdits`); shell and web are allowed as OpenCode allows them.
 //! Rules of its settings that deny something still do, and whatever is refused is told in the outcome. Provider `cc-glm` is
-//! the same program on another model: what differs is a [`Variant`].
+//! the same program on another model: what differs is an [`Access`].
 
 mod agent;
 
-use super::models::{Models, Policy};
+use super::models::{Allowed, Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish, without_credentials};
 use crate::environment;
@@ -47,14 +47,6 @@ const OWN_ACCOUNT: [&str; 8] = [
 /// Where credentials can come from, in the order in which Claude Code looks.
 const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
 
-static MODELS: Models = Models {
-    canonical: None,
-    allowed: &CLAUDE_CODE_ALLOWED_MODELS,
-    also_allowed: &[],
-    unsupported: ReasonCode::ClaudeCodeModelUnavailable,
-    unavailable: ReasonCode::ClaudeCodeModelUnavailable,
-};
-
 pub(super) fn provider() -> Provider {
     let passes = [&["ANTHROPIC_*"][..], &SETTINGS, &OWN_ACCOUNT];
     Provider {
@@ -63,7 +55,12 @@ pub(super) fn provider() -> Provider {
         program: Some(PROGRAM.to_owned()),
         missing: ReasonCode::ClaudeCodeBinaryMissing,
         model_env: Some("ANTHROPIC_MODEL".to_owned()),
-        models: Some(&MODELS),
+        models: Models {
+            allowed: Allowed::Setting { setting: &CLAUDE_CODE_ALLOWED_MODELS, also: None },
+            unsupported: ReasonCode::ClaudeCodeModelUnavailable,
+            unavailable: ReasonCode::ClaudeCodeModelUnavailable,
+            ..Models::default()
+        },
         credentials: texts(&CREDENTIALS),
         logins: texts(&[".claude/.credentials.json", ".claude.json"]),
         tested: texts(&TESTED),
@@ -72,12 +69,6 @@ pub(super) fn provider() -> Provider {
         resolve,
         ..Provider::default()
     }
-}
-
-/// What one provider on Claude Code has of its own.
-pub(super) struct Variant {
-    pub(super) models: &'static Models,
-    pub(super) agent_missing: ReasonCode,
 }
 
 /// Where its model is, and with what it is asked.
@@ -90,10 +81,8 @@ pub(super) struct Access {
     pub(super) base_url: String,
 }
 
-const VARIANT: Variant = Variant { models: &MODELS, agent_missing: ReasonCode::ClaudeCodeAgentMissing };
-
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
-    resolve_as(provider, wish, &VARIANT, |_model| {
+    resolve_as(provider, wish, ReasonCode::ClaudeCodeAgentMissing, |_model| {
         let credentials = CREDENTIALS.into_iter().find(|name| value(wish, name).is_some());
         Ok(Access {
             env: Vec::new(),
@@ -117,14 +106,14 @@ fn value<'a>(wish: &'a Wish<'_>, name: &str) -> Option<&'a str> {
 pub(super) fn resolve_as(
     provider: &Provider,
     wish: &Wish<'_>,
-    variant: &Variant,
+    agent_missing: ReasonCode,
     access: impl FnOnce(Option<&str>) -> Result<Access, EngineError>,
 ) -> Result<Resolved, EngineError> {
     let binary = provider.binary()?;
-    let model = Policy::of(wish, variant.models)?.wanted()?;
+    let model = Policy::of(wish, &provider.models)?.wanted()?;
     // A worktree that a dry run would make holds no definitions yet.
     if let Some(name) = wish.agent.filter(|_| wish.worktree.is_dir()) {
-        agent::check(wish, &binary, name, variant.agent_missing)?;
+        agent::check(wish, &binary, name, agent_missing)?;
     }
     let access = access(model.as_deref())?;
     let mut argv: Vec<OsString> = vec![binary.into()];

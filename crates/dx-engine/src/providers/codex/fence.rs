@@ -1,10 +1,12 @@
 //! Which sandbox a job of Codex has: ours, or its own.
 //!
 //! Its own needs namespaces and mounts. Where it cannot have them every command of the agent fails, without a word in its
-//! output and with a good result at the end: so it is tried before a start. Must never turn both off.
+//! output and with a good result at the end: so it is tried before the first start of a boot. Must never turn both off.
 
 use super::super::ask::{AskError, ask};
+use super::super::remembered::{self, Grounds};
 use super::Wish;
+use crate::environment;
 use crate::error::EngineError;
 use dx_protocol::ReasonCode;
 use std::path::Path;
@@ -18,7 +20,7 @@ pub(super) fn of(wish: &Wish<'_>, binary: &Path) -> Result<Vec<String>, EngineEr
     if wish.confined {
         return Ok(vec!["--dangerously-bypass-approvals-and-sandbox".to_owned()]);
     }
-    try_it(wish, binary)?;
+    remembered::yes(wish, &grounds(binary), "codex-sandbox", || try_it(wish, binary))?;
     let repository =
         wish.repository.iter().flat_map(|repository| [&repository.git_dir, &repository.common_dir]);
     let roots: Vec<String> = repository.map(|path| path.to_string_lossy().into_owned()).collect();
@@ -33,16 +35,40 @@ pub(super) fn of(wish: &Wish<'_>, binary: &Path) -> Result<Vec<String>, EngineEr
     Ok(options)
 }
 
+/// The binary's identity, and what this kernel lets us build: this boot, this container, these rules.
+fn grounds(binary: &Path) -> Grounds {
+    const RULES: [&str; 5] = [
+        "proc/sys/kernel/random/boot_id",
+        "proc/sys/kernel/unprivileged_userns_clone",
+        "proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+        "proc/sys/user/max_user_namespaces",
+        "proc/self/attr/current",
+    ];
+    let mut grounds = Grounds::default();
+    grounds.file(binary);
+    if let Some(tool) = environment::find_program("bwrap") {
+        grounds.file(&tool);
+    }
+    for rule in RULES {
+        grounds.content(Path::new("/"), Path::new(rule));
+    }
+    for namespace in ["/proc/self/ns/user", "/proc/self/ns/mnt"] {
+        grounds.word(namespace, &std::fs::read_link(namespace).unwrap_or_default().to_string_lossy());
+    }
+    grounds
+}
+
 /// Runs nothing in Codex's own sandbox. Only a clear no refuses the start: another version may ask for other words.
-fn try_it(wish: &Wish<'_>, binary: &Path) -> Result<(), EngineError> {
+fn try_it(wish: &Wish<'_>, binary: &Path) -> Result<bool, EngineError> {
+    (wish.progress)("asking Codex whether it can have its own sandbox, once per binary and boot …");
     let answer = match ask(wish, binary, &["sandbox", "--", "true"], &[], DEADLINE) {
         Ok(answer) => answer,
         Err(AskError::Disk(error)) => return Err(error.into()),
-        Err(AskError::Failed(_)) => return Ok(()),
+        Err(AskError::Failed(_)) => return Ok(false),
     };
     let said = answer.stderr.lines().find(|line| ["bwrap", "sandbox"].iter().any(|word| line.contains(word)));
     match said.filter(|_| !answer.status.success() && answer.status.code() != Some(2)) {
-        None => Ok(()),
+        None => Ok(answer.status.success()),
         Some(said) => Err(EngineError::Provider {
             reason: ReasonCode::CodexSandboxRefused,
             message: format!("Codex cannot have its own sandbox here: {}", said.trim()),

@@ -7,7 +7,7 @@
 mod fence;
 mod native;
 
-use super::models::{Models, Policy};
+use super::models::{Allowed, Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish, form};
 use crate::environment;
@@ -31,14 +31,6 @@ const PASSED: [&str; 9] = [
 /// Where credentials can come from before Codex looks into its own store and settings.
 const CREDENTIALS: [&str; 2] = ["CODEX_API_KEY", "CODEX_ACCESS_TOKEN"];
 
-static MODELS: Models = Models {
-    canonical: None,
-    allowed: &CODEX_ALLOWED_MODELS,
-    also_allowed: &[],
-    unsupported: ReasonCode::CodexModelUnavailable,
-    unavailable: ReasonCode::CodexModelUnavailable,
-};
-
 /// For a run without a person: nothing is updated or told to the maker, and an API that cannot be reached is given up
 /// (Codex would wait for it for ever, whatever its settings say of retries).
 const HEADLESS: [&str; 3] = [
@@ -54,7 +46,12 @@ pub(super) fn provider() -> Provider {
         program: Some("codex".to_owned()),
         missing: ReasonCode::CodexBinaryMissing,
         model_env: Some("CODEX_MODEL".to_owned()),
-        models: Some(&MODELS),
+        models: Models {
+            allowed: Allowed::Setting { setting: &CODEX_ALLOWED_MODELS, also: None },
+            unsupported: ReasonCode::CodexModelUnavailable,
+            unavailable: ReasonCode::CodexModelUnavailable,
+            ..Models::default()
+        },
         credentials: texts(&CREDENTIALS),
         logins: texts(&[".codex/auth.json", ".codex/config.toml"]),
         tested: texts(&["0.169."]),
@@ -74,7 +71,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             next_action: Some("say it in the prompt, or in AGENTS.md".to_owned()),
         });
     }
-    let model = Policy::of(wish, &MODELS)?.wanted()?;
+    let model = Policy::of(wish, &provider.models)?.wanted()?;
     let fence = fence::of(wish, &binary)?;
     let mut argv: Vec<OsString> = vec![binary.into()];
     // Where a worktree may be is ours to judge.

@@ -5,16 +5,16 @@
 
 mod credentials;
 
+use super::models::{Allowed, Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish, without_credentials};
 use crate::environment;
 use crate::error::EngineError;
-use crate::settings::GEMINI_NO_YOLO;
+use crate::settings::{GEMINI_ALLOWED_MODELS, GEMINI_CANONICAL_MODEL, GEMINI_NO_YOLO};
 use dx_protocol::{Grammar, ReasonCode};
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
-const DEFAULT_MODEL: &str = "gemini-3-flash-preview";
 /// Says whether the worktree is trusted, whatever Gemini CLI remembers of it.
 const TRUST: &str = "GEMINI_CLI_TRUST_WORKSPACE";
 /// What Gemini CLI reads. Not all of `GEMINI_*`: a session in which dx-runner was called leaves its marks there.
@@ -49,6 +49,11 @@ pub(super) fn provider() -> Provider {
         program: Some("gemini".to_owned()),
         missing: ReasonCode::GeminiBinaryMissing,
         model_env: Some("GEMINI_MODEL".to_owned()),
+        models: Models {
+            canonical: Some(&GEMINI_CANONICAL_MODEL),
+            allowed: Allowed::Setting { setting: &GEMINI_ALLOWED_MODELS, also: None },
+            ..Models::default()
+        },
         tested: texts(&["0.61."]),
         grammar: Grammar::Gemini,
         passes: texts(&PASSED),
@@ -69,7 +74,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
     }
     let folder = folder(wish);
     let credentials = credentials::find(wish, folder.as_deref())?;
-    let model = wish.model.unwrap_or(DEFAULT_MODEL).to_owned();
+    let model = Policy::of(wish, &provider.models)?.wanted()?.unwrap_or_default();
     let mut argv: Vec<OsString> = vec![binary.into()];
     argv.extend(["-o", "stream-json", "--model", &model].map(OsString::from));
     if !wish.settings.is_on(&GEMINI_NO_YOLO)? {

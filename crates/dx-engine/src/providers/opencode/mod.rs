@@ -4,7 +4,7 @@ mod agent;
 mod lists;
 mod warm;
 
-use super::models::{Models, Policy};
+use super::models::{Allowed, Models, Policy};
 use super::provider::{Provider, texts};
 use super::{Resolved, StatePath, Wish, checks};
 
@@ -29,14 +29,6 @@ pub(in crate::providers) const KEYS: [&str; 11] = [
     "XAI_API_KEY",
 ];
 
-static MODELS: Models = Models {
-    canonical: Some(&OPENCODE_CANONICAL_MODEL),
-    allowed: &OPENCODE_ALLOWED_MODELS,
-    also_allowed: &["zai-coding-plan/glm-5"],
-    unsupported: ReasonCode::OpencodeModelUnsupported,
-    unavailable: ReasonCode::OpencodeModelUnavailable,
-};
-
 pub(super) fn provider() -> Provider {
     Provider {
         name: "opencode".to_owned(),
@@ -44,7 +36,15 @@ pub(super) fn provider() -> Provider {
         program: Some("opencode".to_owned()),
         missing: ReasonCode::OpencodeBinaryMissing,
         model_env: Some("OPENCODE_MODEL".to_owned()),
-        models: Some(&MODELS),
+        models: Models {
+            canonical: Some(&OPENCODE_CANONICAL_MODEL),
+            allowed: Allowed::Setting {
+                setting: &OPENCODE_ALLOWED_MODELS,
+                also: Some(&["zai-coding-plan/glm-5"]),
+            },
+            unsupported: ReasonCode::OpencodeModelUnsupported,
+            unavailable: ReasonCode::OpencodeModelUnavailable,
+        },
         credentials: texts(&KEYS),
         logins: texts(&[".local/share/opencode/auth.json", ".config/opencode/opencode.json"]),
         tested: texts(&["1.18."]),
@@ -58,7 +58,7 @@ pub(super) fn provider() -> Provider {
 
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     let binary = provider.binary()?;
-    let policy = Policy::of(wish, &MODELS)?;
+    let policy = Policy::of(wish, &provider.models)?;
     let wanted = policy.wanted()?.unwrap_or_default();
     let listed = lists::models(wish, &binary)?;
     let choice = policy.choose(&wanted, &listed, "OpenCode")?;
