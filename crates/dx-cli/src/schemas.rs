@@ -50,6 +50,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("status", of::<dx_protocol::StatusDocument>),
     ("wave", of::<dx_protocol::WaveDocument>),
     ("wave-journal", of::<dx_protocol::WaveRecord>),
+    ("wave-notice", of::<dx_protocol::WaveNotice>),
     ("wave-plan", of::<dx_protocol::WavePlanDocument>),
     ("waves", of::<dx_protocol::WavesDocument>),
     ("worktree", of::<dx_protocol::WorktreeDocument>),

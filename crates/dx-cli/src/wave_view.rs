@@ -101,6 +101,9 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
     if left_out > 0 {
         lines.push(format!("… and {left_out} more"));
     }
+    if let Some(failure) = &wave.notify_failure {
+        lines.push(format!("not told by --notify: {failure}"));
+    }
     if let Some(merged) = &wave.merged {
         match &merged.commit {
             Some(commit) => lines.push(format!("merged into {} at {}", merged.branch, short(commit))),

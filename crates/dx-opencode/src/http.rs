@@ -88,7 +88,22 @@ impl Http {
         body: Option<&Value>,
         deadline: Duration,
     ) -> Result<Answer, HttpError> {
-        let mut response = self.send(method, path, body, deadline, "application/json")?;
+        let bytes = body.map(ToString::to_string).unwrap_or_default();
+        let json = body.map(|_| ("content-type", "application/json"));
+        self.call_with(method, path, bytes, json.as_slice(), deadline)
+    }
+
+    /// One call with a body as it is, and headers that say what it is.
+    pub fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+        headers: &[(&str, &str)],
+        deadline: Duration,
+    ) -> Result<Answer, HttpError> {
+        let accept = ("accept", "application/json");
+        let mut response = self.send(method, path, body, &[&[accept], headers].concat(), deadline)?;
         let status = response.status().as_u16();
         let retry_after = retry_after(response.headers());
         let read = response.body_mut().with_config().limit(MAX_BODY).read_to_vec();
@@ -102,7 +117,7 @@ impl Http {
         path: &str,
         deadline: Duration,
     ) -> Result<(u16, impl Read + use<>), HttpError> {
-        let response = self.send("GET", path, None, deadline, "text/event-stream")?;
+        let response = self.send("GET", path, String::new(), &[("accept", "text/event-stream")], deadline)?;
         let status = response.status().as_u16();
         Ok((status, response.into_body().into_reader()))
     }
@@ -111,22 +126,18 @@ impl Http {
         &self,
         method: &str,
         path: &str,
-        body: Option<&Value>,
+        body: String,
+        headers: &[(&str, &str)],
         deadline: Duration,
-        accept: &str,
     ) -> Result<ureq::http::Response<ureq::Body>, HttpError> {
-        let mut request = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", self.base))
-            .header("accept", accept);
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.base));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         if let Some(auth) = &self.auth {
             request = request.header("authorization", auth);
         }
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
-        let bytes = body.map(ToString::to_string).unwrap_or_default();
-        let request = request.body(bytes).map_err(|_| HttpError::BadUrl(self.base.clone()))?;
+        let request = request.body(body).map_err(|_| HttpError::BadUrl(self.base.clone()))?;
         // Nothing at all would be no deadline.
         let limit = deadline.max(Duration::from_millis(1));
         let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();

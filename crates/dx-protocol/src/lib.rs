@@ -28,6 +28,7 @@ mod timestamp;
 mod verdict;
 mod wave;
 mod wave_document;
+mod wave_notice;
 mod worktree;
 
 pub use agent_event::*;
@@ -55,4 +56,5 @@ pub use timestamp::*;
 pub use verdict::*;
 pub use wave::*;
 pub use wave_document::*;
+pub use wave_notice::*;
 pub use worktree::*;

@@ -155,7 +155,7 @@ pub struct WaveCreated {
     pub file: String,
     /// Working directory of the caller.
     pub cwd: String,
-    /// `--notify`; never with a secret in it.
+    /// `--notify`, a command or an address; never with a secret in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
     pub plan: WavePlan,
@@ -266,6 +266,26 @@ pub enum WaveEvent {
 }
 
 impl WaveEvent {
+    /// The item that it is about.
+    pub fn item(&self) -> Option<&BeadsId> {
+        match self {
+            Self::Attempt { item, .. }
+            | Self::Started { item, .. }
+            | Self::Refused { item, .. }
+            | Self::Judged { item, .. }
+            | Self::Review { item, .. }
+            | Self::ReviewStarted { item, .. }
+            | Self::Reviewed { item, .. }
+            | Self::Closed { item, .. } => Some(item),
+            Self::Created(_)
+            | Self::Coordinator { .. }
+            | Self::Cancelling
+            | Self::Merged { .. }
+            | Self::Ended
+            | Self::Unknown => None,
+        }
+    }
+
     /// Whether it is synced before anything follows: what is decided before it is done, and what would be done again.
     pub fn is_durable(&self) -> bool {
         !matches!(

@@ -61,6 +61,7 @@ struct PlanArgs {
 #[command(after_help = "\
 A process of its own coordinates the wave. If that is killed, jobs go on, and `wave resume` continues.
 Exit code 0 when all items are done, 31 when some are, 1 when none is.
+A POST of --notify is signed with DX_RUNNER_NOTIFY_SECRET: HMAC-SHA256 of the body in the header dx-signature.
 
 Examples:
   dx-runner wave run wave.toml
@@ -72,6 +73,9 @@ struct RunArgs {
     /// Return when the coordinator runs
     #[arg(long)]
     detach: bool,
+    /// Tell a program (JSON on stdin, no shell) or an address (signed POST) of each change of the wave and its items
+    #[arg(long, value_name = "CMD|URL")]
+    notify: Option<String>,
 }
 
 /// Show a wave: its items, progress and what is next
@@ -147,7 +151,7 @@ pub(crate) fn run(ctx: &Context, args: &WaveArgs) -> Result<ExitCode, CliError> 
     match &args.command {
         WaveCommand::Plan(args) => plan(ctx, args),
         WaveCommand::Run(args) => {
-            let wave = ctx.engine.wave_run(&args.file, None)?;
+            let wave = ctx.engine.wave_run(&args.file, args.notify.clone())?;
             attend(ctx, &wave, args.detach)
         }
         WaveCommand::Resume(args) => {

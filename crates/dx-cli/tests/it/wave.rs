@@ -3,5 +3,6 @@
 mod fallback;
 mod files;
 mod kills;
+mod notify;
 mod runs;
 pub(crate) mod world;

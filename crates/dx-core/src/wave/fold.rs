@@ -179,15 +179,8 @@ impl Wave {
                     message: message.clone(),
                 });
             }
-            WaveEvent::Created(_) | WaveEvent::Coordinator { .. } | WaveEvent::Unknown => {}
-            WaveEvent::Attempt { item, .. }
-            | WaveEvent::Started { item, .. }
-            | WaveEvent::Refused { item, .. }
-            | WaveEvent::Judged { item, .. }
-            | WaveEvent::Review { item, .. }
-            | WaveEvent::ReviewStarted { item, .. }
-            | WaveEvent::Reviewed { item, .. }
-            | WaveEvent::Closed { item, .. } => {
+            event => {
+                let Some(item) = event.item() else { return };
                 let Some(at_item) = self.position(item) else { return };
                 if matches!(self.items[at_item].phase, Phase::Closed(_)) {
                     return;

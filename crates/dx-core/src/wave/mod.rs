@@ -3,9 +3,11 @@
 mod decide;
 mod fold;
 mod graph;
+mod notice;
 mod scope;
 
 pub use decide::{Next, Step, next_steps};
 pub use fold::{Attempt, Item, Merge, Phase, Wave, fold};
 pub use graph::Graph;
+pub use notice::Notices;
 pub use scope::overlap;

@@ -6,6 +6,7 @@
 
 use super::attempt::{Attempt, Ground};
 use super::merge::{self, Tip};
+use super::notify::Notifier;
 use super::review::Review;
 use super::{attempt, review};
 use crate::Engine;
@@ -48,6 +49,7 @@ pub(super) struct Coordinator {
     /// Items that a thread works on, and which.
     busy: BTreeMap<usize, u64>,
     threads: u64,
+    notifier: Option<Notifier>,
 }
 
 impl Coordinator {
@@ -72,8 +74,9 @@ impl Coordinator {
             cancelling: Arc::new(AtomicBool::new(wave.cancelling)),
             cancelled,
         };
-        let mut this =
-            Self { ground, writer, wave, sender, receiver, go_on, busy: BTreeMap::new(), threads: 0 };
+        let notifier = Notifier::start(&wave.created, &ground.paths, records)?;
+        let busy = BTreeMap::new();
+        let mut this = Self { ground, writer, wave, sender, receiver, go_on, busy, threads: 0, notifier };
         let process = record_of(&ProcessIdentity::of_self()?);
         this.record(WaveEvent::Coordinator { process, resumed })?;
         Ok(this)
@@ -104,7 +107,15 @@ impl Coordinator {
         let record = WaveRecord { at: Timestamp(clock::now_ms()), event };
         self.writer.append(&record)?;
         self.wave.apply(&record);
+        if let Some(notifier) = &self.notifier {
+            notifier.tell(record);
+        }
         Ok(())
+    }
+
+    /// Gives up the lock; what is still to be told needs none.
+    pub(super) fn into_notifier(self) -> Option<Notifier> {
+        self.notifier
     }
 
     fn look_for_cancel(&mut self) -> Result<(), EngineError> {

@@ -9,6 +9,7 @@ mod coordinator;
 mod create;
 mod file;
 mod merge;
+mod notify;
 mod prompt;
 mod review;
 mod show;
@@ -45,7 +46,12 @@ impl Engine {
     }
 
     /// Checks a wave file, records the wave and starts its coordinator, which outlives us.
+    ///
+    /// `notify` is a command or an address that is told of each change.
     pub fn wave_run(&self, path: &Path, notify: Option<String>) -> Result<WaveDocument, EngineError> {
+        if let Some(notify) = &notify {
+            notify::check(notify)?;
+        }
         let checked = self.read_wave(path)?;
         let state = self.state()?;
         let (id, paths, writer) = self.create_wave(&state, path, checked, notify)?;
@@ -128,9 +134,12 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         config: config.map(Path::to_owned),
         progress: None,
     };
-    let worked = Coordinator::new(Engine::new(settings), state, paths.clone(), writer)
-        .and_then(|mut coordinator| coordinator.run());
-    match worked {
+    let coordinator = Coordinator::new(Engine::new(settings), state, paths.clone(), writer);
+    let (worked, notifier) = match coordinator {
+        Ok(mut coordinator) => (coordinator.run(), coordinator.into_notifier()),
+        Err(error) => (Err(error), None),
+    };
+    let code = match worked {
         Ok(()) => 0,
         Err(error) => {
             // For who looks why a wave stands still; the journal may be what cannot be written.
@@ -138,5 +147,9 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
             let _told = dx_jobdir::disk::replace(&paths.dir().join("failure"), text.as_bytes());
             1
         }
+    };
+    if let Some(notifier) = notifier {
+        notifier.finish();
     }
+    code
 }

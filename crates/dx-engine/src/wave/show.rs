@@ -73,6 +73,7 @@ impl Engine {
                 conflicts: merge.conflicts.clone(),
                 message: merge.message.clone(),
             }),
+            notify_failure: super::notify::failure(paths),
             next_action: next_action(&wave, state, &items),
             items,
         })

@@ -1,0 +1,72 @@
+//! Which records of a wave change something that somebody wants to be told. Pure: the same journal gives the same notices
+//! with the same numbers, so that a coordinator that takes over goes on where the last one was.
+
+use super::fold::{Item, Phase, Wave, fold};
+use dx_protocol::{ItemState, WaveChange, WaveEvent, WaveNotice, WaveRecord, WaveState};
+
+/// Longer messages are cut: a notice must fit into a pipe that nobody reads.
+const MAX_MESSAGE: usize = 4096;
+
+/// Reads records one by one.
+#[derive(Debug, Default)]
+pub struct Notices {
+    wave: Option<Wave>,
+    number: u64,
+}
+
+impl Notices {
+    /// Takes the next record; the notice that it gives, numbered by the record's place.
+    pub fn next(&mut self, record: &WaveRecord) -> Option<WaveNotice> {
+        self.number += 1;
+        let Some(wave) = &mut self.wave else {
+            self.wave = fold(std::slice::from_ref(record));
+            return None;
+        };
+        let item = record.event.item().and_then(|id| wave.position(id));
+        let before = item.map(|at| told(&wave.items[at]));
+        wave.apply(record);
+        let change = match (&record.event, item) {
+            (_, Some(at)) => {
+                let state = told(&wave.items[at])?;
+                (before != Some(Some(state))).then(|| of_item(&wave.items[at], state))
+            }
+            (WaveEvent::Coordinator { .. }, None) => Some(of_wave(wave, WaveState::Running)),
+            (WaveEvent::Ended, None) => Some(of_wave(wave, wave.verdict()?)),
+            _ => None,
+        };
+        Some(WaveNotice {
+            schema: "dx-runner/wave-notice/1".to_owned(),
+            wave_id: wave.created.wave_id.clone(),
+            name: wave.created.plan.name.clone(),
+            number: self.number,
+            at: record.at,
+            change: change?,
+        })
+    }
+}
+
+/// What passes with the next record says nothing to who is called: `checking`, and `revision` with no attempt left.
+fn told(item: &Item) -> Option<ItemState> {
+    let used_up = item.attempts.len() as u32 >= item.plan.max_attempts;
+    match item.state() {
+        ItemState::Checking => None,
+        ItemState::Revision if used_up => None,
+        state => Some(state),
+    }
+}
+
+fn of_wave(wave: &Wave, state: WaveState) -> WaveChange {
+    let closed = wave.items.iter().filter(|item| matches!(item.phase, Phase::Closed(_))).count();
+    WaveChange::Wave { state, closed: closed as u32, total: wave.items.len() as u32 }
+}
+
+fn of_item(item: &Item, state: ItemState) -> WaveChange {
+    WaveChange::Item {
+        id: item.plan.id.clone(),
+        state,
+        attempts: item.attempts.len() as u32,
+        provider: item.attempt().map(|attempt| attempt.provider.clone()),
+        reason_code: item.reason,
+        message: item.message.chars().take(MAX_MESSAGE).collect(),
+    }
+}
