@@ -5,8 +5,8 @@
 //! `--check`: that is a monitor's ([`dx_core::check_is_due`] tells when).
 
 use crate::fingerprint::Fingerprint;
-use crate::gates::feature_key;
 use crate::gates::scope::Scope;
+use crate::gates::{feature_key, touched};
 use crate::git::Repository;
 use crate::lookup::{self, Found};
 use crate::providers::rules;
@@ -72,7 +72,7 @@ pub(crate) fn run(
             GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
             GATE_READ_ONLY => dx_core::read_only_gate(&work.report),
             GATE_FEATURE_KEY => feature_keys(&run.created, tree, &work),
-            _ => scope(&run.created, &work),
+            _ => scope(&run.created, tree, &work),
         };
         let details = masking.secrets.mask_text(&report.details).into_owned();
         let report = GateReport { details, ..report };
@@ -105,16 +105,16 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     (report, mended && prompt)
 }
 
-fn scope(created: &Created, work: &Work) -> GateReport {
+fn scope(created: &Created, tree: &TreeStart, work: &Work) -> GateReport {
     if !work.report.known {
         return GateReport::new(false, ReasonCode::GateUnanswered, "git could not tell what changed");
     }
-    let paths: Vec<String> =
-        work.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
     let gates = &created.spec.gates;
-    match Scope::parse(&gates.scopes(), &gates.forbidden) {
-        Ok(scope) => scope.judge(&paths, gates.mutation_budget),
-        // They were checked at the start.
+    let judged = Scope::parse(&gates.scopes(), &gates.forbidden)
+        .and_then(|scope| Ok(scope.judge(&touched::paths(tree, work)?, gates.mutation_budget)));
+    match judged {
+        Ok(report) => report,
+        // The patterns were checked at the start.
         Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
     }
 }

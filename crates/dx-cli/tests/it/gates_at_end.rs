@@ -3,6 +3,8 @@
 //! For: the verdicts `gates` and `check`, and the steps of the settler, which a kill must not lose or do twice. Must never:
 //! end a process that a job of the test did not start.
 
+mod paths;
+
 use crate::world::{MARK, PATIENCE, World, read, write};
 use dx_testkit::{processes_with_marker, send_signal, wait_for_file, wait_until};
 use serde_json::{Value, json};
@@ -128,9 +130,9 @@ fn every_changed_path_must_be_in_scope() {
     let check = world.ended("outside", &scope, &outside);
     assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
     assert_eq!(check["outcome"]["exit"], json!({"code": 0}), "the true exit is kept");
-    assert_eq!(gate(&check, "scope")["details"], "outside the scope: n w");
+    assert_eq!(gate(&check, "scope")["details"], "outside the scope: a.txt, n w", "also what was taken back");
     let text = world.env.run(&["check", "--beads", "outside", "--explain"]).assert_code(3).stdout;
-    assert!(text.contains("scope: scope_violation (outside the scope: n w)"), "{text}");
+    assert!(text.contains("scope: scope_violation (outside the scope: a.txt, n w)"), "{text}");
     assert!(text.contains("gate_scope=failed scope_violation"), "{text}");
 
     let check = world.ended("forbidden", &["--scope", "**"], "mkdir -p app; echo 1 > app/.env");

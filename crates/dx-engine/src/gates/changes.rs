@@ -4,6 +4,7 @@
 //! Must never: write, or take another worktree's job for this one's.
 
 use super::scope::Scope;
+use super::touched;
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
@@ -20,6 +21,8 @@ const MAX_NAMED: usize = 100;
 /// What changed, and since when.
 pub(super) struct Changes {
     work: Work,
+    /// All paths that count.
+    paths: Vec<String>,
     base: Option<String>,
     since: String,
 }
@@ -34,7 +37,7 @@ pub(super) fn of(
         let before = Fingerprint::load(&found.paths.repository());
         let work = work::report(&tree, &found.paths.tree(), before.as_ref());
         let since = format!("the start of job {}", found.run.created.ids.beads);
-        return Ok(Changes { work, base: tree.head, since });
+        return changes(work, tree, since);
     }
     let made = root.and_then(|root| {
         let place = Place::all(root).into_iter().find(|(_, place)| place.path() == repository.work_tree)?.1;
@@ -45,10 +48,15 @@ pub(super) fn of(
         Some(made) => (Some(made.base), "the worktree was made"),
         None => (now.head.clone(), "HEAD"),
     };
-    let tree = TreeStart { head: head.clone(), dirty: 0, ..now };
+    let tree = TreeStart { head, dirty: 0, ..now };
     // No list of dirty paths: nothing was there before.
     let work = work::report(&tree, Path::new("/dev/null"), None);
-    Ok(Changes { work, base: head, since: since.to_owned() })
+    changes(work, tree, since.to_owned())
+}
+
+fn changes(work: Work, tree: TreeStart, since: String) -> Result<Changes, EngineError> {
+    let paths = if work.report.known { touched::paths(&tree, &work)? } else { Vec::new() };
+    Ok(Changes { work, paths, base: tree.head, since })
 }
 
 /// The newest run in this worktree that began with this repository.
@@ -72,11 +80,9 @@ fn newest_in(state: &StateDir, repository: &Repository) -> Option<(Found, TreeSt
 impl Changes {
     /// The scope gate's answer.
     pub(super) fn judge(&self, scope: &Scope, budget: Option<u64>) -> GateDocument {
-        let paths: Vec<String> =
-            self.work.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
         let (report, mut violations) = if self.work.report.known {
-            let violations = scope.violations(&paths);
-            let report = scope.judge(&paths, budget);
+            let violations = scope.violations(&self.paths);
+            let report = scope.judge(&self.paths, budget);
             (
                 GateReport { details: format!("{}, since {}", report.details, self.since), ..report },
                 violations,
@@ -90,7 +96,7 @@ impl Changes {
         let facts = GateFacts {
             base: Some(self.base.clone().unwrap_or_else(|| "-".to_owned())),
             mutations: Some(self.work.report.mutations),
-            checked_files: Some(paths.len() as u64),
+            checked_files: Some(self.paths.len() as u64),
             violations: Some(violations),
             ..GateFacts::default()
         };

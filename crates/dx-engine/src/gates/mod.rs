@@ -10,6 +10,7 @@ pub(crate) mod feature_key;
 mod history;
 pub(crate) mod raw_secrets;
 pub(crate) mod scope;
+pub(crate) mod touched;
 
 pub(crate) use history::baseline;
 
