@@ -66,6 +66,7 @@ impl Engine {
             let text = "files changed in submodules and not committed there; they stay in the worktree";
             document.remarks.push(format!("{} {text}", work.inside));
         }
+        document.remarks.extend(target.settle_left()?);
         target.check_clean()?;
         let main = &target.main;
         let tip = work.commit(main, &found)?;

@@ -396,23 +396,32 @@ fn a_git_that_is_killed_while_it_changes_files_leaves_them_as_they_were() {
 }
 
 #[test]
-fn an_apply_that_was_killed_itself_is_told_by_the_next_with_the_way_back() {
+fn an_apply_that_was_killed_itself_is_put_back_by_the_next() {
     let mut env = environment();
-    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("gone", "x\n")]);
+    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("gone", "x\n"), ("README.md", "r\n")]);
     job(&env, &repo, "bd-1", WIDE);
+    env.git(&repo, &["update-index", "--assume-unchanged", "README.md"]);
+    write(repo.join("README.md"), "the user's\n");
     deadly_git(&mut env, "kill -9 $PPID");
     assert_eq!(env.run(&["apply", "--beads", "bd-1"]).code, -9);
     assert_eq!(read(repo.join("a.txt")), "half", "it was killed in the middle");
+    let note = repo.join(".git/dx-runner-apply");
+    let told = std::fs::read(&note).unwrap();
+    let applied = apply(&env, "bd-1", &[]);
+    assert!(applied["remarks"][0].as_str().unwrap().contains("cut off"), "{applied}");
+    assert_eq!((read(repo.join("a.txt")), read(repo.join("deep/new"))), ("two\n".into(), "new\n".into()));
+    assert!(!repo.join("gone").exists() && !note.exists());
+    assert_eq!(read(repo.join("README.md")), "the user's\n");
+    assert_eq!(env.git(&repo, &["ls-files", "-v", "README.md"]), "h README.md\n");
+    assert_eq!(env.git(&repo, &["show", "refs/dx-runner/cut-off:a.txt"]), "half", "nothing is lost");
+    // One whose branch has moved had nothing left to do; with another commit on top only the user can tell.
+    write(&note, &told);
+    let again = apply(&env, "bd-1", &[]);
+    assert_eq!((&again["changed"], read(repo.join("a.txt"))), (&false.into(), "two\n".into()));
+    assert!(!note.exists());
+    env.git(&repo, &["commit", "-q", "--allow-empty", "-m", "user"]);
+    write(&note, &told);
     let error = refused(&env, 32, &["apply", "--beads", "bd-1"]);
     assert_eq!(error["reason_code"], "target_dirty", "{error}");
-    let action = error["next_action"].as_str().unwrap();
-    let command = action.split("; files that").next().unwrap();
-    let mut shell = env.command("sh");
-    shell.args(["-ec", command]);
-    env.run_command(shell).assert_code(0);
-    assert_eq!(read(repo.join("a.txt")), "one\n");
-    // What it had added is there still, and that is told.
-    std::fs::remove_dir_all(repo.join("deep")).unwrap();
-    apply(&env, "bd-1", &[]);
-    assert_eq!((read(repo.join("a.txt")), read(repo.join("deep/new"))), ("two\n".into(), "new\n".into()));
+    assert_eq!(read(repo.join("README.md")), "the user's\n");
 }

@@ -1,54 +1,149 @@
 //! Bringing the files of a checkout from one commit to another, all of them or none. Git writes the files one by one and its
 //! index last; when it fails or is killed in between, what it wrote is put back here. When this process is killed too, a note
-//! in the repository is left, and the next apply tells how to put it back.
+//! in the repository is left, and the next apply puts it back.
 //!
 //! Called by [`super::target`], which has looked that nothing there is the user's. Must never change a path that is the same
 //! in both commits.
 
 use crate::error::EngineError;
-use crate::git::{Call, Repository};
+use crate::git::{Call, Repository, Scratch};
 use crate::worktree::{paths, quoted};
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Beside the repository's other files: no agent in a sandbox can write there.
 const NOTE: &str = "dx-runner-apply";
-const MAX_NOTE: u64 = 4096;
+const MAX_NOTE: u64 = 64 << 20;
+/// What the files were when a cut-off apply was put back: nothing that somebody did to them since is lost.
+const KEPT: &str = "refs/dx-runner/cut-off";
 
-/// The note that files are being changed; it goes when they are whole again.
-pub(super) struct Note(PathBuf);
+/// The note that files are being changed; it goes when they are whole again. Locked for as long as this process or a git of
+/// its lives, so that nobody takes them for dead.
+pub(super) struct Note {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// What a note tells: both commits, and the paths that only the second has and that were not there.
+struct Cut {
+    at: String,
+    new: String,
+    added: Vec<PathBuf>,
+}
 
 impl Note {
     fn path(checkout: &Repository) -> PathBuf {
         checkout.common_dir.join(NOTE)
     }
 
-    /// Refuses when an earlier apply left one: the checkout may be half changed.
-    pub(super) fn refuse_left(checkout: &Repository) -> Result<(), EngineError> {
+    /// Puts back what an earlier apply that was killed left half changed; a remark when there was one.
+    pub(super) fn settle_left(checkout: &Repository) -> Result<Option<String>, EngineError> {
         let path = Self::path(checkout);
-        let Ok(text) = dx_jobdir::read_bounded(&path, MAX_NOTE) else { return Ok(()) };
-        let at = String::from_utf8_lossy(&text).trim().to_owned();
-        let (repo, note) = (checkout.work_tree.display().to_string(), path.display().to_string());
-        let (repo, note, at) = (quoted(&repo), quoted(&note), quoted(&at));
-        let lock = quoted(&checkout.git_dir.join("index.lock").display().to_string());
-        let put_back = format!(
-            "rm -f {lock}; git -C {repo} reset --hard {at} && rm {note}; files that git status shows as new then are of the \
-             job's work or yours"
-        );
-        Err(EngineError::ApplyCutOff { path: checkout.work_tree.clone(), put_back })
+        let Ok(lock) = dx_jobdir::open_regular(&path) else { return Ok(None) };
+        let refused =
+            |next: String| EngineError::ApplyCutOff { path: checkout.work_tree.clone(), put_back: next };
+        if lock.try_lock().is_err() {
+            return Err(refused("wait until the apply that is changing them has ended".to_owned()));
+        }
+        let same = |there: std::fs::Metadata| lock.metadata().is_ok_and(|own| own.ino() == there.ino());
+        if !std::fs::symlink_metadata(&path).is_ok_and(same) {
+            // Its apply has ended just now.
+            return Ok(None);
+        }
+        let text = dx_jobdir::read_bounded(&path, MAX_NOTE).unwrap_or_default();
+        let head = Call::new(checkout, &["rev-parse", "--verify", "HEAD"]).line()?;
+        let cut = Cut::parse(&text, &checkout.work_tree).filter(|cut| [&cut.at, &cut.new].contains(&&head));
+        let Some(cut) = cut else {
+            let (repo, note) = (checkout.work_tree.display().to_string(), path.display().to_string());
+            let (repo, note) = (quoted(&repo), quoted(&note));
+            return Err(refused(format!(
+                "git -C {repo} status shows what differs; mend the files, commit or restore them, then rm {note}"
+            )));
+        };
+        let note = Self { path, _lock: lock };
+        if head == cut.new {
+            // The branch moves last.
+            note.remove()?;
+            return Ok(None);
+        }
+        cut.keep(checkout)?;
+        // The lock of a git that is dead.
+        let _gone = std::fs::remove_file(checkout.git_dir.join("index.lock"));
+        put_back(checkout, &cut.at, &cut.new, &cut.added)?;
+        note.remove()?;
+        Ok(Some(format!(
+            "an earlier apply was cut off; its files were put back, and what they were is in {KEPT}"
+        )))
     }
 
-    fn leave(checkout: &Repository, at: &str) -> Result<Self, EngineError> {
+    fn leave(checkout: &Repository, cut: &Cut) -> Result<Self, EngineError> {
         let path = Self::path(checkout);
-        std::fs::write(&path, format!("{at}\n"))
-            .map_err(|source| EngineError::Output { path: path.clone(), source })?;
-        Ok(Self(path))
+        let unwritable = |source| EngineError::Output { path: path.clone(), source };
+        // Under a name of its own until it is locked and whole.
+        let fresh = path.with_extension(uuid::Uuid::now_v7().to_string());
+        let mut file = File::create_new(&fresh).map_err(unwritable)?;
+        let written = file.write_all(&cut.text()).and_then(|()| file.sync_all());
+        let locked = written.and_then(|()| file.try_lock().map_err(std::io::Error::from));
+        // The git that changes the files may live longer than this process: it holds the lock, too.
+        let shared = locked.and_then(|()| Ok(rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty())?));
+        if let Err(source) = shared.and_then(|()| std::fs::rename(&fresh, &path)) {
+            let _gone = std::fs::remove_file(&fresh);
+            return Err(unwritable(source));
+        }
+        Ok(Self { path, _lock: file })
     }
 
     fn remove(self) -> Result<(), EngineError> {
-        std::fs::remove_file(&self.0).map_err(|source| EngineError::Output { path: self.0, source })
+        std::fs::remove_file(&self.path).map_err(|source| EngineError::Output { path: self.path, source })
+    }
+}
+
+impl Cut {
+    /// `<at> NUL <new> NUL`, then each path with a NUL.
+    fn text(&self) -> Vec<u8> {
+        let mut text = format!("{}\0{}\0", self.at, self.new).into_bytes();
+        for path in &self.added {
+            text.extend_from_slice(path.as_os_str().as_bytes());
+            text.push(0);
+        }
+        text
+    }
+
+    /// Only paths below the work tree: this is a list of files to delete.
+    fn parse(text: &[u8], work_tree: &Path) -> Option<Self> {
+        let mut fields = text.strip_suffix(b"\0")?.split(|byte| *byte == 0);
+        let mut commit = || {
+            let id = String::from_utf8(fields.next()?.to_vec()).ok()?;
+            (id.len() >= 40 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+        };
+        let (at, new) = (commit()?, commit()?);
+        let added: Vec<PathBuf> = fields.map(|path| OsStr::from_bytes(path).into()).collect();
+        let below = |path: &PathBuf| {
+            let rest = path.strip_prefix(work_tree);
+            rest.is_ok_and(|rest| rest.components().all(|part| matches!(part, Component::Normal(_))))
+        };
+        added.iter().all(below).then_some(Self { at, new, added })
+    }
+
+    /// A commit with the files that will be put back as they are.
+    fn keep(&self, checkout: &Repository) -> Result<(), EngineError> {
+        let scratch = Scratch::new()?;
+        let index = scratch.index("cut-off");
+        Call::new(checkout, &["read-tree", &self.at]).index(&index).run()?;
+        let args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", &self.at, &self.new];
+        let changed = Call::new(checkout, &args).run()?;
+        let args =
+            ["-c", "core.safecrlf=false", "update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
+        Call::new(checkout, &args).index(&index).stdin(changed).run()?;
+        let tree = Call::new(checkout, &["write-tree"]).index(&index).line()?;
+        let kept =
+            crate::worktree::commit(checkout, &tree, &[&self.at], "files of an apply that was cut off")?;
+        Call::new(checkout, &["update-ref", KEPT, &kept]).run().map(drop)
     }
 }
 
@@ -65,7 +160,8 @@ pub(super) fn change(
     let added = Call::new(checkout, &args).run()?;
     // Git refuses to write over the others.
     let added: Vec<PathBuf> = paths(&added).map(full).filter(|path| !there(path)).collect();
-    let note = Note::leave(checkout, at)?;
+    let cut = Cut { at: at.to_owned(), new: new.to_owned(), added };
+    let note = Note::leave(checkout, &cut)?;
     let output = Call::new(checkout, &["read-tree", "-m", "-u", at, new]).output()?;
     let failed = if output.status.success() {
         commit().err()
@@ -90,7 +186,7 @@ pub(super) fn change(
             // The lock of a git that is dead.
             let _gone = std::fs::remove_file(checkout.git_dir.join("index.lock"));
         }
-        put_back(checkout, at, new, &added)?;
+        put_back(checkout, at, new, &cut.added)?;
         note.remove()?;
         return Err(failed);
     }

@@ -81,10 +81,14 @@ impl Target {
         Ok(path.map(|(_, path)| path.to_owned()).filter(|path| !path.is_empty() && !own(path)))
     }
 
+    /// Puts back what an apply that was killed left in the checkout; a remark when there was something.
+    pub(crate) fn settle_left(&self) -> Result<Option<String>, EngineError> {
+        self.checkout.as_ref().map_or(Ok(None), Note::settle_left)
+    }
+
     /// Refuses a checkout with changes of its own.
     pub(crate) fn check_clean(&self) -> Result<(), EngineError> {
         let Some(checkout) = &self.checkout else { return Ok(()) };
-        Note::refuse_left(checkout)?;
         let dirty = |work: Vec<String>| EngineError::TargetDirty { path: checkout.work_tree.clone(), work };
         if let Some(what) = operation(&checkout.git_dir) {
             return Err(dirty(vec![format!("{what} that is not finished")]));

@@ -115,6 +115,7 @@ pub(super) fn integrate(
     wave_id: &str,
 ) -> Result<Sum, EngineError> {
     let target = Target::find(main, Some(branch), None)?;
+    target.settle_left()?;
     target.check_clean()?;
     let from = target.at.clone().unwrap_or_else(|| base.to_owned());
     let sum = sum(main, &from, tips, &format!("Merge wave {wave_id}:"))?;
