@@ -106,6 +106,15 @@ impl Host {
     }
 }
 
+impl Host {
+    /// Whether the process is stopped by a signal, and does nothing until another one lets it go on.
+    pub fn is_stopped(&self, identity: &ProcessIdentity) -> bool {
+        let ours = identity.boot_id == self.boot_id && identity.pid_ns == self.pid_ns;
+        let stat = if ours { stat::read(identity.pid).ok().flatten() } else { None };
+        stat.is_some_and(|stat| stat.start_ticks == identity.start_ticks && stat.state == b'T')
+    }
+}
+
 /// The command name of a process (15 bytes at most), also of a zombie; `None` when it is gone. A fork has its parent's
 /// name until it execs.
 pub fn command_name(pid: i32) -> Option<String> {

@@ -9,6 +9,7 @@ use std::process::{Child, Stdio};
 
 const KILL: i32 = 9;
 const INT: i32 = 2;
+const CONT: i32 = 18;
 
 /// A `start --queue` that runs.
 struct Waiter {
@@ -242,4 +243,27 @@ fn one_key_that_waits_twice_is_one_run() {
     assert_eq!(documents[0]["run_uuid"], documents[1]["run_uuid"]);
     assert_eq!(documents.iter().filter(|document| document["changed"] == true).count(), 1);
     stop(&world, "twin");
+}
+
+#[test]
+fn one_that_is_suspended_is_passed_over_until_it_goes_on() {
+    let world = World::new();
+    world.start("first", &[], &["sleep:300"]);
+    let suspended = wait_in_line(&world, 1, "suspended", 1, &[]);
+    let behind = wait_in_line(&world, 1, "behind", 2, &["sleep:300"]);
+    send_signal(suspended.pid(), crate::kills::world::STOP);
+    stop(&world, "first");
+    let (code, out, err) = behind.end();
+    assert_eq!(code, Some(0), "{out}{err}");
+    // Neither is one held up that does not wait.
+    stop(&world, "behind");
+    let (code, out, err) = begin(&world, 1, "unqueued", &[], &["sleep:300"]).end();
+    assert_eq!(code, Some(0), "{out}{err}");
+    send_signal(suspended.pid(), CONT);
+    assert_eq!(places(&world), 1);
+    stop(&world, "unqueued");
+    let (code, out, err) = suspended.end();
+    assert_eq!(code, Some(0), "{out}{err}");
+    world.env.run(&["wait", "--beads", "suspended"]).assert_code(0);
+    assert_eq!(order(&world), ["first", "behind", "unqueued", "suspended"]);
 }

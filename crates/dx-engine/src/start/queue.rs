@@ -1,8 +1,8 @@
 //! Waiting for one's turn under a provider's cap, first come first served.
 //!
 //! A place is a locked file ([`Ticket`]), so that the kernel frees it with its process. The turn has come when running jobs
-//! and those ahead leave room; the claim decides that again, under the same lock. Who waits sleeps on the folders of
-//! claims and places and on the process before it; a slow tick covers what no event tells.
+//! and those ahead leave room, stopped ones left out; the claim decides that again, under the same lock. Who waits sleeps
+//! on the folders of claims and places and on the process before it; a slow tick covers what no event tells.
 //!
 //! Called by: `start`, its dry run. Must never: hold a place without waiting for it, or make anything else.
 
@@ -58,14 +58,20 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
-    /// Counted under the lock of claims. Without a ticket all who wait are ahead.
+    /// Counted under the lock of claims. Without a ticket all who wait are ahead. One whose process is stopped (Ctrl-Z) is
+    /// passed over, or nobody behind it would ever run; it keeps its place, which counts again when it goes on.
     pub(super) fn look(
         state: &StateDir,
         provider: &ProviderName,
         ticket: Option<&Ticket>,
         lock: &ClaimLock,
     ) -> Self {
-        Self { running: claim::count(state, provider), notes: queue::ahead(state, provider, ticket, lock) }
+        let mut notes = queue::ahead(state, provider, ticket, lock);
+        if let Ok(host) = Host::current() {
+            let note = |note: &Vec<u8>| serde_json::from_slice::<Note>(note).ok();
+            notes.retain(|text| !note(text).is_some_and(|note| host.is_stopped(&process_of(&note.process))));
+        }
+        Self { running: claim::count(state, provider), notes }
     }
 
     pub(super) fn waiting(&self) -> usize {
