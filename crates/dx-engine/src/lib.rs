@@ -6,6 +6,7 @@
 mod action;
 mod api;
 mod apply;
+mod asked;
 mod bundle;
 mod check;
 mod diff;

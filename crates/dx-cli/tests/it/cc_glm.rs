@@ -219,6 +219,20 @@ fn a_reference_that_cannot_be_resolved_is_refused() {
     refused("holds no key");
     world.op(&format!("{KEY} and more"));
     refused("holds no key");
+    world.program("op", "#!/bin/sh\nhead -c 50000000 /dev/zero | tr '\\0' k\n");
+    refused("gave more than 64 KiB");
+}
+
+#[test]
+fn an_address_with_a_password_is_refused() {
+    let world = World::new();
+    for url in ["http://somebody:zqx-pass@127.0.0.1:9/a", "http://127.0.0.1:9/a?key=zqx-pass", "zqx-pass"] {
+        let error =
+            world.refused(&[("CC_GLM_AUTH_TOKEN", KEY), ("CC_GLM_BASE_URL", url)], 64, "config_invalid");
+        assert!(!error.to_string().contains("zqx-pass"), "{error}");
+        assert!(error["next_action"].as_str().unwrap().contains("scheme://host/path"), "{error}");
+    }
+    assert!(!world.view("refused", "meta").exists());
 }
 
 #[test]

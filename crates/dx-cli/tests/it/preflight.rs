@@ -188,3 +188,17 @@ fn a_machine_without_a_home() {
         assert!(done, "{row}");
     }
 }
+
+#[test]
+fn a_program_that_does_not_answer_is_ended_with_all_that_it_began() {
+    let world = World::new();
+    program(
+        &world,
+        "codex",
+        "trap '' TERM; setsid sleep 941.25 & (trap '' TERM; while :; do sleep 0.2; done) & sleep 942.25\n",
+    );
+    let told = rows(&world, &world.env.run(&["preflight", "--provider", "codex", "--json"]));
+    assert_eq!(of(&told, "version"), ["warn", "provider_version_unknown"]);
+    let left = dx_testkit::processes_with_marker("HOME", &world.env.home().display().to_string());
+    assert!(left.is_empty(), "{:?}", left.into_iter().map(dx_testkit::describe).collect::<Vec<_>>());
+}

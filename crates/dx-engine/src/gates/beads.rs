@@ -6,6 +6,7 @@
 
 use crate::Engine;
 use crate::api::BeadsQuery;
+use crate::asked::Asked;
 use crate::environment;
 use crate::error::EngineError;
 use crate::git::{self, Repository};
@@ -19,7 +20,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Nobody prints more about one issue.
 const MAX_BYTES: u64 = 4 << 20;
@@ -226,7 +227,7 @@ struct Bd<'a> {
 }
 
 impl Bd<'_> {
-    /// One call; its document. A group of its own, which is killed as a whole at the deadline.
+    /// One call; its document. A group of its own, ended with all that it began at the deadline.
     fn call(&self, args: &[&str]) -> Result<Value, Refusal> {
         let shown = format!("`{PROGRAM} {}`", args.join(" "));
         let failed = |why: String| (ReasonCode::BeadsDbError, format!("{shown}: {why}"));
@@ -237,7 +238,8 @@ impl Bd<'_> {
         };
         let (mut out, mut err) = (scratch()?, scratch()?);
         let stdio = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| failed(e.to_string()));
-        let mut child = Command::new(self.program)
+        let mut command = Command::new(self.program);
+        command
             .args(args)
             .env_clear()
             .envs(environment::allowed(&|name| name.starts_with("BEADS_") || name.starts_with("BD_")))
@@ -245,27 +247,13 @@ impl Bd<'_> {
             .stdin(Stdio::null())
             .stdout(stdio(&out)?)
             .stderr(stdio(&err)?)
-            .process_group(0)
-            .spawn()
-            .map_err(|e| failed(format!("could not be started: {e}")))?;
-        let began = Instant::now();
-        let status = loop {
-            match child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if began.elapsed() > self.deadline => {
-                    // Not reaped yet, so the group is its own.
-                    if let Some(group) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
-                        let _ended =
-                            rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-                    }
-                    let _reaped = child.wait();
-                    let details =
-                        format!("{shown} did not end within {} ms and was ended", self.deadline.as_millis());
-                    return Err((ReasonCode::BeadsTimeout, details));
-                }
-                Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-                Err(e) => return Err(failed(e.to_string())),
-            }
+            .process_group(0);
+        let mut asked =
+            Asked::start(&mut command).map_err(|e| failed(format!("could not be started: {e}")))?;
+        let Some(status) = asked.wait(self.deadline).map_err(|e| failed(e.to_string()))? else {
+            let details =
+                format!("{shown} did not end within {} ms and was ended", self.deadline.as_millis());
+            return Err((ReasonCode::BeadsTimeout, details));
         };
         let (out, err) = (text_of(&mut out), text_of(&mut err));
         if !status.success() {

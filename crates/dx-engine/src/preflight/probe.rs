@@ -3,6 +3,7 @@
 //! Must never: run in a worktree, outlive its deadline, or leave a process or a file.
 
 use super::Look;
+use crate::asked::Asked;
 use crate::environment;
 use crate::error::EngineError;
 use crate::providers::{Origin, PROMPT, Resolved, checks, script};
@@ -10,14 +11,13 @@ use crate::secrets::mask_text;
 use crate::settings::{ALLOW_MODEL_OVERRIDE, MODEL};
 use dx_events::{Parser, Summary, stderr_event};
 use dx_jobdir::disk;
-use dx_monitor::MARKER;
 use dx_protocol::{Grammar, Level, PreflightRow, ProviderVerdict, ReasonCode};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The whole question.
 const QUESTION: &str = "Answer with the single word READY. Use no tool.";
@@ -59,10 +59,8 @@ impl Look<'_> {
             environment::set(&mut env, name, value);
         }
         environment::set(&mut env, "TMPDIR", folder.path("tmp"));
-        let mark = uuid::Uuid::now_v7().to_string();
-        environment::set(&mut env, MARKER, &mark);
         self.engine.progress(&format!("asking {} for one word …", provider.name));
-        let ended = run(&resolved, &env, &folder, &prompt, &mark)?;
+        let ended = run(&resolved, &env, &folder, &prompt)?;
         let Some(status) = ended else {
             let message = format!("no answer in {} s", DEADLINE.as_secs());
             return Ok(self.failed(ReasonCode::ProbeTimeout, &message));
@@ -91,7 +89,6 @@ fn run(
     env: &[(OsString, OsString)],
     folder: &Folder,
     prompt: &Path,
-    mark: &str,
 ) -> Result<Option<ExitStatus>, EngineError> {
     let io = |source| EngineError::Io { what: "start the agent for a probe", source };
     let argv: Vec<OsString> =
@@ -99,7 +96,8 @@ fn run(
     let program = argv.first().cloned().unwrap_or_default();
     let stdin =
         if resolved.prompt_on_stdin { Stdio::from(File::open(prompt).map_err(io)?) } else { Stdio::null() };
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(argv.iter().skip(1))
         .env_clear()
         .envs(env.iter().map(|(n, v)| (n, v)))
@@ -107,25 +105,10 @@ fn run(
         .stdin(stdin)
         .stdout(File::create(folder.path("out")).map_err(io)?)
         .stderr(File::create(folder.path("err")).map_err(io)?)
-        .process_group(0)
-        .spawn()
-        .map_err(io)?;
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait().map_err(io)? {
-            Some(status) => break Some(status),
-            None if began.elapsed() > DEADLINE => break None,
-            None => std::thread::sleep(Duration::from_millis(20)),
-        }
-    };
-    if status.is_none() {
-        let _killed = child.kill();
-        let _reaped = child.wait();
-    }
-    // What it may have left carries the mark.
-    if let Ok(mark) = mark.parse() {
-        dx_monitor::sweep_marked(&mark, 1_000);
-    }
+        .process_group(0);
+    let mut asked = Asked::start(&mut command).map_err(io)?;
+    let status = asked.wait(DEADLINE).map_err(io)?;
+    asked.sweep();
     Ok(status)
 }
 

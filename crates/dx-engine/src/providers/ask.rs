@@ -3,11 +3,12 @@
 //! Called by providers while a start is prepared. Must never give the program a terminal or input, or wait for ever.
 
 use super::Wish;
+use crate::asked::Asked;
 use dx_jobdir::disk;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the program said.
 pub(super) struct Answer {
@@ -35,7 +36,8 @@ pub(super) fn ask(
     let dir = wish.state.cache_dir();
     disk::make_dir(&dir).map_err(AskError::Disk)?;
     let (out, err) = (Scratch::new(&dir, "out")?, Scratch::new(&dir, "err")?);
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .args(args)
         .env_clear()
         .envs(wish.env.iter().map(|(n, v)| (n, v)))
@@ -43,22 +45,11 @@ pub(super) fn ask(
         .current_dir(wish.worktree.ancestors().find(|p| p.is_dir()).unwrap_or(wish.worktree))
         .stdin(Stdio::null())
         .stdout(out.file()?)
-        .stderr(err.file()?)
-        .spawn()
-        .map_err(|e| AskError::Failed(format!("could not be started: {e}")))?;
-    let began = Instant::now();
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if began.elapsed() > deadline => {
-                let _killed = child.kill();
-                let _reaped = child.wait();
-                return Err(AskError::Failed(format!("did not answer in {} s", deadline.as_secs())));
-            }
-            Ok(None) => std::thread::sleep(Duration::from_millis(20)),
-            Err(e) => return Err(AskError::Failed(e.to_string())),
-        }
-    };
+        .stderr(err.file()?);
+    let mut asked =
+        Asked::start(&mut command).map_err(|e| AskError::Failed(format!("could not be started: {e}")))?;
+    let late = || AskError::Failed(format!("did not answer in {} s", deadline.as_secs()));
+    let status = asked.wait(deadline).map_err(|e| AskError::Failed(e.to_string()))?.ok_or_else(late)?;
     Ok(Answer { status, stdout: out.text(), stderr: err.text() })
 }
 

@@ -4,6 +4,7 @@
 
 use super::provider::Provider;
 use super::{Wish, form};
+use crate::asked::Asked;
 use crate::environment;
 use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
@@ -14,7 +15,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A program is asked for its version so long.
 const VERSION_DEADLINE: Duration = Duration::from_secs(10);
@@ -107,7 +108,8 @@ fn ask_version(env: &[(OsString, OsString)], binary: &Path) -> Option<String> {
 
 /// What a program prints that is given one word; `None` when it does not end in time.
 pub(crate) fn printed(env: &[(OsString, OsString)], binary: &Path, word: &str) -> Option<String> {
-    let mut child = Command::new(binary)
+    let mut command = Command::new(binary);
+    command
         .arg(word)
         .env_clear()
         .envs(env.iter().map(|(n, v)| (n, v)))
@@ -115,25 +117,11 @@ pub(crate) fn printed(env: &[(OsString, OsString)], binary: &Path, word: &str) -
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .ok()?;
-    let began = Instant::now();
-    let ended = loop {
-        match child.try_wait() {
-            Ok(Some(_)) => break true,
-            Ok(None) if began.elapsed() > VERSION_DEADLINE => break false,
-            Ok(None) => std::thread::sleep(Duration::from_millis(10)),
-            Err(_) => break false,
-        }
-    };
-    if !ended {
-        let _killed = child.kill();
-        let _reaped = child.wait();
-        return None;
-    }
+        .process_group(0);
+    let mut asked = Asked::start(&mut command).ok()?;
+    asked.wait(VERSION_DEADLINE).ok()??;
     let mut text = Vec::new();
-    let pipe = child.stdout.take()?;
+    let pipe = asked.child.stdout.take()?;
     // A child of it may hold the pipe: what is there by now is the answer.
     rustix::io::ioctl_fionbio(&pipe, true).ok()?;
     let _read = pipe.take(VERSION_BYTES).read_to_end(&mut text);

@@ -52,6 +52,17 @@ pub(super) fn provider() -> Provider {
 
 fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError> {
     let base_url = wish.settings.text(&CC_GLM_BASE_URL)?.unwrap_or_default();
+    // It goes into a command line, which everybody on the machine may read.
+    if super::without_credentials(&base_url) != base_url {
+        return Err(EngineError::Provider {
+            reason: ReasonCode::ConfigInvalid,
+            message: "the base URL of cc-glm is not plain: it holds a user, a password or a query".to_owned(),
+            next_action: Some(
+                "give CC_GLM_BASE_URL as scheme://host/path, and the key as CC_GLM_AUTH_TOKEN or CC_GLM_TOKEN_FILE"
+                    .to_owned(),
+            ),
+        });
+    }
     claude_code::resolve_as(provider, wish, ReasonCode::CcGlmAgentMissing, |model| {
         let credential = credentials::resolve(wish)?;
         let model = model.unwrap_or_default();

@@ -2,23 +2,22 @@
 //!
 //! Called while a start is prepared. Must never: put the value into a file or a command line, or leave a process behind.
 
+use crate::asked::Asked;
 use crate::environment;
-use dx_monitor::{MARKER, end_tree};
-use dx_proc::{Host, PidFd, clock, poll};
-use dx_protocol::RunUuid;
+use dx_proc::{clock, poll};
 use rustix::fs::OFlags;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 const PROGRAM: &str = "op";
 /// How a reference to a value begins.
 const SCHEME: &str = "op://";
 const DEADLINE_MS: u64 = 5_000;
-/// What is ended has this long for it.
-const GRACE_MS: u64 = 500;
 /// No more of a value, or of a complaint, is kept.
 const MAX_BYTES: usize = 64 << 10;
+/// So often a pipe is read at once; it holds 1 MiB at most.
+const MOST_READS: usize = 128;
 /// How much of a complaint is told.
 const MAX_COMPLAINT: usize = 200;
 
@@ -35,28 +34,22 @@ pub(super) fn read(reference: &str) -> Result<String, String> {
     }
     let program = environment::find_program(PROGRAM)
         .ok_or_else(|| format!("there is no `{PROGRAM}` on PATH to resolve {reference}"))?;
-    let mark: RunUuid = uuid::Uuid::now_v7().to_string().parse().map_err(|_| "no mark".to_owned())?;
-    // With everything of the caller's: that is where it is signed in.
-    let mut child = Command::new(program)
-        .args(["read", "--no-newline", reference])
-        .env(MARKER, mark.as_str())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("{command} could not be started: {error}"))?;
-    let heard = hear(&mut child);
+    let mut asked = Asked::start(
+        Command::new(program)
+            .args(["read", "--no-newline", reference])
+            // With everything of the caller's: that is where it is signed in.
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped()),
+    )
+    .map_err(|error| format!("{command} could not be started: {error}"))?;
+    let heard = hear(&mut asked);
     let status = match heard {
-        Ok(Some(_)) => child.wait().ok(),
+        Ok(Some(_)) => asked.child.wait().ok(),
         _ => None,
     };
     let Some(status) = status else {
-        // As long as it is not reaped its number is its own.
-        let pid = i32::try_from(child.id()).unwrap_or(0);
-        let roots: Vec<_> = Host::current().and_then(|host| host.identify(pid)).into_iter().collect();
-        end_tree(&mark, &roots, GRACE_MS);
-        let _killed = child.kill();
-        let _reaped = child.wait();
+        asked.end();
         let seconds = DEADLINE_MS / 1000;
         return Err(match heard {
             Err(error) => format!("{command} could not be watched: {error}"),
@@ -74,6 +67,9 @@ fn judge(command: &str, status: ExitStatus, heard: Heard) -> Result<String, Stri
         let line: String = line.chars().filter(|c| !c.is_control()).take(MAX_COMPLAINT).collect();
         return Err(format!("{command} failed ({status}): {line}"));
     }
+    if heard.value.len() > MAX_BYTES {
+        return Err(format!("{command} gave more than {} KiB, which is no key", MAX_BYTES >> 10));
+    }
     String::from_utf8(heard.value).map_err(|_| format!("{command} gave no text"))
 }
 
@@ -86,9 +82,10 @@ struct Heard {
 
 /// Reads both outputs until the program has ended; `None` when it has not by the deadline. What its children do afterwards
 /// with the pipes is not waited for.
-fn hear(child: &mut Child) -> Result<Option<Heard>, dx_proc::Error> {
+fn hear(asked: &mut Asked) -> Result<Option<Heard>, dx_proc::Error> {
     let deadline = clock::monotonic_ms() + DEADLINE_MS;
-    let ended = PidFd::open(i32::try_from(child.id()).unwrap_or(0))?;
+    let ended = asked.exit()?;
+    let child = &mut asked.child;
     let (mut out, mut err) = (Pipe::of(child.stdout.take()), Pipe::of(child.stderr.take()));
     loop {
         // Asked before reading: what it wrote before its end is in the pipes.
@@ -122,12 +119,15 @@ impl<S: Read + AsFd> Pipe<S> {
     }
 
     fn drain(&mut self) {
-        let mut buffer = [0; 4096];
-        while let Some(source) = &mut self.source {
+        let mut buffer = [0; 16 << 10];
+        // One that prints for ever is not listened to for ever: more than a pipe holds is for the next time.
+        for _ in 0..MOST_READS {
+            let Some(source) = &mut self.source else { return };
             match source.read(&mut buffer) {
                 Ok(0) => self.source = None,
                 Ok(n) => {
-                    let room = MAX_BYTES - self.bytes.len();
+                    // One byte more tells that there was more.
+                    let room = (MAX_BYTES + 1).saturating_sub(self.bytes.len());
                     self.bytes.extend(&buffer[..n.min(room)]);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
