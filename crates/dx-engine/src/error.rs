@@ -85,7 +85,7 @@ pub enum EngineError {
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
-    PathDenied { path: PathBuf, allowed: Vec<PathBuf> },
+    PathDenied { path: PathBuf, allowed: Vec<PathBuf>, in_state: bool },
     #[error("{} is in {}, which is protected from jobs", path.display(), checkout.display())]
     ProtectedCheckout { path: PathBuf, checkout: PathBuf },
     #[error("the prompt tells the agent to read secrets with `op`:{}", crate::error::lines(.0))]
@@ -120,6 +120,8 @@ pub enum EngineError {
     NoServer { tried: String },
     #[error("the agent could not be started: {message}")]
     SpawnFailed { message: String },
+    #[error("the adapter script started no job: {message}")]
+    AdapterBroken { message: String, beads: String },
     #[error("the monitor could not be started, or ended before the agent ran")]
     MonitorLost,
     #[error("{} is of another version than dx-runner", .0.display())]
@@ -212,7 +214,7 @@ impl EngineError {
             Self::Provider { reason, .. } => *reason,
             Self::Server(error) => crate::server::reason_of(error),
             Self::NoServer { .. } => ReasonCode::ServerUnreachable,
-            Self::SpawnFailed { .. } => ReasonCode::SpawnFailed,
+            Self::SpawnFailed { .. } | Self::AdapterBroken { .. } => ReasonCode::SpawnFailed,
             Self::MonitorLost | Self::MonitorStale(_) => ReasonCode::MonitorLost,
             Self::Deadline(_) | Self::StopDeadline | Self::StartSlow { .. } => ReasonCode::DeadlineExceeded,
             Self::Foreign { .. } => ReasonCode::NotSupported,
@@ -240,6 +242,9 @@ impl EngineError {
                 format!("{}known providers: {}", hint.unwrap_or_default(), known.join(", "))
             }
             Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
+            Self::PathDenied { in_state: true, .. } => {
+                "a worktree outside the state directory, where no job may work, and not above it".to_owned()
+            }
             Self::PathDenied { allowed, .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
                 format!(
@@ -275,6 +280,9 @@ impl EngineError {
             }
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
+            Self::AdapterBroken { beads, .. } => {
+                format!("mend adapter_start in the script; dx-runner logs --beads {beads} shows what it complained of")
+            }
             Self::MonitorStale(_) => "install dx-runner and dx-monitor together".to_owned(),
             Self::StartSlow { beads } => format!("dx-runner check --beads {beads}"),
             Self::Elsewhere { host, .. } => format!("ask on host {host}"),
@@ -297,7 +305,7 @@ impl EngineError {
     /// The exit code of a command that fails with this.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::SpawnFailed { .. } | Self::Elsewhere { .. } => ExitCode::Error,
+            Self::SpawnFailed { .. } | Self::AdapterBroken { .. } | Self::Elsewhere { .. } => ExitCode::Error,
             other => match other.reason().exit_code() {
                 ExitCode::Ok | ExitCode::JobError | ExitCode::Stalled | ExitCode::NoOp => ExitCode::Error,
                 code => code,

@@ -70,7 +70,8 @@ pub(crate) fn check(path: &Path, state_root: &Path, places: &Places) -> Result<P
     };
     let counting = shared.iter().filter(|p| is_our_directory(p)).chain(&own).any(below);
     if in_state || !counting {
-        return Err(EngineError::PathDenied { path: real, allowed: shared.into_iter().chain(own).collect() });
+        let allowed = shared.into_iter().chain(own).collect();
+        return Err(EngineError::PathDenied { path: real, allowed, in_state });
     }
     Ok(real)
 }

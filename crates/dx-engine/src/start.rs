@@ -248,7 +248,14 @@ impl Engine {
         let mut ready = Ready::default();
         let started = publish(state, &paths, &prepared, begun)
             .and_then(|()| launch(state, &paths, &prepared, &journal, &mut ready))
-            .and_then(|()| confirm(&paths));
+            .and_then(|()| confirm(&paths))
+            .map_err(|error| match error {
+                // Its program is the shell, which was there.
+                EngineError::SpawnFailed { message } if prepared.plan.adapter => {
+                    EngineError::AdapterBroken { message, beads: beads.to_string() }
+                }
+                other => other,
+            });
         match started {
             Ok(pid) => Ok(Started {
                 ids: prepared.created.ids.clone(),

@@ -13,7 +13,7 @@ use crate::providers::rules;
 use crate::secrets::Masking;
 use crate::work::{self, Work};
 use dx_core::Run;
-use dx_jobdir::{StateDir, claim, ended, faults, read_bounded};
+use dx_jobdir::{StateDir, claim, disk, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
     Created, Event, Exit, Finding, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY,
@@ -88,6 +88,8 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     let (summary, mended) = crate::job_files::summarise(&found.paths, grammar, masking);
     // Nobody but the agent reads the prompt, and it has ended.
     let prompt = masking.access == Access::Read || masking.mend(&found.paths.prompt());
+    // Nobody reads any more what an adapter script said; the monitor has recorded it, or died on the way.
+    let adapter = masking.access == Access::Read || disk::remove(&found.paths.adapter()).is_ok();
     let clean =
         run.end.as_ref().and_then(|end| end.exit.as_ref()).is_some_and(|seen| seen.exit == Exit::Code(0));
     let rules = &run.created.contract.output_rules;
@@ -102,7 +104,7 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
         session: summary.session.clone(),
         writes_refused: summary.writes_refused.clone(),
     });
-    (report, mended && prompt)
+    (report, mended && prompt && adapter)
 }
 
 fn scope(created: &Created, tree: &TreeStart, work: &Work) -> GateReport {

@@ -9,6 +9,7 @@
 use crate::context::Context;
 use crate::identity::record_of;
 use crate::launch::Failure;
+use dx_events::mask::Secrets;
 use dx_jobdir::faults;
 use dx_proc::{ExitStatus, PidFd, ProcessIdentity, clock, wait};
 use dx_protocol::Slot;
@@ -18,8 +19,6 @@ use std::path::Path;
 
 /// How such a job runs, in its record.
 pub const ADAPTER_MODE: &str = "adapter-script";
-/// With this the shell ends when it has told the job. Any other code is a failure of the script's.
-pub const HANDED_OVER: i32 = 75;
 /// How long a script may take to start its job.
 const PATIENCE_MS: u64 = 30_000;
 /// How long a process between shell and job may take to go.
@@ -41,23 +40,29 @@ pub(crate) struct Told {
     pub(crate) launch_mode: Option<String>,
 }
 
-/// Reads `key=value` lines; a bare number is the pid. What is something else is passed over.
-pub(crate) fn told(text: &str) -> Told {
+/// Reads `key=value` lines; a bare number is the pid. What is something else is passed over. No value has a secret in it.
+pub(crate) fn told(text: &str, secrets: &Secrets) -> Told {
     let mut told = Told::default();
     let value = |text: &str| {
-        let plain: String = text.trim().chars().filter(|c| !c.is_control()).take(200).collect();
+        let plain: String = text.trim().chars().filter(|c| !c.is_control()).collect();
+        let plain: String = secrets.mask_text(&plain).chars().take(200).collect();
         (!plain.is_empty() && plain != "-").then_some(plain)
     };
     // Only whole lines: it may be in the middle of one.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    for line in whole.lines() {
+    // A number is no secret. Values of several lines are masked before they are taken apart.
+    let mut pids = whole.lines().filter_map(|line| match line.split_once('=') {
+        Some(("pid", pid)) => Some(pid.trim().parse().ok()),
+        Some(_) => None,
+        None => line.trim().parse().ok().map(Some),
+    });
+    told.pid = pids.next_back().flatten();
+    for line in secrets.mask_text(whole).lines() {
         match line.split_once('=') {
-            Some(("pid", pid)) => told.pid = pid.trim().parse().ok(),
             Some(("selected_model", text)) => told.selected_model = value(text),
             Some(("fallback_reason", text)) => told.fallback_reason = value(text),
             Some(("launch_mode", text)) => told.launch_mode = value(text),
-            Some(_) => {}
-            None => told.pid = line.trim().parse().ok().or(told.pid),
+            _ => {}
         }
     }
     told
@@ -80,7 +85,13 @@ pub(crate) fn file(ctx: &Context) -> Result<OwnedFd, i32> {
 /// What the script of this run has told so far.
 pub(crate) fn of_run(ctx: &Context) -> Told {
     let bytes = dx_jobdir::read_bounded(&ctx.paths.adapter(), MOST_BYTES).unwrap_or_default();
-    told(&String::from_utf8_lossy(&bytes))
+    told(&String::from_utf8_lossy(&bytes), &ctx.secrets.ready())
+}
+
+/// Takes what the script said out of the run's folder, once it is recorded without its secrets.
+pub(crate) fn forget(ctx: &Context) {
+    // One that stays is removed when the run ends.
+    let _stays = dx_jobdir::disk::remove(&ctx.paths.adapter());
 }
 
 /// Waits until the script has left its job to us, and records which process that is.
@@ -97,14 +108,14 @@ pub(crate) fn wait(ctx: &Context, starter: i32) -> Result<PidFd, Failure> {
             Ok(Some(status)) => {
                 let told = of_run(ctx).pid;
                 let job = match (status, told) {
-                    (ExitStatus::Exited(HANDED_OVER), Some(pid)) => adopted(pid, starter)
+                    // It was the job itself. Its end is seen where every agent's is, so it is not reaped here.
+                    (_, Some(pid)) if pid == starter => return itself(ctx, starter),
+                    (ExitStatus::Exited(0), Some(pid)) => adopted(pid, starter)
                         .ok_or_else(|| {
                             failure(format!("adapter_start told pid={pid}, and left no such process"))
                         })
                         .and_then(|fd| record(ctx, pid, fd)),
-                    (ExitStatus::Exited(HANDED_OVER), None) => {
-                        Err(failure("adapter_start told no pid=".to_owned()))
-                    }
+                    (ExitStatus::Exited(0), None) => Err(failure("adapter_start told no pid=".to_owned())),
                     (ExitStatus::Exited(code), _) => Err(failure(format!("adapter_start ended with {code}"))),
                     (ExitStatus::Signaled(signal), _) => {
                         Err(failure(format!("adapter_start was ended by signal {signal}")))
@@ -117,14 +128,19 @@ pub(crate) fn wait(ctx: &Context, starter: i32) -> Result<PidFd, Failure> {
         }
         // One that stays is the job itself, when it says so.
         if of_run(ctx).pid == Some(starter) {
-            let fd = PidFd::open(starter).map_err(|e| Failure::from(e.errno().unwrap_or(BROKEN)))?;
-            return record(ctx, starter, fd);
+            return itself(ctx, starter);
         }
         if clock::monotonic_ms() - began > PATIENCE_MS {
             return Err(failure(format!("adapter_start did not return in {} s", PATIENCE_MS / 1000)));
         }
         std::thread::sleep(std::time::Duration::from_millis(TICK_MS));
     }
+}
+
+/// The shell is the job.
+fn itself(ctx: &Context, starter: i32) -> Result<PidFd, Failure> {
+    let fd = PidFd::open(starter).map_err(|e| Failure::from(e.errno().unwrap_or(BROKEN)))?;
+    record(ctx, starter, fd)
 }
 
 /// A descriptor of the told process once it is a child of ours. Its number cannot be another's: nobody but us reaps it.
@@ -162,6 +178,7 @@ mod tests {
     fn whole_lines_count() {
         let text =
             "starting\npid=12\nselected_model=glm-5\nfallback_reason=-\nlaunch_mode=bg\nrc_file=/x\npid=9";
+        let told = |text: &str| told(text, &Secrets::new([b"hunter-2-secret"]));
         let all = told(text);
         assert_eq!(
             (all.pid, all.selected_model.as_deref(), all.fallback_reason),
@@ -171,5 +188,8 @@ mod tests {
         assert_eq!(told("77\n").pid, Some(77));
         assert_eq!(told("77").pid, None);
         assert_eq!(told("pid=x\n").pid, None);
+        let secret = told("launch_mode=x hunter-2-secret y\nselected_model=hunter-\u{1}2-secret\n");
+        assert_eq!(secret.launch_mode.as_deref(), Some("x *************** y"));
+        assert_eq!(secret.selected_model.as_deref(), Some("***************"));
     }
 }

@@ -43,7 +43,7 @@ pub use args::{
 };
 pub use end::{end_tree, sweep_marked};
 pub use finish::{FinishError, finish};
-pub use handover::{ADAPTER_MODE, HANDED_OVER, rc_of};
+pub use handover::{ADAPTER_MODE, rc_of};
 pub use identity::{process_of, record_of};
 pub use masked_file::{Access, MaskedFile};
 pub use plan::Plan;

@@ -104,8 +104,8 @@ fn scripts_that_break_their_word() {
         ("no-pid", "adapter_start() { sleep 300.25 & echo started; }", "told no pid="),
         ("stranger", "adapter_start() { echo pid=1; }", "left no such process"),
         ("fails", "adapter_start() { echo oops >&2; return 3; }", "ended with 3"),
-        ("nothing", "x=1", "ended with 127"),
-        ("forged", "adapter_start() { exit 75; }", "told no pid="),
+        ("ends", "adapter_start() { exit 75; }", "ended with 75"),
+        ("silent", "adapter_start() { exit 0; }", "told no pid="),
     ];
     for (name, text, _) in cases {
         adapter(&mut world, name, text);
@@ -114,6 +114,8 @@ fn scripts_that_break_their_word() {
         let refused = start(&world, name, name, &[], 1);
         assert!(refused.stderr.contains(words), "{name}: {refused}");
         assert!(refused.stderr.contains("reason: spawn_failed"), "{name}: {refused}");
+        assert!(refused.stderr.contains("mend adapter_start"), "{name}: {refused}");
+        assert!(refused.stderr.contains(&format!("dx-runner logs --beads {name}")), "{name}: {refused}");
         assert_eq!(told(&end(&world, name))[..2], ["exited_err", "spawn_failed"]);
     }
     // Nothing of what they began is left.
@@ -132,6 +134,11 @@ fn scripts_that_break_their_word() {
         refused.stderr.contains("reason: adapter_failed") && refused.stderr.contains("no key in the vault")
     );
     world.env.run(&["preflight", "--provider", "pre"]).assert_code(21);
+    adapter(&mut world, "nothing", "x=1");
+    let refused = world.env.run(&["preflight", "--provider", "nothing"]).assert_code(21);
+    assert!(refused.stdout.contains("no function adapter_start"), "{refused}");
+    let refused = start(&world, "nothing", "nothing", &[], 21);
+    assert!(refused.stderr.contains("no function adapter_start"), "{refused}");
 }
 
 #[test]
@@ -144,6 +151,14 @@ fn one_that_stays_is_the_job_itself() {
     );
     start(&world, "stays", "stays", &[], 0);
     assert_eq!(told(&end(&world, "stays")), ["exited_err", "process_exit_with_rc", "5"]);
+    // One whose function returns ends as that does, however soon.
+    for (name, more, code) in
+        [("nil", "echo x > NIL.md", "0"), ("seven", "return 7", "7"), ("late", "sleep 0.3; return 75", "75")]
+    {
+        adapter(&mut world, name, &format!("adapter_start() {{ echo pid=$$; {more}; }}"));
+        start(&world, name, name, &[], 0);
+        assert_eq!(told(&end(&world, name))[1..], ["process_exit_with_rc", code], "{name}");
+    }
 }
 
 #[test]
@@ -198,4 +213,40 @@ fn what_the_file_says_counts_only_when_nobody_saw_the_end() {
     world.env.run(&["prune"]).assert_code(0);
     // It wrote 0: that is told, and believed of no one.
     assert_eq!(told(&end(&world, "lost")), ["exited_err", "late_finalize_from_rc_file", "0"]);
+}
+
+#[test]
+fn what_a_script_says_is_recorded_without_its_secrets() {
+    const SECRET: &str = "zqx hushed-value 77";
+    const TOKEN: &str = "ghp_abcdefghijklmnopqrstuvwxyz0123456789";
+    let mut world = World::new();
+    let says = format!(
+        "adapter_start() {{ echo selected_model=\"$SECRETV\"; echo launch_mode=\"$SECRETV\"\n\
+         echo \"fallback_reason=x $SECRETV {TOKEN} y\"; echo \"$SECRETV\""
+    );
+    adapter(&mut world, "says", &format!("{says}\n(echo x > FIX.md) & echo pid=$!; }}"));
+    adapter(&mut world, "fails", &format!("{says}; return 3; }}"));
+    world.env.set("SECRETV", SECRET);
+    start(&world, "says", "says", &["--env", "SECRETV"], 0);
+    let ended = end(&world, "says");
+    assert_eq!(told(&ended)[0], "exited_ok", "{ended:#}");
+    assert_eq!(ended["selected_model"], "*".repeat(SECRET.len()), "{ended:#}");
+    start(&world, "fails", "fails", &["--env", "SECRETV"], 1);
+    assert_eq!(told(&end(&world, "fails"))[1], "spawn_failed");
+    world.env.run(&["report", "--beads", "says"]).assert_code(0);
+    for found in [world.env.state_dir(), world.env.home()].iter().flat_map(|root| files(root)) {
+        let text = String::from_utf8_lossy(&std::fs::read(&found).unwrap_or_default()).into_owned();
+        assert!(!text.contains("hushed-value") && !text.contains(TOKEN), "{}: {text}", found.display());
+    }
+}
+
+/// All files below a folder.
+fn files(root: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let below = |path: std::path::PathBuf| match path.symlink_metadata() {
+        Ok(meta) if meta.is_dir() => files(&path),
+        Ok(meta) if meta.is_file() => vec![path],
+        _ => Vec::new(),
+    };
+    entries.flat_map(|entry| below(entry.path())).collect()
 }

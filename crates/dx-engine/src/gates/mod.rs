@@ -28,18 +28,22 @@ impl Engine {
     pub fn permission_gate(&self, worktree: &Path) -> Result<GateDocument, EngineError> {
         let worktree = absolute(worktree);
         let places = self.layers(project_of(&worktree).as_deref(), None)?.places()?;
-        let (report, place) = match permission::check(&worktree, &self.state_root()?, &places) {
+        let document = |report, place: &Path| GateDocument::new(Gate::Permission, report, at(place));
+        match permission::check(&worktree, &self.state_root()?, &places) {
             Ok(real) => {
-                (GateReport::new(true, ReasonCode::PermissionOk, real.display().to_string()), Some(real))
+                let report = GateReport::new(true, ReasonCode::PermissionOk, real.display().to_string());
+                Ok(document(report, &real))
             }
             Err(
                 refused @ (EngineError::PathDenied { .. }
                 | EngineError::WorktreeMissing(_)
                 | EngineError::ProtectedCheckout { .. }),
-            ) => (GateReport::new(false, refused.reason(), refused.to_string()), None),
-            Err(other) => return Err(other),
-        };
-        Ok(GateDocument::new(Gate::Permission, report, at(&place.unwrap_or(worktree))))
+            ) => {
+                let report = GateReport::new(false, refused.reason(), refused.to_string());
+                Ok(GateDocument { next_action: refused.next_action(), ..document(report, &worktree) })
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// Whether HEAD of a worktree contains the required commit.

@@ -8,7 +8,6 @@ use super::provider::{Channel, Origin, Provider};
 use super::{Resolved, Wish};
 use crate::error::EngineError;
 use crate::settings::check_script;
-use dx_monitor::HANDED_OVER;
 use dx_protocol::{Grammar, ProviderName, ReasonCode, SCRIPT_PREFIX};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,11 +15,12 @@ use std::time::Duration;
 
 /// A function other than `adapter_start` may take so long.
 const DEADLINE: Duration = Duration::from_mins(1);
-/// The shell that starts the job. `adapter_start` must not end with our word for "told".
-const START: &str = ". \"$1\" || exit 1; shift; adapter_start \"$@\"; code=$?; \
-                     case $code in 0) exit HANDED_OVER ;; HANDED_OVER) exit 1 ;; *) exit $code ;; esac";
+/// The shell that starts the job. It ends as `adapter_start` does: it may be the job itself.
+const START: &str = ". \"$1\" || exit 1; shift; adapter_start \"$@\"";
 /// The shell for another function; with `-` as its first word it is no failure when there is no such function.
 const CALL: &str = ". \"$1\" || exit 1; shift; if ! declare -F \"$1\" >/dev/null; then exit 127; fi; \"$@\"";
+/// The shell that looks whether a job could be started at all.
+const HAS_START: &str = ". \"$1\" || exit 1; declare -F adapter_start >/dev/null || exit 127";
 /// `CALL` ends with this when there is no such function.
 const NO_FUNCTION: i32 = 127;
 
@@ -70,6 +70,13 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             next_action: Some("start it without --agent".to_owned()),
         });
     }
+    if run(provider, wish, HAS_START, &["adapter_start"], ReasonCode::AdapterFailed)?.is_none() {
+        return Err(EngineError::Provider {
+            reason: ReasonCode::AdapterFailed,
+            message: format!("{} has no function adapter_start", script.display()),
+            next_action: Some("add the function to the script".to_owned()),
+        });
+    }
     call(provider, wish, &["adapter_preflight"], ReasonCode::AdapterFailed)?;
     if let Some(model) = wish.model
         && let Some(listed) = call(provider, wish, &["adapter_list_models"], ReasonCode::AdapterFailed)?
@@ -82,9 +89,8 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             next_action: Some("--model with one of them, or --allow-model-override".to_owned()),
         });
     }
-    let text = START.replace("HANDED_OVER", &HANDED_OVER.to_string());
     let mut argv: Vec<OsString> = vec![bash.into()];
-    argv.extend(["--noprofile", "--norc", "-c", &text, "dx-adapter"].map(OsString::from));
+    argv.extend(["--noprofile", "--norc", "-c", START, "dx-adapter"].map(OsString::from));
     argv.push(script.as_os_str().to_owned());
     argv.push(wish.beads.into());
     argv.extend([wish.prompt_file, wish.worktree, wish.log].map(|path| path.as_os_str().to_owned()));
@@ -132,10 +138,20 @@ pub(super) fn call(
     words: &[&str],
     reason: ReasonCode,
 ) -> Result<Option<String>, EngineError> {
+    run(provider, wish, CALL, words, reason)
+}
+
+fn run(
+    provider: &Provider,
+    wish: &Wish<'_>,
+    shell: &str,
+    words: &[&str],
+    reason: ReasonCode,
+) -> Result<Option<String>, EngineError> {
     let script = path_of(provider);
     check_script(script)?;
     let script = script.to_string_lossy();
-    let args = [&["--noprofile", "--norc", "-c", CALL, "dx-adapter", &script][..], words].concat();
+    let args = [&["--noprofile", "--norc", "-c", shell, "dx-adapter", &script][..], words].concat();
     let failed = |message: String| EngineError::Provider {
         reason,
         message: format!("{} of {script} {message}", words[0]),

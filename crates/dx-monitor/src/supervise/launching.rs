@@ -85,6 +85,7 @@ impl Monitor {
             (Some(exec), _) if exec.errno != 0 => {
                 let message = exec.why();
                 self.ctx.record(Event::SpawnFailed { errno: exec.errno, message });
+                handover::forget(&self.ctx);
                 self.plan = None;
             }
             (exec, Some(agent)) if exec.is_some() || runs(&agent) => {
@@ -100,6 +101,7 @@ impl Monitor {
                     pty.release();
                 }
                 self.ctx.record(Event::AgentStarted { agent: agent.clone() });
+                handover::forget(&self.ctx);
                 faults::step("monitor.agent_record");
                 let monitor = rustix::process::getpid().as_raw_nonzero().get();
                 let _published =
@@ -169,6 +171,7 @@ impl Monitor {
                     errno: 0,
                     message: "the launcher was killed before the agent ran".to_owned(),
                 });
+                handover::forget(&self.ctx);
             }
             return;
         }

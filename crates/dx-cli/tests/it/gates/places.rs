@@ -62,6 +62,12 @@ fn the_state_directory_is_never_a_worktree() {
         let place = place.display().to_string();
         let answer = ask(&world, 22, &["permission-gate", "--worktree", &place]);
         assert_eq!(answer["reason_code"], "non_worktree_path", "{answer}");
+        // It lies in an allowed place already.
+        let action = answer["next_action"].as_str().unwrap();
+        assert!(
+            action.contains("outside the state directory") && !action.contains("allowed_prefixes"),
+            "{answer}"
+        );
     }
 }
 
