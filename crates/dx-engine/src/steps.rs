@@ -6,6 +6,7 @@
 
 use crate::fingerprint::Fingerprint;
 use crate::gates::scope::Scope;
+use crate::gates::unseen::Look;
 use crate::gates::{feature_key, touched};
 use crate::git::Repository;
 use crate::lookup::{self, Found};
@@ -17,7 +18,8 @@ use dx_jobdir::{StateDir, claim, disk, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
     Created, Event, Exit, Finding, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY,
-    GateReport, ProviderReport, ReasonCode, Record, RefChange, RunUuid, Settled, TreeStart, WorkReport,
+    GateReport, ProviderReport, ReasonCode, Record, RefChange, RunUuid, Settled, Timestamp, TreeStart,
+    WorkReport,
 };
 use std::borrow::Cow;
 
@@ -67,12 +69,13 @@ pub(crate) fn run(
         told &= tell(Settled::Work(work.report.clone()));
     }
     faults::step("settler.work_told");
+    let since = run.created_at;
     for name in due {
         let report = match name {
             GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
-            GATE_READ_ONLY => dx_core::read_only_gate(&work.report),
+            GATE_READ_ONLY => read_only(tree, &work, since),
             GATE_FEATURE_KEY => feature_keys(&run.created, tree, &work),
-            _ => scope(&run.created, tree, &work),
+            _ => scope(&run.created, tree, &work, since),
         };
         let details = masking.secrets.mask_text(&report.details).into_owned();
         let report = GateReport { details, ..report };
@@ -107,13 +110,37 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     (report, mended && prompt && adapter)
 }
 
-fn scope(created: &Created, tree: &TreeStart, work: &Work) -> GateReport {
+fn look(tree: &TreeStart, since: Timestamp) -> Look {
+    Look { work_tree: Repository::recorded(tree).work_tree, since }
+}
+
+/// What git ignores is not in the report of the work: of that only forbidden files count, and no build output.
+fn read_only(tree: &TreeStart, work: &Work, since: Timestamp) -> GateReport {
+    let report = dx_core::read_only_gate(&work.report);
+    if !report.passed {
+        return report;
+    }
+    match Scope::parse(&[], &[]).map(|scope| look(tree, since).forbidden(&scope)) {
+        Ok(found) if found.is_empty() => report,
+        Ok(found) => {
+            let named: Vec<String> =
+                found.iter().take(MAX_NAMES).map(|path| path.escape_debug().to_string()).collect();
+            let details = format!("changed: {}", named.join(", "));
+            GateReport::new(false, ReasonCode::ReadOnlyViolation, details)
+        }
+        Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
+    }
+}
+
+fn scope(created: &Created, tree: &TreeStart, work: &Work, since: Timestamp) -> GateReport {
     if !work.report.known {
         return GateReport::new(false, ReasonCode::GateUnanswered, "git could not tell what changed");
     }
     let gates = &created.spec.gates;
-    let judged = Scope::parse(&gates.scopes(), &gates.forbidden)
-        .and_then(|scope| Ok(scope.judge(&touched::paths(tree, work)?, gates.mutation_budget)));
+    let judged = Scope::parse(&gates.scopes(), &gates.forbidden).and_then(|scope| {
+        let paths = touched::judged(tree, work, &look(tree, since), &scope)?;
+        Ok(scope.judge(&paths, gates.mutation_budget))
+    });
     match judged {
         Ok(report) => report,
         // The patterns were checked at the start.
@@ -216,10 +243,10 @@ fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [
     }
 }
 
-fn uuid_time(uuid: &RunUuid) -> Option<dx_protocol::Timestamp> {
+fn uuid_time(uuid: &RunUuid) -> Option<Timestamp> {
     let (seconds, nanos) = uuid::Uuid::parse_str(uuid.as_str()).ok()?.get_timestamp()?.to_unix();
     let millis = seconds.checked_mul(1000)?.checked_add(u64::from(nanos) / 1_000_000)?;
-    i64::try_from(millis).ok().map(dx_protocol::Timestamp)
+    i64::try_from(millis).ok().map(Timestamp)
 }
 
 fn first_record(state: &StateDir, uuid: &RunUuid) -> Option<Created> {

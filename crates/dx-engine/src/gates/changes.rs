@@ -5,6 +5,7 @@
 
 use super::scope::Scope;
 use super::touched;
+use super::unseen::Look;
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
@@ -21,9 +22,9 @@ const MAX_NAMED: usize = 100;
 /// What changed, and since when.
 pub(super) struct Changes {
     work: Work,
-    /// All paths that count.
-    paths: Vec<String>,
-    base: Option<String>,
+    tree: TreeStart,
+    /// Of a job: when it began.
+    look: Option<Look>,
     since: String,
 }
 
@@ -37,7 +38,8 @@ pub(super) fn of(
         let before = Fingerprint::load(&found.paths.repository());
         let work = work::report(&tree, &found.paths.tree(), before.as_ref());
         let since = format!("the start of job {}", found.run.created.ids.beads);
-        return changes(work, tree, since);
+        let look = Look { work_tree: repository.work_tree.clone(), since: found.run.created_at };
+        return Ok(Changes { work, tree, look: Some(look), since });
     }
     let made = root.and_then(|root| {
         let place = Place::all(root).into_iter().find(|(_, place)| place.path() == repository.work_tree)?.1;
@@ -51,12 +53,7 @@ pub(super) fn of(
     let tree = TreeStart { head, dirty: 0, ..now };
     // No list of dirty paths: nothing was there before.
     let work = work::report(&tree, Path::new("/dev/null"), None);
-    changes(work, tree, since.to_owned())
-}
-
-fn changes(work: Work, tree: TreeStart, since: String) -> Result<Changes, EngineError> {
-    let paths = if work.report.known { touched::paths(&tree, &work)? } else { Vec::new() };
-    Ok(Changes { work, paths, base: tree.head, since })
+    Ok(Changes { work, tree, look: None, since: since.to_owned() })
 }
 
 /// The newest run in this worktree that began with this repository.
@@ -79,10 +76,15 @@ fn newest_in(state: &StateDir, repository: &Repository) -> Option<(Found, TreeSt
 
 impl Changes {
     /// The scope gate's answer.
-    pub(super) fn judge(&self, scope: &Scope, budget: Option<u64>) -> GateDocument {
+    pub(super) fn judge(&self, scope: &Scope, budget: Option<u64>) -> Result<GateDocument, EngineError> {
+        let paths = match &self.look {
+            _ if !self.work.report.known => Vec::new(),
+            Some(look) => touched::judged(&self.tree, &self.work, look, scope)?,
+            None => touched::paths(&self.tree, &self.work, None)?,
+        };
         let (report, mut violations) = if self.work.report.known {
-            let violations = scope.violations(&self.paths);
-            let report = scope.judge(&self.paths, budget);
+            let violations = scope.violations(&paths);
+            let report = scope.judge(&paths, budget);
             (
                 GateReport { details: format!("{}, since {}", report.details, self.since), ..report },
                 violations,
@@ -94,12 +96,12 @@ impl Changes {
         };
         violations.truncate(MAX_NAMED);
         let facts = GateFacts {
-            base: Some(self.base.clone().unwrap_or_else(|| "-".to_owned())),
+            base: Some(self.tree.head.clone().unwrap_or_else(|| "-".to_owned())),
             mutations: Some(self.work.report.mutations),
-            checked_files: Some(self.paths.len() as u64),
+            checked_files: Some(paths.len() as u64),
             violations: Some(violations),
             ..GateFacts::default()
         };
-        GateDocument::new(Gate::Scope, report, facts)
+        Ok(GateDocument::new(Gate::Scope, report, facts))
     }
 }

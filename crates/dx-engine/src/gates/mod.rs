@@ -11,6 +11,7 @@ mod history;
 pub(crate) mod raw_secrets;
 pub(crate) mod scope;
 pub(crate) mod touched;
+pub(crate) mod unseen;
 
 pub(crate) use history::baseline;
 
@@ -83,7 +84,7 @@ impl Engine {
         let root = self.places()?.root;
         in_repository(Gate::Scope, &query.worktree, |repository| {
             let changes = changes::of(state.as_ref(), root.as_deref(), repository)?;
-            Ok(changes.judge(&scope, query.mutation_budget))
+            changes.judge(&scope, query.mutation_budget)
         })
     }
 }

@@ -7,8 +7,8 @@ use crate::error::EngineError;
 use dx_protocol::{GateReport, ReasonCode};
 use glob::{MatchOptions, Pattern};
 
-/// Never allowed, in any folder.
-const FORBIDDEN: [&str; 5] = [".env*", "*.pem", "*.key", "secrets/*", ".git/*"];
+/// Never allowed, in any folder. A `.git` is, with all below it, because no gate can judge the history of a repository inside.
+const FORBIDDEN: [&str; 5] = [".env*", "*.pem", "*.key", "secrets/*", ".git"];
 /// A report names no more paths than this.
 const MAX_NAMED: usize = 20;
 
@@ -71,7 +71,7 @@ impl Scope {
         })
     }
 
-    fn is_forbidden(&self, path: &str) -> bool {
+    pub(crate) fn is_forbidden(&self, path: &str) -> bool {
         // In any folder: the path, and what is left of it below each of its folders.
         let mut tails = std::iter::once(path).chain(path.match_indices('/').map(|(at, _)| &path[at + 1..]));
         tails.any(|tail| self.forbidden.iter().any(|rule| rule.matches(tail)))
@@ -164,6 +164,7 @@ mod tests {
             "secrets/a/b",
             "x/secrets/a",
             "sub/.git/config",
+            "sub/.git",
             ".git/hooks/pre-commit",
             ".envs/a",
         ];

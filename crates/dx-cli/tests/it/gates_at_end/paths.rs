@@ -1,7 +1,7 @@
 //! What a gate about paths sees: also what does not show as a difference at the end. Must never pass what it cannot see.
 
 use super::{assert_end, gate};
-use crate::world::World;
+use crate::world::{World, write};
 
 /// Who commits.
 const WHO: &str = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.invalid \
@@ -45,4 +45,58 @@ fn what_a_commit_added_and_another_removed_is_in_the_history() {
     let here = world.repo.display().to_string();
     let output = world.env.run(&["scope-gate", "--worktree", &here, "--scope", "src"]).assert_code(29);
     assert!(output.stdout.contains("forbidden: c.key, since the start of job evil"), "{output}");
+}
+
+#[test]
+fn a_repository_inside_counts_with_its_files_and_cannot_pass() {
+    let world = World::new();
+    let scope = ["--scope", "src/**"];
+    let nested = "mkdir -p src/sub; cd src/sub; git init -q; echo s > .env; echo k > x.pem; echo 1 > a";
+    let check = world.ended("untracked", &scope, nested);
+    assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
+    assert_eq!(gate(&check, "scope")["details"], "forbidden: src/sub/.env, src/sub/.git, src/sub/x.pem");
+    let check = world.ended("before", &["--scope", "src", "--mutation-budget", "1"], "echo 1 > src/b");
+    assert_end(&check, "pass", "none", "exited_ok", "process_exit_with_rc", "0");
+
+    let base = world.env.git(&world.repo, &["rev-parse", "HEAD"]);
+    let linked =
+        format!("{WHO} mkdir -p src/two; cd src/two; git init -q; echo 1 > a; git add a; git commit -qm a");
+    for (id, then) in [
+        ("budget", ""),
+        ("staged", "; cd ../..; git add src/two"),
+        ("committed", "; cd ../..; git add src/two; git commit -qm l"),
+        ("without", "; cd ../..; git add src/two; git commit -qm l; rm -rf src/two"),
+    ] {
+        let check = world.ended(id, &["--mutation-budget", "9"], &format!("{linked}{then}"));
+        assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
+        assert_eq!(gate(&check, "scope")["details"], "forbidden: src/two/.git", "{id}");
+        world.env.git(&world.repo, &["reset", "--quiet", "--hard", base.trim()]);
+        world.env.git(&world.repo, &["clean", "--quiet", "-ffdx"]);
+    }
+}
+
+#[test]
+fn forbidden_files_are_seen_although_git_ignores_them() {
+    let world = World::new();
+    write(world.repo.join(".gitignore"), ".env*\n*.pem\nnode_modules\nsecrets\nout\n");
+    world.env.git(&world.repo, &["add", "."]);
+    world.env.git(&world.repo, &["commit", "--quiet", "--message=ignore"]);
+    for file in [".env.mine", "b.pem"] {
+        write(world.repo.join(file), "the user's");
+    }
+    let made = "mkdir -p out secrets node_modules/p; echo 1 > out/log; echo 1 > node_modules/p/test.pem";
+    let check = world.ended("allowed", &["--scope", "src"], made);
+    assert_end(&check, "pass", "none", "exited_ok", "exit_zero_no_mutations", "0");
+    let bad =
+        "echo K > .env; echo K > secrets/a; echo K > out/c.pem; echo more >> b.pem; touch -d 2001-01-01 .env";
+    let check = world.ended("ignored", &["--scope", "src"], bad);
+    assert_end(&check, "fail", "none", "exited_err", "scope_violation", "0");
+    assert_eq!(gate(&check, "scope")["details"], "forbidden: .env, b.pem, out/c.pem, secrets/a");
+
+    let alone = ["--read-only", "--sandbox", "off"];
+    let check = world.ended("looks", &alone, "echo built > out/log");
+    assert_end(&check, "pass", "none", "exited_ok", "exit_zero_no_mutations", "0");
+    let check = world.ended("writes", &alone, "echo K > .env");
+    assert_end(&check, "fail", "none", "exited_err", "read_only_violation", "0");
+    assert_eq!(gate(&check, "read_only")["details"], "changed: .env");
 }
