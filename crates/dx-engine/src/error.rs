@@ -148,6 +148,8 @@ pub enum EngineError {
     WaveRunning { wave: String },
     #[error("wave {wave} has ended")]
     WaveEnded { wave: String },
+    #[error("the wave was cancelled")]
+    WaveCancelled { wave: String },
     #[error("items of the wave are taken:\n{}", .0.join("\n"))]
     WaveItemsTaken(Vec<String>),
     #[error("failed to read the wave file {}", path.display())]
@@ -223,6 +225,7 @@ impl EngineError {
             Self::NoWave { .. } => ReasonCode::WaveNotFound,
             Self::WaveRunning { .. } => ReasonCode::WaveRunning,
             Self::WaveEnded { .. } => ReasonCode::WaveEnded,
+            Self::WaveCancelled { .. } => ReasonCode::ManualStop,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
             Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
             Self::Output { .. } => ReasonCode::OutputUnwritable,
@@ -233,7 +236,7 @@ impl EngineError {
     pub fn next_action(&self) -> String {
         match self {
             Self::NoJob { near, .. } | Self::NoWave { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
-            Self::WaveRunning { wave } | Self::WaveEnded { wave } => {
+            Self::WaveRunning { wave } | Self::WaveEnded { wave } | Self::WaveCancelled { wave } => {
                 self.reason().next_action().replace("<wave>", wave)
             }
             Self::NoProvider { name, known } => {

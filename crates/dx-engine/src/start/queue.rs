@@ -133,6 +133,11 @@ impl Engine {
         }
     }
 
+    /// The run that an earlier start with the same key made; starts nothing.
+    pub(crate) fn started_before(&self, request: &StartRequest) -> Result<Option<Started>, EngineError> {
+        answered(&self.state()?, request)
+    }
+
     /// Waits until there is room, with a place in the queue from the first time that there is none. `Some`: another start
     /// with the same key has run meanwhile.
     fn take_turn(

@@ -49,8 +49,13 @@ impl Ground {
         self.cancelling.load(Ordering::Relaxed)
     }
 
-    /// Makes the worktree, or takes it up, and starts the job in it; waits while the provider has no place.
+    /// Makes the worktree, or takes it up, and starts the job in it; waits while the provider has no place. When the wave is
+    /// cancelled nothing new is begun, but a predecessor's job is taken up, so that it is ended and not forgotten.
     pub(super) fn start(&self, base: &str, request: &StartRequest) -> Result<Started, EngineError> {
+        if self.is_cancelling() {
+            let left = || EngineError::WaveCancelled { wave: self.wave_id.clone() };
+            return self.engine.started_before(request)?.ok_or_else(left);
+        }
         let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
         let ready = worktree::create(&Wish {
             beads,
@@ -92,16 +97,6 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
         message: told(error),
         until: None,
     };
-    if ground.is_cancelling() {
-        return tell(WaveEvent::Refused {
-            item: item.clone(),
-            attempt: attempt.number,
-            provider: attempt.provider.clone(),
-            reason: ReasonCode::ManualStop,
-            message: "the wave was cancelled".to_owned(),
-            until: None,
-        });
-    }
     let started = ground.request(attempt).and_then(|request| ground.start(&attempt.base, &request));
     let started = match started {
         Ok(started) => started,

@@ -115,6 +115,61 @@ fn a_caller_that_is_killed_before_its_coordinator_leaves_a_wave_that_can_be_resu
     assert_once(&world, &wave, "wave.created");
 }
 
+/// A wave of two jobs that run for long, whose coordinator was killed.
+fn orphaned() -> World {
+    let world = World::new();
+    let items = [item("a", &[], "sleep 600", ""), item("b", &[], "sleep 600", "")];
+    let file = world.file("max_parallel = 2", &items);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    world.until("a", "running");
+    world.until("b", "running");
+    wait_until(PATIENCE, "both jobs run", || {
+        let live = world.env.run(&["status", "--live", "--json"]).stdout;
+        serde_json::from_str::<Value>(&live).is_ok_and(|live| live["jobs"].as_array().unwrap().len() == 2)
+    });
+    wait_until(PATIENCE, "both starts are recorded", || {
+        let wave = world.ask(&["status", "w-1"]).1;
+        ["a", "b"].iter().all(|id| row(&wave, id)["history"][0]["run_uuid"].is_string())
+    });
+    let pid = coordinator(&world.env.state_dir(), "w-1").expect("it works");
+    dx_testkit::send_signal(pid, 9);
+    wait_until(PATIENCE, "it is gone", || coordinator(&world.env.state_dir(), "w-1").is_none());
+    world
+}
+
+/// Both items were ended, and nothing of them runs.
+#[track_caller]
+fn assert_cancelled(world: &World, wave: &Value) {
+    assert_eq!(states(wave), ["cancelled", "cancelled"], "{wave:#}");
+    for id in ["a", "b"] {
+        assert_eq!(row(wave, id)["history"][0]["verdict"], "cancelled", "{wave:#}");
+    }
+    let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+    assert!(live.contains("\"jobs\":[]"), "{live}");
+}
+
+#[test]
+fn a_cancel_after_a_kill_ends_the_jobs_of_the_dead_coordinator() {
+    let world = orphaned();
+    let (code, wave) = world.ask(&["cancel", "w-1"]);
+    assert_eq!(code, 0, "{wave:#}");
+    assert_cancelled(&world, &wave);
+}
+
+#[test]
+fn a_kill_during_a_cancel_is_gone_on_from() {
+    let world = orphaned();
+    let marker = world.path("killed");
+    let mut command = world.env.product();
+    command.args(["wave", "cancel", "w-1", "--json"]);
+    command.env("DX_FAULT_KILL", format!("wave.judged@{marker}"));
+    let output = world.env.run_command(command);
+    assert!(std::path::Path::new(&marker).exists(), "nothing was killed: {output}");
+    let (code, wave) = world.ask(&["resume", "w-1"]);
+    assert_eq!((code, &wave["state"]), (1, &"failed".into()), "{wave:#}");
+    assert_cancelled(&world, &wave);
+}
+
 /// Kills the coordinators of so many waves, each up to three times, at instants that the seed names.
 pub(crate) fn kill_at_random_instants(waves: u64, seed: u64) {
     let next = std::sync::atomic::AtomicU64::new(0);
