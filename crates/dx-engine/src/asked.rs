@@ -103,6 +103,6 @@ mod tests {
             assert!(state.is_empty() || state.contains(") Z "), "{name}: {state}");
         }
         let mut soon = Asked::start(Command::new("/bin/sh").args(["-c", "exit 3"])).unwrap();
-        assert_eq!(soon.wait(Duration::from_secs(60)).unwrap().unwrap().code(), Some(3));
+        assert_eq!(soon.wait(Duration::from_mins(1)).unwrap().unwrap().code(), Some(3));
     }
 }

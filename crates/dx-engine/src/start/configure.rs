@@ -184,7 +184,8 @@ fn with_evidence(gates: Gates) -> Result<Gates, EngineError> {
         return Ok(gates);
     }
     let inside = |file: &String| {
-        Path::new(file).components().all(|part| matches!(part, std::path::Component::Normal(_)))
+        !file.is_empty()
+            && Path::new(file).components().all(|part| matches!(part, std::path::Component::Normal(_)))
     };
     if let Some(file) = gates.signoffs.iter().find(|file| !inside(file)) {
         return Err(EngineError::Argument(format!("the sign-off `{file}` is no path in the worktree")));

@@ -131,7 +131,7 @@ fn orphaned() -> World {
         let wave = world.ask(&["status", "w-1"]).1;
         ["a", "b"].iter().all(|id| row(&wave, id)["history"][0]["run_uuid"].is_string())
     });
-    let pid = coordinator(&world.env.state_dir(), "w-1").expect("it works");
+    let pid = coordinator(&world.env.state_dir(), "w-1").unwrap();
     dx_testkit::send_signal(pid, 9);
     wait_until(PATIENCE, "it is gone", || coordinator(&world.env.state_dir(), "w-1").is_none());
     world
