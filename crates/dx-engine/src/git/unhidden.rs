@@ -44,17 +44,20 @@ impl Unhidden {
         let index = scratch
             .copy(&repository.git_dir.join("index"), "unhidden")
             .map_err(|source| EngineError::Io { what: "read the worktree's index", source })?;
-        for (flag, paths) in [("--no-assume-unchanged", &assumed), ("--no-skip-worktree", &skipped)] {
-            if !paths.is_empty() {
-                let mut list = paths.join(&0);
-                list.push(0);
-                let args = ["update-index", flag, "-z", "--stdin"];
-                Call::new(repository, &args).index(&index).stdin(list).run()?;
-            }
-        }
         let mut paths: Vec<Vec<u8>> = assumed.into_iter().chain(skipped).map(<[u8]>::to_vec).collect();
         paths.sort();
         paths.dedup();
+        // An entry made anew has no flag and no stamp, so that git compares the file itself. By its stamp a file that was
+        // changed in the second of its checkout, to the same length, can look as it was.
+        let staged = Call::new(repository, &["ls-files", "--stage", "-z"]).run()?;
+        let path = |entry: &[u8]| entry.splitn(2, |byte| *byte == b'\t').nth(1).map(<[u8]>::to_vec);
+        let marked: Vec<&[u8]> = staged
+            .split(|byte| *byte == 0)
+            .filter(|entry| path(entry).is_some_and(|path| paths.binary_search(&path).is_ok()))
+            .collect();
+        let mut list = marked.join(&0);
+        list.push(0);
+        Call::new(repository, &["update-index", "-z", "--index-info"]).index(&index).stdin(list).run()?;
         Ok(Some(Self { scratch, paths }))
     }
 
