@@ -155,7 +155,8 @@ fn cells(item: &WaveItemRow) -> Vec<String> {
 fn why(item: &WaveItemRow) -> String {
     let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     match item.state {
-        ItemState::Done | ItemState::Running | ItemState::Checking | ItemState::Reviewing => String::new(),
+        ItemState::Done => item.notes.first().map(|note| line(note)).unwrap_or_default(),
+        ItemState::Running | ItemState::Checking | ItemState::Reviewing => String::new(),
         ItemState::Pending if item.needs.is_empty() => String::new(),
         ItemState::Pending => format!("after {}", item.needs.join(", ")),
         _ => {
@@ -201,6 +202,9 @@ pub(crate) fn report(wave: &WaveDocument) -> String {
         for gate in &item.gates {
             let word = if gate.report.passed { "passed" } else { "FAILED" };
             lines.push(format!("  {}: {word} ({})", gate.name, gate.report.details));
+        }
+        for note in &item.notes {
+            lines.push(format!("  note: {note}"));
         }
         for finding in &item.findings {
             lines.push(format!("  finding: {}", finding.replace('\n', "\n    ")));

@@ -94,6 +94,7 @@ fn outcome(wave: &Wave, at: usize, luck: u8, now: i64) -> WaveEvent {
         findings: Vec::new(),
         commit: Some("c".to_owned()),
         gates: Vec::new(),
+        notes: Vec::new(),
         until: until.filter(|_| verdict == AttemptVerdict::Fallback),
     }
 }

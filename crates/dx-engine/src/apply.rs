@@ -19,6 +19,7 @@ use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::{Call, Repository, Scratch, line};
 use crate::lookup::{self, Found};
+use crate::secrets::mask_text;
 use crate::view::View;
 use crate::work;
 use crate::worktree::{apply_ref, paths};
@@ -26,6 +27,8 @@ use dx_proc::Host;
 use dx_protocol::{ApplyDocument, TreeStart, WorkReport};
 use std::path::Path;
 
+/// So many are named.
+const MAX_NESTED: usize = 10;
 const PROJECT_FILE: &[u8] = b".dx-runner.toml";
 
 impl Engine {
@@ -62,10 +65,7 @@ impl Engine {
             files_changed: Vec::new(),
             remarks: Vec::new(),
         };
-        if work.inside > 0 {
-            let text = "files changed in submodules and not committed there; they stay in the worktree";
-            document.remarks.push(format!("{} {text}", work.inside));
-        }
+        document.remarks.extend(work.left_behind());
         document.remarks.extend(target.settle_left()?);
         target.check_clean()?;
         let main = &target.main;
@@ -138,6 +138,24 @@ impl Work {
             inside: work.inside.len(),
             report: work.report,
         })
+    }
+
+    /// What no commit of this repository can hold, so that it stays in the worktree; a sentence for each kind.
+    pub(crate) fn left_behind(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if self.inside > 0 {
+            let text = "files changed in submodules and not committed there; they stay in the worktree";
+            left.push(format!("{} {text}", self.inside));
+        }
+        // Git tells a repository that it does not know by its folder.
+        let nested = self.uncommitted.iter().filter(|path| path.ends_with(b"/"));
+        let nested: Vec<String> =
+            nested.map(|path| mask_text(&String::from_utf8_lossy(path)).into_owned()).collect();
+        if !nested.is_empty() {
+            let named = nested.iter().take(MAX_NESTED).cloned().collect::<Vec<_>>().join(", ");
+            left.push(format!("{} repositories of their own stay in the worktree: {named}", nested.len()));
+        }
+        left
     }
 
     /// A commit with everything: HEAD itself when that is all.

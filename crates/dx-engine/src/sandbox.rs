@@ -131,7 +131,10 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
             };
         }
     };
-    let mut trees = Trees::default();
+    // A kernel's rule takes nothing away from another one: what holds the worktree is left out as a whole.
+    let shared = wanted.repository.map(|repository| repository.common_dir.as_path());
+    let guarded = [Some(wanted.worktree), shared].into_iter().flatten().filter(|_| wanted.asked.read_only);
+    let mut trees = Trees { guarded: guarded.filter_map(real).collect(), places: Vec::new() };
     let git = if wanted.asked.read_only {
         repository::Git::default()
     } else {
@@ -167,14 +170,7 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         trees.add(place);
     }
     trees.add(Path::new(SHARED_MEMORY));
-    let mut trees = trees.0;
-    if wanted.asked.read_only {
-        // A kernel's rule takes nothing away from another one: what holds the worktree is left out as a whole.
-        let shared = wanted.repository.map(|repository| repository.common_dir.as_path());
-        let guarded: Vec<PathBuf> =
-            [Some(wanted.worktree), shared].into_iter().flatten().filter_map(real).collect();
-        trees.retain(|tree| !guarded.iter().any(|place| place.starts_with(tree) || tree.starts_with(place)));
-    }
+    let trees = trees.places;
     // What may be written may be read.
     let hidden = wanted.asked.hidden.clone().unwrap_or_else(|| places::hidden(wanted.env, wanted.provider));
     let hidden: Vec<PathBuf> = hidden
@@ -242,7 +238,11 @@ fn missing(abi: Abi) -> Vec<&'static str> {
 
 /// Resolved places, none below another.
 #[derive(Debug, Default)]
-struct Trees(Vec<PathBuf>);
+struct Trees {
+    places: Vec<PathBuf>,
+    /// Nothing that holds one of these, or is in one, is taken.
+    guarded: Vec<PathBuf>,
+}
 
 impl Trees {
     /// Takes a place that need not exist yet, if the folder that it shall be in does.
@@ -254,11 +254,12 @@ impl Trees {
 
     fn add_resolved(&mut self, path: PathBuf) {
         // All of the file system is what `--sandbox off` is for.
-        if path == Path::new("/") || self.0.iter().any(|tree| path.starts_with(tree)) {
+        let taken = path == Path::new("/") || self.places.iter().any(|tree| path.starts_with(tree));
+        if taken || self.guarded.iter().any(|place| place.starts_with(&path) || path.starts_with(place)) {
             return;
         }
-        self.0.retain(|tree| !tree.starts_with(&path));
-        self.0.push(path);
+        self.places.retain(|tree| !tree.starts_with(&path));
+        self.places.push(path);
     }
 }
 
@@ -313,6 +314,6 @@ mod tests {
             trees.add(&root.join(path));
         }
         trees.add(Path::new("/"));
-        assert_eq!(trees.0, [root.join("a")]);
+        assert_eq!(trees.places, [root.join("a")]);
     }
 }

@@ -217,6 +217,9 @@ pub enum WaveEvent {
         commit: Option<String>,
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         gates: Vec<GateVerdict>,
+        /// What is no verdict and must be seen.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        notes: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
     },

@@ -109,6 +109,9 @@ pub struct WaveItemRow {
     pub findings: Vec<String>,
     /// Integrity, commit and scope of the whole item, as looked at last.
     pub gates: Vec<GateVerdict>,
+    /// What is no verdict and must be seen: branches of others that moved meanwhile, work that no commit can hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Its job as it is now, while one lives.
     pub job: Option<WaveJob>,
     pub history: Vec<WaveAttempt>,

@@ -4,5 +4,6 @@ mod fallback;
 mod files;
 mod kills;
 mod notify;
+mod real;
 mod runs;
 pub(crate) mod world;

@@ -92,7 +92,10 @@ fn want(wave: &Wave, item: &Item, now: Timestamp) -> Want {
         Phase::Reviewed(None) => Want::Close(
             ItemState::Blocked,
             ReasonCode::ReviewUnreadable,
-            "no verdict could be read from the review".to_owned(),
+            match item.findings.as_slice() {
+                [] => "no verdict could be read from the review".to_owned(),
+                findings => findings.join("; "),
+            },
         ),
         Phase::Reviewed(Some(ReviewVerdict::RevisionRequired)) => {
             again(wave, item, now, ReasonCode::ReviewRevisionRequired)

@@ -61,6 +61,8 @@ pub struct Item {
     pub commit: Option<String>,
     pub findings: Vec<String>,
     pub gates: Vec<GateVerdict>,
+    /// Of all attempts.
+    pub notes: Vec<String>,
     /// Of the newest attempt.
     pub review_round: u32,
     pub review_run: Option<RunUuid>,
@@ -95,6 +97,7 @@ impl Item {
             commit: None,
             findings: Vec::new(),
             gates: Vec::new(),
+            notes: Vec::new(),
             review_round: 0,
             review_run: None,
             reason: None,
@@ -253,7 +256,9 @@ impl Item {
                 };
                 self.phase = Phase::Judged(verdict);
             }
-            WaveEvent::Judged { verdict, reason, exit_code, findings, commit, gates, until, .. } => {
+            WaveEvent::Judged {
+                verdict, reason, exit_code, findings, commit, gates, notes, until, ..
+            } => {
                 if let Some(attempt) = self.attempts.last_mut() {
                     attempt.verdict = Some(*verdict);
                     attempt.reason = Some(*reason);
@@ -266,6 +271,11 @@ impl Item {
                 self.reason = Some(*reason);
                 self.findings.clone_from(findings);
                 self.gates.clone_from(gates);
+                for note in notes {
+                    if !self.notes.contains(note) {
+                        self.notes.push(note.clone());
+                    }
+                }
                 self.commit = commit.clone().or(self.commit.take());
             }
             WaveEvent::Review { round, .. } => {

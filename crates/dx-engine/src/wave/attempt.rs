@@ -122,6 +122,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
             findings: vec![told(&error)],
             commit: None,
             gates: Vec::new(),
+            notes: Vec::new(),
             until: None,
         }),
     }
@@ -229,27 +230,37 @@ fn judge(
         findings,
         commit: looked.commit,
         gates: looked.gates,
+        notes: [strange(outcome), looked.left_behind].concat(),
         until,
     })
 }
 
+/// What the job's own look around the repository found.
+fn strange(outcome: &Outcome) -> Vec<String> {
+    let findings = outcome.work.findings.iter();
+    findings.map(|finding| format!("{}: {}", finding.reason_code, finding.names.join(", "))).collect()
+}
+
 /// The item's work so far.
+#[derive(Default)]
 struct Looked {
     commit: Option<String>,
     gates: Vec<GateVerdict>,
+    /// What no commit can hold.
+    left_behind: Vec<String>,
 }
 
 /// Everything since the item's first start: as a commit that is kept, and what the gates say of it.
 fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<Looked, EngineError> {
     let first = attempt.first_run.as_ref().unwrap_or(run);
     let found = lookup::read_run(&ground.state, &ground.state.run(first).journal(), false)?;
-    let Some(tree) = &found.run.created.tree else { return Ok(Looked { commit: None, gates: Vec::new() }) };
+    let Some(tree) = &found.run.created.tree else { return Ok(Looked::default()) };
     let main = worktree::repository(&ground.repo)?;
     let work = Work::of(&found, tree)?;
     let commit = work.commit(&main, &found)?;
     merge::keep(&main, &ground.wave_id, &attempt.item.id, &commit)?;
     let gates = item_gates(attempt, &main, &work, tree.head.as_deref(), &commit)?;
-    Ok(Looked { commit: Some(commit), gates })
+    Ok(Looked { commit: Some(commit), gates, left_behind: work.left_behind() })
 }
 
 fn item_gates(

@@ -8,13 +8,15 @@ use super::watch::watch;
 use super::{prompt, verdict};
 use crate::api::{PromptSource, StartRequest};
 use crate::error::EngineError;
+use crate::git::Call;
 use crate::lookup;
 use crate::prompt::sha256_hex;
 use crate::secrets::Masking;
+use crate::worktree;
 use dx_events::Parser;
 use dx_monitor::{Access, MaskedFile};
 use dx_protocol::{
-    AgentEvent, BeadsId, OutcomeState, ReviewVerdict, RunUuid, WaveEvent, WaveItem, WaveReview,
+    AgentEvent, BeadsId, Gates, OutcomeState, ReviewVerdict, RunUuid, WaveEvent, WaveItem, WaveReview,
 };
 
 /// An agent's text is read up to this length.
@@ -58,8 +60,8 @@ fn look(
         command: review.by.command.clone(),
         idempotency_key: Some(format!("wave:{}:{beads}", ground.wave_id)),
         profile: review.by.profile.clone(),
-        // Silence is no sign of trouble in one who only reads.
-        no_mutation_timeout: Some(std::time::Duration::ZERO),
+        // Enforced by the sandbox, and judged at the end: one who changes something is none who looks.
+        gates: Gates { read_only: true, ..Gates::default() },
         ..blank(&review.by.provider)
     };
     let started = ground.start(&review.commit, &request).map_err(failed)?;
@@ -71,16 +73,37 @@ fn look(
         run: run.clone(),
     });
     let outcome = watch(ground, &started.ids, false).map_err(failed)?.outcome;
+    let moved = moved(ground, review).map_err(failed)?;
     if outcome.state != OutcomeState::Success {
-        return Err(format!(
-            "the review ended with exit code {} ({})",
-            outcome.exit_code, outcome.reason_code
-        ));
+        let ended =
+            format!("the review ended with exit code {} ({})", outcome.exit_code, outcome.reason_code);
+        return Err(moved.map_or_else(|| ended.clone(), |moved| format!("{ended}; {moved}")));
+    }
+    if let Some(moved) = moved {
+        return Err(moved);
     }
     let said = said(ground, &run).map_err(failed)?;
     // One that is not clean stays, and `worktree list` shows it.
     let _removed = ground.engine.worktree_remove(&beads, Some(&ground.repo));
     verdict::read(&said)
+}
+
+/// What to say when the item's branch is not in the work that was reviewed any more: somebody moved it meanwhile.
+fn moved(ground: &Ground, review: &Review) -> Result<Option<String>, EngineError> {
+    let branch = format!("refs/heads/{}", review.item.id);
+    let main = worktree::repository(&ground.repo)?;
+    let wanted = format!("{branch}^{{commit}}");
+    let found = Call::new(&main, &["rev-parse", "--verify", "--quiet", &wanted]).output()?;
+    let tip = crate::git::line(&found.stdout);
+    // A branch that its own agent took away carries nothing.
+    if !found.status.success() || main.git_says(&["merge-base", "--is-ancestor", &tip, &review.commit])? {
+        return Ok(None);
+    }
+    let Review { item, commit, .. } = review;
+    Ok(Some(format!(
+        "branch {} is at {tip} after the review, which is not in the reviewed {commit}",
+        item.id
+    )))
 }
 
 /// The review's job: another one for each attempt and round of each wave.

@@ -164,6 +164,7 @@ fn row(state: &StateDir, host: &Host, item: &Item, now: Timestamp) -> WaveItemRo
         elapsed_sec: elapsed(item, now),
         findings: item.findings.clone(),
         gates: item.gates.clone(),
+        notes: item.notes.clone(),
         job: view.map(|view| WaveJob {
             state: view.judgement.state.to_string(),
             reason_code: view.judgement.reason,

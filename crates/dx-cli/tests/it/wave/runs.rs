@@ -93,7 +93,7 @@ fn a_failing_check_leads_to_a_revision_with_its_findings() {
 fn a_review_returns_findings_and_then_approves() {
     let world = World::new();
     let script = "cat > prompt.txt; if grep -q 'say fixed' prompt.txt; then echo fixed > work.txt; else echo first > work.txt; fi";
-    let review = r#"cat >/dev/null; echo mess > mess.txt; if grep -q fixed work.txt; then echo '{"verdict":"APPROVED"}'; else echo '{"verdict":"REVISION_REQUIRED","findings":["say fixed"]}'; fi"#;
+    let review = r#"cat >/dev/null; if grep -q fixed work.txt; then echo '{"verdict":"APPROVED"}'; else echo '{"verdict":"REVISION_REQUIRED","findings":["say fixed"]}'; fi"#;
     let review = review.replace('"', "\\\"");
     let more = format!(
         "prompt = \"work\"\nreview = {{ provider = \"exec\", command = [\"sh\", \"-ec\", \"{review}\"] }}"
@@ -107,8 +107,6 @@ fn a_review_returns_findings_and_then_approves() {
     assert_eq!(reviews, ["REVISION_REQUIRED", "APPROVED"], "{wave:#}");
     let commit = a["commit"].as_str().unwrap();
     assert_eq!(world.show(commit, "work.txt"), "fixed\n");
-    // What the reviewer did is not in the work.
-    assert!(!world.env.git(&world.repo, &["ls-tree", "--name-only", commit]).contains("mess"));
 }
 
 #[test]
@@ -139,6 +137,79 @@ fn reviews_that_say_nothing_or_stop_the_item_block_it() {
     assert_eq!(row(&wave, "mute")["reason_code"], "review_unreadable");
     let stop = row(&wave, "stop");
     assert_eq!((&stop["reason_code"], &stop["message"]), (&"review_blocked".into(), &"ask legal".into()));
+}
+
+/// Without a word about it in the file.
+fn sandbox_off(world: &World) {
+    let config = world.env.path("xdg/config/dx-runner/config.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(&config, "sandbox = \"off\"\n").unwrap();
+}
+
+#[test]
+fn a_review_that_moves_the_branch_of_the_work_does_not_count() {
+    let world = World::new();
+    let review = "cat >/dev/null; new=$(git commit-tree -p HEAD -m mine HEAD^{tree}) && git update-ref refs/heads/a $new || true; echo '{\\\"verdict\\\":\\\"APPROVED\\\"}'";
+    let more = |sandbox: &str| {
+        format!(
+            "prompt = \"x\"\n{sandbox}\nreview = {{ provider = \"exec\", command = [\"sh\", \"-c\", \"{review}\"] }}"
+        )
+    };
+    // Nothing but the comparison at the end holds it off.
+    let world_off = World::new();
+    sandbox_off(&world_off);
+    let (code, wave) = world_off.run("", &[item("a", &[], "echo x > a.txt", &more("sandbox = \"off\""))]);
+    let a = row(&wave, "a");
+    assert_eq!(
+        (code, &a["state"], &a["reason_code"]),
+        (1, &"blocked".into(), &"review_unreadable".into()),
+        "{wave:#}"
+    );
+    assert!(a["message"].as_str().unwrap().contains("branch a is at "), "{wave:#}");
+    // In the sandbox it cannot move it at all.
+    let (code, wave) = world.run("", &[item("a", &[], "echo x > a.txt", &more(""))]);
+    let a = row(&wave, "a");
+    assert_eq!((code, &a["state"]), (0, &"done".into()), "{wave:#}");
+    assert_eq!(world.env.git(&world.repo, &["rev-parse", "a"]).trim(), a["base"].as_str().unwrap());
+}
+
+#[test]
+fn a_review_that_changes_its_worktree_does_not_count() {
+    let world = World::new();
+    let review = "cat >/dev/null; echo mess > mess.txt; echo '{\\\"verdict\\\":\\\"APPROVED\\\"}'";
+    let more = format!(
+        "prompt = \"x\"\nsandbox = \"off\"\nreview = {{ provider = \"exec\", command = [\"sh\", \"-c\", \"{review}\"] }}"
+    );
+    let world_off = World::new();
+    sandbox_off(&world_off);
+    let (code, wave) = world_off.run("", &[item("a", &[], "echo x > a.txt", &more)]);
+    let a = row(&wave, "a");
+    assert_eq!((code, &a["state"]), (1, &"blocked".into()), "{wave:#}");
+    assert!(a["message"].as_str().unwrap().contains("read_only_violation"), "{wave:#}");
+    // In the sandbox the change is refused, and what it says counts.
+    let (code, wave) = world.run("", &[item("a", &[], "echo x > a.txt", &more)]);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned()]), "{wave:#}");
+}
+
+#[test]
+fn what_is_no_verdict_and_must_be_seen_is_told() {
+    let world = World::new();
+    let nested = "mkdir inner; git -C inner init -q; echo x > inner/f; git branch strange";
+    let (code, wave) = world.run("[defaults]\nsandbox = \"off\"", &[item("a", &[], nested, "")]);
+    assert_eq!(code, 0, "{wave:#}");
+    let notes = row(&wave, "a")["notes"].clone();
+    assert_eq!(
+        notes,
+        json!([
+            "foreign_ref_changed: refs/heads/strange",
+            "1 repositories of their own stay in the worktree: inner/"
+        ]),
+        "{wave:#}"
+    );
+    for command in ["status", "report"] {
+        let text = world.env.run(&["wave", command, "w-1"]).assert_code(0).stdout;
+        assert!(text.contains("refs/heads/strange"), "{text}");
+    }
 }
 
 #[test]
