@@ -26,7 +26,7 @@ Exit codes: 0 all answered (or the quorum), 31 some did, 1 none.
 
 Example:
   dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5 --prompt \"Is this race real?\"
-  dx-runner batch show batch-20260101120000-1a2b3c"
+  dx-runner batch show batch-20260101120000123-1a2b3c"
 )]
 pub(crate) struct BatchArgs {
     #[command(subcommand)]

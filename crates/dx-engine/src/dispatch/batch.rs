@@ -245,7 +245,8 @@ fn begun(request: &BatchRequest, members: &[Member]) -> Result<BatchDocument, En
     let prompt = request.conditions.read()?.prompt;
     Ok(BatchDocument {
         schema: "dx-runner/batch/1".to_owned(),
-        id: format!("batch-{}-{tail}", now.compact()),
+        // With its milliseconds, so that names sort as they were begun.
+        id: format!("batch-{}{:03}-{tail}", now.compact(), now.0 % 1_000),
         status: "running".to_owned(),
         started_at: now.to_string(),
         prompt: crate::mask_text(&prompt).into_owned(),

@@ -18,17 +18,16 @@ impl Engine {
     pub fn wave_list(&self) -> Result<WavesDocument, EngineError> {
         let mut waves = Vec::new();
         for (_, paths) in self.state_for_reading()?.as_ref().map(files::all).unwrap_or_default() {
-            let records = match files::read(&paths) {
-                Ok(records) => records,
+            let (wave, state) = match read(&paths) {
+                Ok(Some(seen)) => seen,
                 // One that was cut off before its first record is none; one of another version is shown by its own.
-                Err(JournalError::Missing(_) | JournalError::Damaged { .. }) => continue,
+                Ok(None) | Err(JournalError::Missing(_) | JournalError::Damaged { .. }) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let Some(wave) = dx_core::wave::fold(&records) else { continue };
             waves.push(WaveRow {
                 wave_id: wave.created.wave_id.clone(),
                 name: wave.created.plan.name.clone(),
-                state: state_of(&wave, &records),
+                state,
                 closed: closed(&wave),
                 total: wave.items.len() as u32,
                 started_at: wave.created_at,
@@ -40,12 +39,10 @@ impl Engine {
     }
 
     pub(super) fn show_wave(&self, id: &str, paths: &WavePaths) -> Result<WaveDocument, EngineError> {
-        let records = files::read(paths)?;
         let none = || EngineError::NoWave { wave: id.to_owned(), near: Vec::new() };
-        let wave = dx_core::wave::fold(&records).ok_or_else(none)?;
+        let (wave, state) = read(paths)?.ok_or_else(none)?;
         let state_dir = self.state_for_reading()?.ok_or_else(none)?;
         let now = Timestamp(clock::now_ms());
-        let state = state_of(&wave, &records);
         let plan = &wave.created.plan;
         let host = Host::current()?;
         let items: Vec<WaveItemRow> =
@@ -77,6 +74,22 @@ impl Engine {
             next_action: next_action(&wave, state, &items),
             items,
         })
+    }
+}
+
+/// A wave with its state; `None` when its journal tells of none.
+fn read(paths: &WavePaths) -> Result<Option<(Wave, WaveState)>, JournalError> {
+    let look = || {
+        let records = files::read(paths)?;
+        Ok(dx_core::wave::fold(&records).map(|wave| {
+            let state = state_of(&wave, &records);
+            (wave, state)
+        }))
+    };
+    match look()? {
+        // Its coordinator may have ended it, and itself, between the reading and the look at its process.
+        Some((_, WaveState::Interrupted)) => look(),
+        seen => Ok(seen),
     }
 }
 

@@ -141,6 +141,7 @@ impl Wanted<'_> {
         let mut made = match place.load() {
             Some(made) if real(Path::new(&made.common_dir)) != self.common_dir => return Err(taken()),
             Some(made) if made.stage == Stage::Removing => {
+                setup::end_leftovers(&made.mark);
                 remove::finish(place, &made)?;
                 std::fs::create_dir_all(&place.folder)
                     .map_err(|source| EngineError::Io { what: "make the worktree's folder", source })?;

@@ -38,7 +38,7 @@ fn branch(place: &Place, made: &mut Made, main: &Repository, base: Option<&str>)
     place.save(made)?;
     let message = format!("branch: Created from {} by dx-runner", made.base);
     let args = ["update-ref", "--create-reflog", "-m", &message, &name, &made.base, ""];
-    let output = Call::new(main, &args).output()?;
+    let output = Call::new(main, &args).env(MARKER, made.mark.as_str()).output()?;
     if output.status.success() {
         return Ok(());
     }

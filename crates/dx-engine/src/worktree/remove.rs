@@ -4,13 +4,14 @@
 use super::inspect::Trees;
 use super::lock::Lock;
 use super::made::{Made, Place, Stage, is_registered};
-use super::{create, register, salvage};
+use super::{create, register, salvage, setup};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
 use crate::lookup;
 use crate::permission::Places;
 use dx_jobdir::{ClaimLock, StateDir, claim, disk, faults};
+use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, WorktreeRemovedDocument};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -139,6 +140,9 @@ pub(crate) fn remove_saved(
     keep: Keep,
 ) -> Result<Result<Removed, Unsaved>, EngineError> {
     let mut salvaged = Vec::new();
+    if made.stage != Stage::Ready {
+        setup::end_leftovers(&made.mark);
+    }
     let whole = made.repository(place).filter(|w| is_registered(w) && w.work_tree.is_dir());
     if let (Some(worktree), Stage::Ready) = (&whole, made.stage) {
         if let Some(user) = user(state, &place.path()) {
@@ -342,7 +346,8 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
         return Ok(false);
     }
     // With the value that was looked at: whoever moved it meanwhile keeps it.
-    Ok(Call::new(main, &["update-ref", "-d", &name, &at]).output()?.status.success())
+    let delete = ["update-ref", "-d", &name, &at];
+    Ok(Call::new(main, &delete).env(MARKER, made.mark.as_str()).output()?.status.success())
 }
 
 /// Removes a folder, also one with folders in it that may not be written.

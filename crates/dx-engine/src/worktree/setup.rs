@@ -47,7 +47,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) progress: &'a dyn Fn(&str),
 }
 
-/// Ends whatever carries this marker.
+/// Ends whatever carries this marker: a command of the set-up, or a git that changes refs or files, whose dx-runner was
+/// killed. To be called with the lock of the folder: what has not begun its own program yet, and so has no marker, holds it.
 pub(super) fn end_leftovers(mark: &RunUuid) {
     sweep_marked(mark, GRACE_MS);
 }

@@ -5,6 +5,7 @@ use super::{assert_whole, create, list, only_row, path_of};
 use crate::environment;
 use crate::world::{PATIENCE, read, spawn, write};
 use dx_testkit::{TestEnv, wait_until};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -87,6 +88,38 @@ fn a_set_up_that_outlives_its_command_is_ended_before_the_next() {
     write(&gate, "");
     assert_whole(&env, &path_of(&create(&env, "bd-1", &repo, &[])), "bd-1");
     let stat = std::fs::read_to_string(format!("/proc/{setup}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
+}
+
+#[test]
+fn a_git_that_outlives_its_command_is_ended_before_the_next() {
+    let env = environment();
+    let repo = repository(&env);
+    create(&env, "bd-1", &repo, &[]);
+    let (pid, gate) = (env.path("pid"), env.path("gate"));
+    let text = format!(
+        "#!/bin/sh\ncase \" $* \" in *' update-ref -d '*) [ -e {gate} ] || {{ echo $$ > {pid}; exec sleep 1000; }};; esac\n\
+         PATH=/usr/local/bin:/usr/bin:/bin exec git \"$@\"\n",
+        gate = gate.display(),
+        pid = pid.display(),
+    );
+    let slow = env.bin_dir().join("git");
+    write(&slow, text);
+    std::fs::set_permissions(&slow, PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = env.product();
+    command.args(["worktree", "remove", "bd-1"]).stdout(Stdio::null());
+    let mut child = spawn(command);
+    wait_until(PATIENCE, "the branch is being removed", || {
+        std::fs::read_to_string(&pid).is_ok_and(|text| text.ends_with('\n'))
+    });
+    let git = dx_testkit::read_pid(&pid);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(Path::new(&format!("/proc/{git}")).exists());
+    write(&gate, "");
+    // It would take the branch from the next worktree of this name.
+    assert_whole(&env, &path_of(&create(&env, "bd-1", &repo, &[])), "bd-1");
+    let stat = std::fs::read_to_string(format!("/proc/{git}/stat")).unwrap_or_default();
     assert!(stat.is_empty() || stat.contains(") Z "), "{stat}");
 }
 
