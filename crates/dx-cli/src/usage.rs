@@ -12,6 +12,13 @@ use crate::args::Cli;
 use crate::error::CliError;
 use crate::output;
 
+/// The same answer from the whole tree: what a command says of itself is only there when it was put together.
+pub(crate) fn with_all_commands(args: &[OsString]) -> Option<clap::Error> {
+    let mut tree = Cli::command();
+    tree.build();
+    tree.try_get_matches_from(args).err()
+}
+
 /// Shows help, version or the mistake, and tells the exit code.
 pub(crate) fn report(args: &[OsString], error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();

@@ -51,8 +51,10 @@ use crate::context::Context;
 use crate::error::CliError;
 use crate::usage;
 
-/// What to do.
+/// What to do. The options of a command are put together when it is the one that is called: there are many of them, and a
+/// start has no millisecond to lose.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     Start(Box<start::StartArgs>),
     Run(Box<run::RunArgs>),
@@ -105,7 +107,7 @@ pub(crate) enum Command {
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(args, &error),
+        Err(error) => return usage::report(args, &usage::with_all_commands(args).unwrap_or(error)),
     };
     let ctx = Context::new(&cli.global);
     match run(&ctx, &cli.command) {
