@@ -2,9 +2,10 @@
 //!
 //! Called by: `commands::main` once, then by each command. Must never: do I/O when it is made.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::args::Global;
+use crate::args::{ColorChoice, Global};
 use crate::output::{self, Output};
 use dx_engine::{Engine, Settings};
 
@@ -24,9 +25,33 @@ impl Context {
         Self { engine: Engine::new(settings(&global)), out: Output::new(&global), global }
     }
 
+    /// Surroundings of a process that nobody reads from.
+    pub(crate) fn of(settings: Settings) -> Self {
+        let global = Global {
+            json: true,
+            state_dir: settings.state_dir.clone(),
+            config: settings.config.clone(),
+            verbose: false,
+            quiet: true,
+            color: ColorChoice::Never,
+        };
+        Self { engine: Engine::new(settings), out: Output::new(&global), global }
+    }
+
     /// The same surroundings, for a thread of its own.
     pub(crate) fn again(&self) -> Self {
         Self::new(&self.global)
+    }
+
+    /// The global options that decide what a command is about, for another process of ours.
+    pub(crate) fn global_args(&self) -> Vec<OsString> {
+        let mut args = Vec::new();
+        for (name, value) in [("--state-dir", &self.global.state_dir), ("--config", &self.global.config)] {
+            if let Some(path) = value {
+                args.extend([name.into(), path.clone().into_os_string()]);
+            }
+        }
+        args
     }
 
     /// Another engine with the same settings, for a thread of its own.

@@ -15,6 +15,7 @@ mod error;
 mod follow;
 mod last_lines;
 mod log_view;
+mod mcp;
 mod output;
 mod page;
 mod reference;
@@ -52,6 +53,12 @@ fn helper(args: &[OsString]) -> Option<i32> {
     {
         let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
         return Some(dx_engine::coordinate(wave.to_str()?, Path::new(state_dir), config));
+    }
+    if let [entry, state_dir, config] = args
+        && entry == dx_engine::BATCH
+    {
+        let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
+        return Some(commands::batch::detached(Path::new(state_dir), config));
     }
     if let [entry, files @ ..] = args
         && entry == EVIDENCE

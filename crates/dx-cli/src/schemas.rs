@@ -33,6 +33,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("history-query", of::<dx_protocol::HistoryQueryDocument>),
     ("hook", of::<dx_protocol::HookDocument>),
     ("journal", of::<dx_protocol::Record>),
+    ("mcp-call", of::<crate::mcp::CallDocument>),
     ("models", of::<dx_protocol::ModelsDocument>),
     ("obs", of::<dx_protocol::Sample>),
     ("outcome", of::<dx_protocol::Outcome>),

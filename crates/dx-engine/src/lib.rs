@@ -47,8 +47,8 @@ mod worktree;
 pub use api::*;
 pub use apply::Conflict;
 pub use dispatch::{
-    BatchRequest, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT, DispatchRequest, Member, Members,
-    Target,
+    BATCH, BatchNews, BatchRequest, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT,
+    DispatchRequest, Member, Members, SchemaSource, Target, tell_begun,
 };
 pub use error::EngineError;
 pub use job_files::LogFiles;

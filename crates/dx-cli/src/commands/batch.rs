@@ -6,13 +6,17 @@ use clap::{Args, Subcommand};
 use dx_protocol::{BatchDocument, BatchMember, ExitCode};
 use schemars::JsonSchema;
 use serde::Serialize;
+use std::path::Path;
 
 use super::dispatch::QuestionOptions;
 use super::models::ServerOptions;
 use crate::asking;
 use crate::context::Context;
 use crate::error::CliError;
-use dx_engine::{BatchRequest, Conditions, DISPATCH_MAX_CHARS, Member, Members, PromptSource};
+use dx_engine::{
+    BatchNews, BatchRequest, Conditions, DISPATCH_MAX_CHARS, Member, Members, PromptSource, Settings,
+    tell_begun,
+};
 use dx_protocol::ReasonCode;
 
 /// Ask several models the same at once, and compare their answers
@@ -52,6 +56,9 @@ pub(crate) struct BatchArgs {
     /// Tell which answers are the same
     #[arg(long)]
     compare: bool,
+    /// Return as soon as the batch is stored; `batch show` tells how far it is
+    #[arg(long)]
+    detach: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,6 +120,12 @@ pub(crate) fn run(ctx: &Context, args: &BatchArgs) -> Result<ExitCode, CliError>
             ctx.out.either(&document, || whole(&document))?;
             return Ok(ExitCode::Ok);
         }
+        None if args.detach => {
+            let document = ctx.engine.batch_detached(&request(args)?)?;
+            let shown = format!("{}\ntry: dx-runner batch show {}", document.id, document.id);
+            ctx.out.either(&document, || shown)?;
+            return Ok(ExitCode::Ok);
+        }
         None => ask(ctx, args)?,
     };
     ctx.out.either(&document, || summary(&document))?;
@@ -123,22 +136,46 @@ pub(crate) fn run(ctx: &Context, args: &BatchArgs) -> Result<ExitCode, CliError>
         .unwrap_or(ExitCode::Error))
 }
 
-fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
+fn request(args: &BatchArgs) -> Result<BatchRequest, CliError> {
     let members = match args.tier {
         Some(tier) => Members::Tier(tier),
         None if !args.task_types.is_empty() => Members::TaskTypes(args.task_types.clone()),
         None => Members::Named(args.members.clone()),
     };
-    let request = BatchRequest {
+    Ok(BatchRequest {
         members,
         conditions: args.question.conditions()?,
         quorum: args.quorum,
         judge: args.judge.clone(),
         compare: args.compare,
+    })
+}
+
+/// The process of `batch --detach`: asks, and tells nobody but the store. A signal stops what was asked.
+pub(crate) fn detached(state_dir: &Path, config: Option<&Path>) -> i32 {
+    let settings = Settings {
+        state_dir: Some(state_dir.to_owned()),
+        config: config.map(Path::to_owned),
+        progress: None,
     };
+    let asked = BatchRequest::received(std::io::stdin().lock()).map_err(CliError::from).and_then(|request| {
+        asking::cancellable(&Context::of(settings), move |ctx, cancel| {
+            let told = |news: BatchNews<'_>| {
+                if let BatchNews::Begun(document) = news {
+                    tell_begun(document);
+                }
+            };
+            ctx.engine.batch(&request, cancel, &told).map_err(CliError::from)
+        })?
+    });
+    asked.map_or_else(|error| error.exit_code().code(), |document| document.exit_code).into()
+}
+
+fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
+    let request = request(args)?;
     asking::cancellable(ctx, move |ctx, cancel| {
-        let told = |result: &BatchMember| {
-            if !ctx.out.is_json() {
+        let told = |news: BatchNews<'_>| {
+            if let (BatchNews::Answer(result), false) = (news, ctx.out.is_json()) {
                 // A reader that went away is found at the end.
                 let _written = ctx.out.line(answer(result));
             }

@@ -12,7 +12,9 @@ use super::start_options::prompt_file;
 use crate::asking;
 use crate::context::Context;
 use crate::error::CliError;
-use dx_engine::{Conditions, DISPATCH_MAX_CHARS, DispatchRequest, Member, PromptSource, Target};
+use dx_engine::{
+    Conditions, DISPATCH_MAX_CHARS, DispatchRequest, Member, PromptSource, SchemaSource, Target,
+};
 
 /// What is asked, and under which conditions.
 #[derive(Debug, Clone, Args)]
@@ -56,7 +58,7 @@ impl QuestionOptions {
         Ok(Conditions {
             prompt,
             system: self.system.clone(),
-            schema: self.json_schema.clone(),
+            schema: self.json_schema.clone().map(SchemaSource::File),
             timeout: self.timeout.map(|seconds| Duration::from_secs(seconds.into())),
             max_chars: self.max_chars,
             directory: self.server.directory.clone(),

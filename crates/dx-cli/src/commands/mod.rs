@@ -20,6 +20,7 @@ pub(crate) mod gc;
 pub(crate) mod history;
 pub(crate) mod hooks;
 pub(crate) mod logs;
+pub(crate) mod mcp;
 pub(crate) mod models;
 pub(crate) mod preflight;
 pub(crate) mod probe;
@@ -87,6 +88,7 @@ pub(crate) enum Command {
     Server(server::ServerArgs),
     Models(models::ModelsArgs),
     ProbeAttach(probe_attach::ProbeAttachArgs),
+    Mcp(mcp::McpArgs),
     Wave(wave::WaveArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
@@ -152,6 +154,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Models(args) => models::run(ctx, args),
         Command::Server(args) => server::run(ctx, args),
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),
+        Command::Mcp(args) => mcp::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
         Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),

@@ -29,6 +29,7 @@ pub(crate) mod kills;
 mod launch;
 mod manifests;
 mod masking;
+mod mcp;
 mod opencode;
 mod preflight;
 mod profile_keys;

@@ -30,6 +30,14 @@ pub enum Members {
     Tier(u64),
 }
 
+/// What is told while a batch runs.
+#[derive(Debug, Clone, Copy)]
+pub enum BatchNews<'a> {
+    /// It is stored; everybody is being asked.
+    Begun(&'a BatchDocument),
+    Answer(&'a BatchMember),
+}
+
 /// `batch`.
 #[derive(Debug, Clone)]
 pub struct BatchRequest {
@@ -43,21 +51,17 @@ pub struct BatchRequest {
 }
 
 impl Engine {
-    /// Asks all; `told` hears of each answer as it comes.
+    /// Asks all; `told` hears of the beginning, and of each answer as it comes.
     pub fn batch(
         &self,
         request: &BatchRequest,
         cancel: &Cancel,
-        told: &dyn Fn(&BatchMember),
+        told: &dyn Fn(BatchNews<'_>),
     ) -> Result<BatchDocument, EngineError> {
-        let members = self.members_of(&request.members)?;
-        if request.quorum.is_some_and(|quorum| quorum == 0 || quorum > members.len()) {
-            let message = format!("--quorum takes 1 to {}, the number of members", members.len());
-            return Err(EngineError::Argument(message));
-        }
-        let ready = request.conditions.read()?;
+        let (members, ready) = self.batch_checked(request)?;
         let state = self.state()?;
         let mut stored = store::Stored::create(&state, begun(request, &members)?)?;
+        told(BatchNews::Begun(&stored.document));
         let begun = Instant::now();
         let (sender, receiver) = channel();
         std::thread::scope(|scope| -> Result<(), EngineError> {
@@ -70,7 +74,7 @@ impl Engine {
             }
             drop(sender);
             for (at, result) in receiver {
-                told(&result);
+                told(BatchNews::Answer(&result));
                 stored.document.members[at] = result;
                 count(&mut stored.document, begun.elapsed());
                 stored.save()?;
@@ -89,6 +93,16 @@ impl Engine {
         decide(document);
         stored.save()?;
         Ok(stored.document.clone())
+    }
+
+    /// Who is asked, and what, when nothing of it is wrong.
+    pub(super) fn batch_checked(&self, request: &BatchRequest) -> Result<(Vec<Member>, Ready), EngineError> {
+        let members = self.members_of(&request.members)?;
+        if request.quorum.is_some_and(|quorum| quorum == 0 || quorum > members.len()) {
+            let message = format!("--quorum takes 1 to {}, the number of members", members.len());
+            return Err(EngineError::Argument(message));
+        }
+        Ok((members, request.conditions.read()?))
     }
 
     /// Another verdict on a stored batch.

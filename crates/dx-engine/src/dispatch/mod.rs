@@ -9,6 +9,7 @@
 mod answer;
 mod batch;
 mod cancel;
+mod detach;
 mod judge;
 mod member;
 mod openai;
@@ -17,9 +18,11 @@ mod routes;
 mod schema;
 mod store;
 
-pub use batch::{BatchRequest, Members};
+pub use batch::{BatchNews, BatchRequest, Members};
 pub use cancel::Cancel;
+pub use detach::{BATCH, tell_begun};
 pub use member::Member;
+pub use schema::SchemaSource;
 
 use crate::Engine;
 use crate::api::PromptSource;
@@ -53,8 +56,8 @@ pub struct Target {
 pub struct Conditions {
     pub prompt: PromptSource,
     pub system: Option<String>,
-    /// A file with a JSON schema that the answer must fit.
-    pub schema: Option<PathBuf>,
+    /// A JSON schema that the answer must fit.
+    pub schema: Option<SchemaSource>,
     /// `None`: [`DISPATCH_TIMEOUT`].
     pub timeout: Option<Duration>,
     /// 0: all.
@@ -151,7 +154,7 @@ impl Conditions {
         let prompt = Prompt::read(Some(&self.prompt))?;
         let prompt =
             String::from_utf8(prompt.bytes).map_err(|_| EngineError::PromptInvalid("is not valid UTF-8"))?;
-        let schema = self.schema.as_deref().map(Schema::read).transpose()?;
+        let schema = self.schema.as_ref().map(Schema::read).transpose()?;
         let limit = self.timeout.unwrap_or(DISPATCH_TIMEOUT);
         if limit.is_zero() {
             return Err(EngineError::Argument("--timeout is at least 1 second".to_owned()));

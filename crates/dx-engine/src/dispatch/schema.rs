@@ -4,12 +4,19 @@
 
 use crate::error::EngineError;
 use serde_json::Value;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// Of so many problems a model is told.
 const TOLD: usize = 5;
 /// How often an answer may be corrected.
 pub(super) const CORRECTIONS: u32 = 2;
+
+/// Where a schema comes from.
+#[derive(Debug, Clone)]
+pub enum SchemaSource {
+    File(PathBuf),
+    Value(Value),
+}
 
 /// A schema that can be checked against.
 pub(crate) struct Schema {
@@ -18,7 +25,14 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
-    pub(super) fn read(path: &Path) -> Result<Self, EngineError> {
+    pub(super) fn read(source: &SchemaSource) -> Result<Self, EngineError> {
+        let path = match source {
+            SchemaSource::File(path) => path,
+            SchemaSource::Value(value) => {
+                let bad = |why| EngineError::Argument(format!("the JSON schema: {why}"));
+                return Self::new(value.clone()).map_err(bad);
+            }
+        };
         let bad = |why: String| EngineError::Argument(format!("--json-schema {}: {why}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
         let value: Value = serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;

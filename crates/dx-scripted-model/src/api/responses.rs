@@ -149,6 +149,11 @@ fn call_item(ask: &Ask, reply: &Reply, call: &ToolCall) -> Value {
         "id": format!("fc_scripted{number}"), "call_id": format!("call_scripted{number}"),
         "status": "completed", "name": call.name,
     });
+    // Tools of MCP servers are called by two names: the server's namespace, and their own in it.
+    if let Some((server, name)) = call.name.strip_prefix("mcp__").and_then(|rest| rest.split_once("__")) {
+        item["namespace"] = json!(format!("mcp__{server}"));
+        item["name"] = json!(name);
+    }
     let argument = if takes_text {
         call.arguments["input"].as_str().map_or_else(|| call.arguments.to_string(), str::to_owned)
     } else {

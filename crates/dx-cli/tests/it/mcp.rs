@@ -1,0 +1,6 @@
+//! `dx-runner mcp`: the protocol with a client of our own, and real agents that call the tools.
+
+mod agents;
+mod client;
+mod protocol;
+mod tools;
