@@ -4,10 +4,9 @@
 //! the status come first, then what the API's body says where Codex hands it on. Never gives a reset time.
 
 use dx_protocol::ErrorClass;
-use serde::de::MapAccess;
 
-use crate::loose::{self, Fields, nested, skip, text, word};
-use crate::opencode_error::{by_code, by_message, contains, limit_by_text};
+use crate::loose;
+use crate::opencode_error::{Body, by_code, by_message, contains, limit_by_text};
 
 /// Codex's own sentences, in parts that do not change with what failed.
 const SENTENCES: [(&str, ErrorClass); 13] = [
@@ -28,18 +27,6 @@ const SENTENCES: [(&str, ErrorClass); 13] = [
     // An answer that ends without its last event: no API answers so.
     ("stream closed before response.completed", ErrorClass::Server),
 ];
-
-/// The API's answer, where it is the whole message.
-#[derive(Default)]
-struct Body {
-    error: BodyError,
-}
-
-#[derive(Default)]
-struct BodyError {
-    code: Option<String>,
-    kind: Option<String>,
-}
 
 /// The class of a failure, and its status where one is told.
 pub(crate) fn class(message: &str) -> (ErrorClass, Option<u16>) {
@@ -78,31 +65,11 @@ pub(crate) fn is_refusal(message: &str) -> bool {
 }
 
 fn by_words(message: &str) -> ErrorClass {
+    // The API's answer can be the whole message.
     let body: Body = loose::record(message.as_bytes()).unwrap_or_default();
     if let Some(class) = by_code(body.error.kind.as_deref(), body.error.code.as_deref()) {
         return class;
     }
     let known = SENTENCES.into_iter().find(|(words, _)| contains(message, words));
     known.map_or_else(|| by_message(message), |(_, class)| class)
-}
-
-impl Fields for Body {
-    fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        match key {
-            "error" => self.error = nested(map)?,
-            _ => skip(map)?,
-        }
-        Ok(())
-    }
-}
-
-impl Fields for BodyError {
-    fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
-        match key {
-            "code" => self.code = word(map)?,
-            "type" => self.kind = text(map)?,
-            _ => skip(map)?,
-        }
-        Ok(())
-    }
 }

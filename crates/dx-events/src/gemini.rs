@@ -159,7 +159,7 @@ impl Gemini {
             record.error.message.as_deref().or(broken.as_deref()).unwrap_or("an error without words");
         let failure = gemini_error::failure(message);
         if failure.is_limit() {
-            sink(AgentEvent::RateLimited { until_ms: None });
+            sink(AgentEvent::RateLimited { until_ms: failure.until_ms(record.timestamp.as_deref()) });
         }
         let (class, status, detail) = (failure.class, failure.status, failure.message);
         sink(AgentEvent::Error { class, status, message: detail.clone() });

@@ -1,9 +1,10 @@
 //! What a failed run of Gemini CLI means.
 //!
 //! Called by the Gemini grammar. Its result holds one message, `[API Error: …]`. Where the API's own answer is in that, as
-//! JSON, its code and reasons decide; where Gemini CLI has put words of its own there, those do.
+//! JSON, its code and reasons decide; where Gemini CLI has put words of its own there, those do. It hands the wait that a
+//! limit's answer names on as a last line of its own; no other words give one.
 
-use dx_protocol::ErrorClass;
+use dx_protocol::{ErrorClass, Timestamp};
 use serde::de::MapAccess;
 
 use crate::clean::{MESSAGE_MAX, line};
@@ -16,6 +17,8 @@ pub(crate) struct Failure {
     pub(crate) status: Option<u16>,
     /// For people.
     pub(crate) message: String,
+    /// How long a limit is told to last.
+    wait_ms: Option<i64>,
 }
 
 /// The body of an answer that is an error.
@@ -39,11 +42,20 @@ struct Detail {
 
 /// What Gemini CLI writes behind its message when the status was 429, whatever the credentials.
 const AFTER_429: &str = "\nPlease wait and try again later.";
+/// The line in which it puts the wait of the API's `RetryInfo`, word for word, between these.
+const WAIT: (&str, &str) = ("\nSuggested retry after ", "s.");
+/// No limit lasts longer; more is a mistake.
+const MOST_SECONDS: f64 = 366.0 * 86_400.0;
 
 impl Failure {
     /// Whether the error passes, or is told to pass, with time.
     pub(crate) fn is_limit(&self) -> bool {
         matches!(self.class, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity)
+    }
+
+    /// When the limit passes, for a record of this time.
+    pub(crate) fn until_ms(&self, recorded: Option<&str>) -> Option<i64> {
+        Some(Timestamp::parse(recorded?)?.0 + self.wait_ms?)
     }
 }
 
@@ -59,13 +71,19 @@ pub(crate) fn failure(said: &str) -> Failure {
         let named = answer.status.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
         let message = line(&format!("HTTP {status}{named}: {words}"), MESSAGE_MAX);
         let class = by_status(status, words, &answer.details);
-        return Failure { class, status: Some(status), message };
+        return Failure { class, status: Some(status), message, wait_ms: None };
     }
     if is_429 {
         let message = line(&format!("HTTP 429: {inner}"), MESSAGE_MAX);
-        return Failure { class: limit(inner), status: Some(429), message };
+        return Failure { class: limit(inner), status: Some(429), message, wait_ms: wait_ms(inner) };
     }
-    Failure { class: by_words(inner), status: None, message: line(inner, MESSAGE_MAX) }
+    Failure { class: by_words(inner), status: None, message: line(inner, MESSAGE_MAX), wait_ms: None }
+}
+
+fn wait_ms(words: &str) -> Option<i64> {
+    let (_, wait) = words.strip_suffix(WAIT.1)?.rsplit_once(WAIT.0)?;
+    let seconds: f64 = wait.parse().ok()?;
+    (0.0..MOST_SECONDS).contains(&seconds).then_some((seconds * 1000.0) as i64)
 }
 
 fn by_status(status: u16, words: &str, details: &[Detail]) -> ErrorClass {
@@ -158,5 +176,30 @@ mod tests {
         // Words of the model's answer are no status.
         let odd = failure("[API Error: 429 {\"a\":1}]");
         assert_eq!((odd.class, odd.status), (ErrorClass::Other, None));
+    }
+
+    #[test]
+    fn the_end_of_a_limit() {
+        let at = Some("2026-01-01T00:00:00.300Z");
+        let until = |said: &str| {
+            failure(&format!("[API Error: {said}]{AFTER_429} To increase your limits, …")).until_ms(at)
+        };
+        let start = Timestamp::parse("2026-01-01T00:00:00.300Z").unwrap().0;
+        assert_eq!(until("Too many.\nSuggested retry after 86400s."), Some(start + 86_400_000));
+        assert_eq!(until("Too many.\nSuggested retry after 34.5s."), Some(start + 34_500));
+        // In the middle of the API's words, or no number.
+        for said in [
+            "Too many. Suggested retry after 60s.",
+            "Too many.\nSuggested retry after 60s. Or not.",
+            "Too many.\nSuggested retry after -1s.",
+            "Too many.\nSuggested retry after NaNs.",
+            "Too many.\nSuggested retry after 1e300s.",
+        ] {
+            assert_eq!(until(said), None, "{said}");
+        }
+        // Without the mark of a 429, and without the record's time.
+        assert_eq!(failure("[API Error: x\nSuggested retry after 1s.]").until_ms(at), None);
+        let known = format!("[API Error: x\nSuggested retry after 1s.]{AFTER_429}");
+        assert_eq!((failure(&known).until_ms(None), failure(&known).until_ms(Some("then"))), (None, None));
     }
 }

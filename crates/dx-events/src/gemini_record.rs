@@ -10,6 +10,7 @@ use crate::loose::{Fields, count, nested, skip, text};
 #[derive(Default)]
 pub(crate) struct Record {
     pub(crate) kind: Option<String>,
+    pub(crate) timestamp: Option<String>,
     pub(crate) session: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) role: Option<String>,
@@ -48,6 +49,7 @@ impl Fields for Record {
     fn field<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "type" => self.kind = text(map)?,
+            "timestamp" => self.timestamp = text(map)?,
             "session_id" => self.session = text(map)?,
             "model" => self.model = text(map)?,
             "role" => self.role = text(map)?,

@@ -37,16 +37,16 @@ struct Headers {
     retry_after_ms: Option<f64>,
 }
 
-/// The provider's own answer, as JSON in a string.
+/// The answer of an API that speaks as OpenAI's does, as JSON in a string.
 #[derive(Default)]
-struct Body {
-    error: BodyError,
+pub(crate) struct Body {
+    pub(crate) error: BodyError,
 }
 
 #[derive(Default)]
-struct BodyError {
-    code: Option<String>,
-    kind: Option<String>,
+pub(crate) struct BodyError {
+    pub(crate) code: Option<String>,
+    pub(crate) kind: Option<String>,
     resets_at: Option<f64>,
     resets_in: Option<f64>,
 }

@@ -1,71 +1,20 @@
 //! Snapshots of what every recorded run of Gemini CLI means: its events, its verdict, its transcript.
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+mod recorded;
 
-use dx_events::{Grammar, Parser, ProviderVerdict, Summary, Waiting, render, stderr_event};
+use dx_events::{Grammar, ProviderVerdict, Summary, Waiting};
 use dx_protocol::{AgentEvent, ErrorClass};
+use recorded::Recorded;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/gemini/0.61.0");
-
-fn parse(bytes: &[u8]) -> (Vec<(u64, AgentEvent)>, u64) {
-    let mut parser = Parser::new(Grammar::Gemini);
-    let mut events = Vec::new();
-    let mut sink = |offset, event| events.push((offset, event));
-    parser.feed(bytes, &mut sink);
-    parser.finish(&mut sink);
-    assert_eq!(parser.offset(), bytes.len() as u64);
-    (events, parser.unparsed())
-}
-
-fn read(case: &str) -> (Vec<(u64, AgentEvent)>, Vec<AgentEvent>, u64) {
-    let out = fs::read(Path::new(FIXTURES).join(format!("{case}.out"))).unwrap();
-    let err = fs::read_to_string(Path::new(FIXTURES).join(format!("{case}.err"))).unwrap_or_default();
-    let (events, unparsed) = parse(&out);
-    (events, err.lines().filter_map(|l| stderr_event(Grammar::Gemini, l)).collect(), unparsed)
-}
-
-fn fold(case: &str) -> Summary {
-    let (events, stderr, _) = read(case);
-    let mut summary = Summary::new(Grammar::Gemini);
-    events.iter().map(|(_, e)| e).chain(&stderr).for_each(|e| summary.apply(e));
-    summary
-}
-
-fn describe(case: &str) -> String {
-    let (events, stderr, unparsed) = read(case);
-    let mut text = String::new();
-    for (offset, event) in &events {
-        writeln!(text, "{offset} {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    for event in &stderr {
-        writeln!(text, "stderr {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    let summary = fold(case);
-    let (barren, failed) = (summary.barren_steps, summary.failed_calls);
-    writeln!(text, "unparsed {unparsed}, barren {barren}, failed calls {failed}").unwrap();
-    writeln!(text, "usage {}", serde_json::to_string(&summary.usage).unwrap()).unwrap();
-    writeln!(text, "waiting {}", serde_json::to_string(&summary.waiting).unwrap()).unwrap();
-    writeln!(text, "verdict {}", serde_json::to_string(&summary.verdict()).unwrap()).unwrap();
-    writeln!(text, "--- transcript").unwrap();
-    for line in events.iter().map(|(_, e)| e).chain(&stderr).filter_map(render) {
-        writeln!(text, "{line}").unwrap();
-    }
-    text
-}
+const RUNS: Recorded = Recorded { grammar: Grammar::Gemini, folder: "gemini/0.61.0" };
 
 #[test]
 fn every_recorded_run() {
-    let mut cases: Vec<String> = fs::read_dir(FIXTURES)
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".out").map(str::to_owned))
-        .collect();
-    cases.sort();
+    let cases = RUNS.cases();
     assert!(cases.len() > 30, "{cases:?}");
     for case in cases {
-        insta::assert_snapshot!(case.clone(), describe(&case));
+        insta::assert_snapshot!(case.clone(), RUNS.describe(&case));
     }
 }
 
@@ -82,11 +31,11 @@ fn verdicts_of_the_recorded_runs() {
         "edit",
         "text-only",
     ] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::Ok, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::Ok, "{case}");
     }
     // Each of these exits with 0.
     for case in ["hang", "hang-interrupted", "hang-stream", "tool-killed"] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
     }
     // Each of these is called a success.
     for (case, what) in [
@@ -94,7 +43,7 @@ fn verdicts_of_the_recorded_runs() {
         ("permission-no-yolo", "write_file a.txt"),
         ("permission-no-yolo-shell", "run_shell_command echo x"),
     ] {
-        let summary = fold(case);
+        let summary = RUNS.fold(case);
         assert!(summary.last_result.as_ref().is_some_and(|r| r.ok), "{case}");
         assert_eq!(summary.verdict(), ProviderVerdict::Refused { what: what.to_owned() }, "{case}");
     }
@@ -121,7 +70,7 @@ fn verdicts_of_the_recorded_runs() {
         ("loop", ErrorClass::Other, None),
     ];
     for (case, class, status) in failures {
-        let verdict = fold(case).verdict();
+        let verdict = RUNS.fold(case).verdict();
         let fits = matches!(&verdict, ProviderVerdict::Failed { class: c, status: s, .. } if (*c, *s) == (class, status));
         assert!(fits, "{case}: {verdict:?}");
     }
@@ -132,7 +81,7 @@ fn a_call_that_is_tried_again_is_told_with_its_wait() {
     let told: Vec<(u32, Option<u64>, Option<u16>)> =
         ["429-then-ok", "429-capacity", "http-500", "unreachable"]
             .into_iter()
-            .flat_map(|case| read(case).1.into_iter().take(2))
+            .flat_map(|case| RUNS.read(case).1.into_iter().take(2))
             .filter_map(|event| match event {
                 AgentEvent::Retrying { attempt, delay_ms, status, .. } => Some((attempt, delay_ms, status)),
                 _ => None,
@@ -140,7 +89,7 @@ fn a_call_that_is_tried_again_is_told_with_its_wait() {
             .collect();
     let wait = |case: &str| {
         let mut summary = Summary::new(Grammar::Gemini);
-        read(case).1.iter().for_each(|event| summary.apply(event));
+        RUNS.read(case).1.iter().for_each(|event| summary.apply(event));
         summary.waiting
     };
     assert_eq!(told.len(), 8, "{told:?}");
@@ -154,14 +103,14 @@ fn a_call_that_is_tried_again_is_told_with_its_wait() {
 fn words_become_lines_again() {
     let texts = |case: &str| -> Vec<String> {
         let text = |event| if let AgentEvent::Text { text } = event { Some(text) } else { None };
-        read(case).0.into_iter().filter_map(|(_, event)| text(event)).collect()
+        RUNS.read(case).0.into_iter().filter_map(|(_, event)| text(event)).collect()
     };
     assert_eq!(texts("text-only"), ["Just an answer, over", "two lines."]);
     assert_eq!(texts("hang-stream"), ["partial answer"]);
     // However long a line, and in whatever pieces.
     let piece =
         r#"{"type":"message","role":"assistant","content":"ab\u00e9","delta":true}"#.to_owned() + "\n";
-    let (events, unparsed) = parse(piece.repeat(1000).as_bytes());
+    let (events, unparsed) = RUNS.parse(piece.repeat(1000).as_bytes());
     let AgentEvent::Text { text } = &events[1].1 else { panic!("{events:?}") };
     assert_eq!((events.len(), text.len(), unparsed), (2, 500, 0));
     assert!(text.starts_with("abéabé"));

@@ -1,75 +1,20 @@
 //! Snapshots of what every recorded OpenCode run means: its events, its verdict, its transcript.
 #![allow(clippy::unwrap_used)]
 
-use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
+mod recorded;
 
-use dx_events::{Grammar, Parser, ProviderVerdict, Summary, render, stderr_event};
+use dx_events::{Grammar, Parser, ProviderVerdict, Summary};
 use dx_protocol::{AgentEvent, ErrorClass};
+use recorded::Recorded;
 
-const FIXTURES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/opencode/1.18.33");
-
-fn read(case: &str) -> (Vec<(u64, AgentEvent)>, Vec<AgentEvent>, u64) {
-    let out = fs::read(Path::new(FIXTURES).join(format!("{case}.out"))).unwrap();
-    let err = fs::read_to_string(Path::new(FIXTURES).join(format!("{case}.err"))).unwrap_or_default();
-    let mut parser = Parser::new(Grammar::Opencode);
-    let mut events = Vec::new();
-    let mut sink = |offset, event| events.push((offset, event));
-    parser.feed(&out, &mut sink);
-    parser.finish(&mut sink);
-    assert_eq!(parser.offset(), out.len() as u64);
-    (events, err.lines().filter_map(|l| stderr_event(Grammar::Opencode, l)).collect(), parser.unparsed())
-}
-
-fn fold(case: &str) -> Summary {
-    let (events, stderr, _) = read(case);
-    let mut summary = Summary::new(Grammar::Opencode);
-    events.iter().map(|(_, e)| e).chain(&stderr).for_each(|e| summary.apply(e));
-    // The order of the two streams must not matter for the verdict.
-    let mut reversed = Summary::new(Grammar::Opencode);
-    stderr.iter().chain(events.iter().map(|(_, e)| e)).for_each(|e| reversed.apply(e));
-    assert_eq!(summary.verdict(), reversed.verdict());
-    let json = serde_json::to_string(&summary).unwrap();
-    assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary);
-    summary
-}
-
-fn describe(case: &str) -> String {
-    let (events, stderr, unparsed) = read(case);
-    let mut text = String::new();
-    for (offset, event) in &events {
-        writeln!(text, "{offset} {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    for event in &stderr {
-        writeln!(text, "stderr {}", serde_json::to_string(event).unwrap()).unwrap();
-    }
-    let summary = fold(case);
-    writeln!(
-        text,
-        "unparsed {unparsed}, barren {}, failed calls {}",
-        summary.barren_steps, summary.failed_calls
-    )
-    .unwrap();
-    writeln!(text, "waiting {}", serde_json::to_string(&summary.waiting).unwrap()).unwrap();
-    writeln!(text, "verdict {}", serde_json::to_string(&summary.verdict()).unwrap()).unwrap();
-    writeln!(text, "--- transcript").unwrap();
-    for line in events.iter().map(|(_, e)| e).chain(&stderr).filter_map(render) {
-        writeln!(text, "{line}").unwrap();
-    }
-    text
-}
+const RUNS: Recorded = Recorded { grammar: Grammar::Opencode, folder: "opencode/1.18.33" };
 
 #[test]
 fn every_recorded_run() {
-    let mut cases: Vec<String> = fs::read_dir(FIXTURES)
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".out").map(str::to_owned))
-        .collect();
-    cases.sort();
+    let cases = RUNS.cases();
     assert!(cases.len() > 30, "{cases:?}");
     for case in cases {
-        insta::assert_snapshot!(case.clone(), describe(&case));
+        insta::assert_snapshot!(case.clone(), RUNS.describe(&case));
     }
 }
 
@@ -86,38 +31,38 @@ fn verdicts_of_the_recorded_runs() {
         "unknown-tool",
         "edit",
     ] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::Ok, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::Ok, "{case}");
     }
     for case in ["hang", "hang-stream", "drop", "garbage", "tool-killed", "same-tool-loop"] {
-        assert_eq!(fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
+        assert_eq!(RUNS.fold(case).verdict(), ProviderVerdict::NoResult, "{case}");
     }
     for case in ["permission-refused", "permission-ask-bash"] {
-        assert!(matches!(fold(case).verdict(), ProviderVerdict::Refused { .. }), "{case}");
+        assert!(matches!(RUNS.fold(case).verdict(), ProviderVerdict::Refused { .. }), "{case}");
     }
-    assert!(failed(ErrorClass::Auth, Some(401))(fold("http-401").verdict()));
-    assert!(failed(ErrorClass::Auth, Some(403))(fold("http-403").verdict()));
-    assert!(failed(ErrorClass::ModelUnavailable, Some(404))(fold("http-404").verdict()));
-    assert!(failed(ErrorClass::Server, Some(500))(fold("http-500").verdict()));
-    assert!(failed(ErrorClass::RateLimit, Some(429))(fold("429-rate").verdict()));
-    assert!(failed(ErrorClass::Quota, Some(429))(fold("429-quota").verdict()));
-    assert!(failed(ErrorClass::Capacity, Some(429))(fold("429-capacity").verdict()));
-    assert!(failed(ErrorClass::Network, None)(fold("unreachable").verdict()));
-    assert!(failed(ErrorClass::Network, None)(fold("drop-given-up").verdict()));
-    assert!(failed(ErrorClass::AgentMissing, None)(fold("unknown-agent").verdict()));
-    assert!(failed(ErrorClass::Other, None)(fold("unknown-model").verdict()));
-    assert!(failed(ErrorClass::Other, None)(fold("cut-by-length").verdict()));
-    assert!(failed(ErrorClass::Other, None)(fold("content-filter").verdict()));
+    assert!(failed(ErrorClass::Auth, Some(401))(RUNS.fold("http-401").verdict()));
+    assert!(failed(ErrorClass::Auth, Some(403))(RUNS.fold("http-403").verdict()));
+    assert!(failed(ErrorClass::ModelUnavailable, Some(404))(RUNS.fold("http-404").verdict()));
+    assert!(failed(ErrorClass::Server, Some(500))(RUNS.fold("http-500").verdict()));
+    assert!(failed(ErrorClass::RateLimit, Some(429))(RUNS.fold("429-rate").verdict()));
+    assert!(failed(ErrorClass::Quota, Some(429))(RUNS.fold("429-quota").verdict()));
+    assert!(failed(ErrorClass::Capacity, Some(429))(RUNS.fold("429-capacity").verdict()));
+    assert!(failed(ErrorClass::Network, None)(RUNS.fold("unreachable").verdict()));
+    assert!(failed(ErrorClass::Network, None)(RUNS.fold("drop-given-up").verdict()));
+    assert!(failed(ErrorClass::AgentMissing, None)(RUNS.fold("unknown-agent").verdict()));
+    assert!(failed(ErrorClass::Other, None)(RUNS.fold("unknown-model").verdict()));
+    assert!(failed(ErrorClass::Other, None)(RUNS.fold("cut-by-length").verdict()));
+    assert!(failed(ErrorClass::Other, None)(RUNS.fold("content-filter").verdict()));
 }
 
 #[test]
 fn loops_show() {
     assert_eq!(
-        fold("garbage").barren_steps,
+        RUNS.fold("garbage").barren_steps,
         6,
         "seven turns were begun, the last one may still bring something"
     );
-    assert_eq!(fold("same-tool-loop").barren_steps, 0);
-    assert!(fold("unknown-tool-loop").failed_calls >= 4);
+    assert_eq!(RUNS.fold("same-tool-loop").barren_steps, 0);
+    assert!(RUNS.fold("unknown-tool-loop").failed_calls >= 4);
 }
 
 fn errors(line: &str) -> Vec<AgentEvent> {
