@@ -1,8 +1,8 @@
 //! Claims of a sign-off: what somebody says to have checked, and with which command.
 //!
-//! A claim is a checked box, or a line that starts with validated, verified or confirmed. Its command is the first text in
-//! backticks in it. Called by: the evidence gate. Must never: take an unchecked box, or what stands in a fenced block, for
-//! a claim.
+//! A claim is a checked box, or a line that starts with validated, verified or confirmed. Each text in backticks in it is a
+//! command: which of them is only a name nobody could tell. Called by: the evidence gate. Must never: take an unchecked box,
+//! or what stands in a fenced block, for a claim.
 
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct Claim {
     pub line: u64,
     /// The line without list marks.
     pub text: String,
-    /// `None`: it names none, and nobody can verify it.
-    pub command: Option<String>,
+    /// When it names none, nobody can verify it.
+    pub commands: Vec<String>,
 }
 
 const WORDS: [&str; 3] = ["validated", "verified", "confirmed"];
@@ -30,7 +30,7 @@ pub fn claims(text: &str) -> Vec<Claim> {
             (None, None) => {
                 found.extend(claim(line).map(|text| Claim {
                     line: at as u64 + 1,
-                    command: command(text),
+                    commands: commands(text),
                     text: text.to_owned(),
                 }));
             }
@@ -67,16 +67,41 @@ fn unlisted(line: &str) -> &str {
     rest.unwrap_or(line).trim_start()
 }
 
-/// The first text in backticks; a longer row of them closes with the same.
-fn command(text: &str) -> Option<String> {
-    let start = text.find('`')?;
-    let rest = &text[start..];
-    let ticks = &rest[..rest.len() - rest.trim_start_matches('`').len()];
-    let inner = &rest[ticks.len()..];
-    let command = inner[..inner.find(ticks)?].trim();
-    // People show commands as a shell's line.
-    let command = command.strip_prefix("$ ").unwrap_or(command).trim();
-    (!command.is_empty()).then(|| command.to_owned())
+/// The texts in backticks; a longer row of them closes with the same.
+fn commands(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut rest = text;
+    while let Some(start) = rest.find('`') {
+        let opened = &rest[start..];
+        let ticks = &opened[..opened.len() - opened.trim_start_matches('`').len()];
+        let inner = &opened[ticks.len()..];
+        let Some(end) = closing(inner, ticks.len()) else {
+            rest = inner;
+            continue;
+        };
+        let command = inner[..end].trim();
+        // People show commands as a shell's line.
+        let command = command.strip_prefix("$ ").unwrap_or(command).trim();
+        if !command.is_empty() && !found.iter().any(|known| known == command) {
+            found.push(command.to_owned());
+        }
+        rest = &inner[end + ticks.len()..];
+    }
+    found
+}
+
+/// Where the next row of exactly so many backticks begins.
+fn closing(text: &str, count: usize) -> Option<usize> {
+    let mut at = 0;
+    while let Some(start) = text[at..].find('`') {
+        let row = &text[at + start..];
+        let len = row.len() - row.trim_start_matches('`').len();
+        if len == count {
+            return Some(at + start);
+        }
+        at += start + len;
+    }
+    None
 }
 
 #[cfg(test)]
@@ -98,21 +123,22 @@ mod tests {
             I verified it with `x`\n\
             ```\n- [x] quoted `false`\n```\n\
             - [x] empty ` `\n\
-            [x] open `tick\n";
-        let found: Vec<(u64, Option<String>)> =
-            claims(text).into_iter().map(|c| (c.line, c.command)).collect();
-        let is = |line, command: &str| (line, Some(command.to_owned()));
+            [x] open `tick\n\
+            [x] both ``open `a`, `b` and `a`\n";
+        let found: Vec<(u64, Vec<String>)> = claims(text).into_iter().map(|c| (c.line, c.commands)).collect();
+        let is = |line, commands: &[&str]| (line, commands.iter().map(|c| (*c).to_owned()).collect());
         assert_eq!(
             found,
             [
-                is(2, "cargo test"),
-                is(4, "make lint"),
-                (5, None),
-                is(6, "echo `date`"),
-                is(7, "true"),
-                is(8, "./run.sh"),
-                (15, None),
-                (16, None),
+                is(2, &["cargo test"]),
+                is(4, &["make lint", "lint.log"]),
+                is(5, &[]),
+                is(6, &["echo `date`"]),
+                is(7, &["true"]),
+                is(8, &["./run.sh"]),
+                is(15, &[]),
+                is(16, &[]),
+                is(17, &["a", "b"]),
             ]
         );
         assert_eq!(claims(text)[0].text, "Tests pass: `cargo test`");

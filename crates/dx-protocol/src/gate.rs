@@ -95,13 +95,13 @@ pub struct GateFacts {
     /// Scope: paths that are not allowed, 100 at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub violations: Option<Vec<String>>,
-    /// Evidence: claims whose command succeeded.
+    /// Evidence: claims whose commands all succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_claims: Option<u64>,
     /// Evidence: claims in the sign-off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total_claims: Option<u64>,
-    /// Evidence: each claim with what came of it.
+    /// Evidence: each claim with what came of it; one row for each command that it names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claims: Option<Vec<ClaimRow>>,
     /// Beads: `ok`, `error`, `timeout`, or `-` when it was not asked.
@@ -121,13 +121,13 @@ pub struct GateFacts {
     pub external_remote: Option<String>,
 }
 
-/// A claim of a sign-off.
+/// A command that a claim of a sign-off names, or a claim that names none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClaimRow {
     /// Its line in the file, counted from 1.
     pub line: u64,
     pub text: String,
-    /// The command that it names; `-` when it names none.
+    /// The command; `-` when there is none.
     pub command: String,
     pub verified: bool,
     /// How that is known, or why it is not.

@@ -1,4 +1,4 @@
-//! The evidence gate: every claim of a sign-off names a command, and that command succeeds.
+//! The evidence gate: every claim of a sign-off names a command, and each that it names succeeds.
 //!
 //! Asked for a job by itself it runs the commands in the job's worktree and sandbox; one that was the job's `--check` counts
 //! with the result that is on record. At the end of a job it is part of the check, and so in its sandbox and under its
@@ -21,7 +21,7 @@ use std::process::Command;
 /// A sign-off is a page, not a book.
 const MAX_BYTES: u64 = 1 << 20;
 /// More commands than this are nobody's sign-off.
-const MAX_CLAIMS: usize = 100;
+const MAX_COMMANDS: usize = 100;
 
 /// How a command went: whether it succeeded, and what to say about it.
 type Ran = (bool, String);
@@ -113,7 +113,10 @@ pub(crate) fn at_the_end(files: &[PathBuf]) -> i32 {
         helper_line(&line);
         for claim in answer.iter().flat_map(|answer| answer.facts.claims.iter().flatten()) {
             let word = if claim.verified { "true" } else { "not verified" };
-            helper_line(&format!("  line {}: {word}: {} ({})", claim.line, claim.text, claim.how));
+            helper_line(&format!(
+                "  line {}: {word}: {}: {} ({})",
+                claim.line, claim.text, claim.command, claim.how
+            ));
         }
     }
     if passed { 0 } else { i32::from(dx_protocol::ExitCode::Evidence.code()) }
@@ -130,7 +133,16 @@ fn read(signoff: &Path) -> Result<String, Box<GateDocument>> {
     let refused = |why: String| {
         let details = format!("{}: {why}", signoff.display());
         let report = GateReport::new(false, ReasonCode::SignoffMissing, details);
-        Box::new(GateDocument::new(Gate::Evidence, report, facts(&[])))
+        Box::new(GateDocument::new(
+            Gate::Evidence,
+            report,
+            GateFacts {
+                claims: Some(Vec::new()),
+                total_claims: Some(0),
+                verified_claims: Some(0),
+                ..GateFacts::default()
+            },
+        ))
     };
     let bytes = dx_jobdir::read_bounded(signoff, MAX_BYTES + 1).map_err(|e| refused(e.to_string()))?;
     if bytes.len() as u64 > MAX_BYTES {
@@ -139,31 +151,36 @@ fn read(signoff: &Path) -> Result<String, Box<GateDocument>> {
     String::from_utf8(bytes).map_err(|_| refused("it is not UTF-8".to_owned()))
 }
 
-/// Judges all claims; a command that stands in several is run once.
+/// Judges all claims, with a row for each command of each; a command that stands in several is run once.
 fn judge(
     text: &str,
     run: &mut dyn FnMut(&str) -> Result<Ran, EngineError>,
 ) -> Result<GateDocument, EngineError> {
     let claims: Vec<Claim> = claims(text);
-    let mut rows: Vec<ClaimRow> = Vec::new();
+    let (mut rows, mut verified): (Vec<ClaimRow>, usize) = (Vec::new(), 0);
     for claim in &claims {
-        let (verified, how) = match &claim.command {
-            None => (false, "it names no command in backticks".to_owned()),
-            Some(_) if rows.len() >= MAX_CLAIMS => (false, "there are too many claims".to_owned()),
-            Some(command) => match rows.iter().find(|row| row.command == *command) {
-                Some(row) => (row.verified, row.how.clone()),
-                None => run(command)?,
-            },
-        };
-        rows.push(ClaimRow {
+        let row = |command: &str, (verified, how): Ran| ClaimRow {
             line: claim.line,
             text: claim.text.clone(),
-            command: claim.command.clone().unwrap_or_else(|| "-".to_owned()),
+            command: command.to_owned(),
             verified,
             how,
-        });
+        };
+        let before = rows.len();
+        for command in &claim.commands {
+            let ran = match rows.iter().find(|row| row.command == *command) {
+                Some(row) => (row.verified, row.how.clone()),
+                None if rows.len() >= MAX_COMMANDS => (false, "there are too many commands".to_owned()),
+                None => run(command)?,
+            };
+            rows.push(row(command, ran));
+        }
+        if claim.commands.is_empty() {
+            rows.push(row("-", (false, "it names no command in backticks".to_owned())));
+        }
+        verified += usize::from(rows[before..].iter().all(|row| row.verified));
     }
-    let (total, verified) = (rows.len(), rows.iter().filter(|row| row.verified).count());
+    let total = claims.len();
     let report = if total == 0 {
         GateReport::new(false, ReasonCode::NoClaims, "the sign-off claims nothing")
     } else if verified == total {
@@ -172,16 +189,16 @@ fn judge(
         let details = format!("{} of {total} claims are not verified", total - verified);
         GateReport::new(false, ReasonCode::UnverifiedClaims, details)
     };
-    Ok(GateDocument::new(Gate::Evidence, report, facts(&rows)))
-}
-
-fn facts(rows: &[ClaimRow]) -> GateFacts {
-    GateFacts {
-        total_claims: Some(rows.len() as u64),
-        verified_claims: Some(rows.iter().filter(|row| row.verified).count() as u64),
-        claims: Some(rows.to_vec()),
-        ..GateFacts::default()
-    }
+    Ok(GateDocument::new(
+        Gate::Evidence,
+        report,
+        GateFacts {
+            total_claims: Some(total as u64),
+            verified_claims: Some(verified as u64),
+            claims: Some(rows),
+            ..GateFacts::default()
+        },
+    ))
 }
 
 /// The last line that a command printed, in front of what we wrote below it.

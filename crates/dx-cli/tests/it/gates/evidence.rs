@@ -50,6 +50,20 @@ fn a_claim_counts_when_its_command_succeeds() {
     );
     assert_eq!(answer["details"], "2 of 3 claims are not verified");
     gate(30, "unverified_claims", "Confirmed: `no-such-command-at-all`\n");
+    // The second command of a claim counts as the first does.
+    let answer =
+        gate(30, "unverified_claims", "- [x] tests and lint: `cat made`, `false`\n- [x] `cat made`\n");
+    assert_eq!((&answer["total_claims"], &answer["verified_claims"]), (&2.into(), &1.into()));
+    let told: Vec<_> =
+        answer["claims"].as_array().unwrap().iter().map(|row| [&row["command"], &row["verified"]]).collect();
+    assert_eq!(
+        told,
+        [
+            [&json!("cat made"), &json!(true)],
+            [&json!("false"), &json!(false)],
+            [&json!("cat made"), &json!(true)]
+        ]
+    );
     gate(30, "no_claims", "All is well.\n- [ ] `true`\n");
     gate(30, "no_claims", "");
     std::fs::write(&file, b"\xff").unwrap();
@@ -100,7 +114,7 @@ fn a_jobs_end_verifies_its_sign_off() {
     assert_eq!(check["verdicts"]["check"], "fail");
     let uuid = world.pairs("bad", "meta")["run_uuid"].clone();
     let log = read(world.env.state_dir().join("runs").join(uuid).join("check.log"));
-    assert!(log.contains("line 2: not verified: tests `cat not-made`"), "{log}");
+    assert!(log.contains("line 2: not verified: tests `cat not-made`: cat not-made"), "{log}");
     // Beside a check of its own, which is asked first.
     let check = job(&world, "both", &[&signoff[..], &["--check", "exit 4"]].concat(), "- [x] `true`");
     assert_eq!(check["reason_code"], "check_failed");
