@@ -22,7 +22,7 @@ use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
 use crate::{lookup, worktree};
-use claim::{begin, claim_run, publish, refuse_running, same_key};
+use claim::{begin, claim_run, publish, refuse_over_cap, refuse_running, same_key};
 use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
 use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
@@ -32,7 +32,7 @@ pub(crate) use nested::refuse_nested;
 use nested::{nested_in, within};
 use prepare::Lineage;
 pub use queue::GiveUp;
-use queue::{Turn, place_now};
+use queue::place_now;
 use std::path::Path;
 use std::time::Duration;
 
@@ -101,8 +101,9 @@ impl Engine {
     }
 
     /// Starts a job again with the spec of its newest run, which is stopped first when it lives; a run that could not be
-    /// started again is not stopped.
-    pub fn restart(&self, job: &JobName) -> Result<Started, EngineError> {
+    /// started again is not stopped. With `turn` it waits like [`Engine::start_queued`], after that stop: a run that lived
+    /// until the turn has come might be what those ahead wait for.
+    pub fn restart(&self, job: &JobName, turn: Option<GiveUp<'_>>) -> Result<Started, EngineError> {
         let state = self.state()?;
         nested_in(&state)?;
         let found = lookup::newest_ours(&state, job)?;
@@ -142,23 +143,45 @@ impl Engine {
             nesting: spec.nesting,
             profile: spec.profile.clone(),
         };
-        let lineage = Lineage {
-            dry: false,
-            made_id: false,
+        let mut lineage = Lineage {
             retries: found.run.created.retries + 1,
             limits: spec.limits.clone(),
             settings: self.configure_again(&request.provider, Path::new(&spec.worktree))?,
             prompt_file: Some(spec.prompt_file.clone()),
-            turn: Turn::default(),
-            fallback_from: None,
+            ..Lineage::default()
         };
         if found.run.outcome.is_none() {
-            let prepared = self.prepare(&state, &job.beads, &request, &lineage, &new_uuid()?, &mut None)?;
-            prepared.snapshot.map(Taking::finish).transpose()?;
+            if turn.is_none() {
+                refuse_over_cap(&state, &request.provider, &lineage, Some(&job.beads))?;
+            }
+            self.look_only(&state, &job.beads, &request, &lineage)?;
             let provider = Some(found.run.created.ids.provider.clone());
             self.stop(&JobName { beads: job.beads.clone(), provider }, None)?;
         }
-        self.start_run(&state, &job.beads, &request, &lineage)
+        let start = |lineage: &Lineage| self.start_run(&state, &job.beads, &request, lineage);
+        match turn {
+            Some(give_up) => self.in_turn(&state, &request, &mut lineage, give_up, start),
+            None => start(&lineage),
+        }
+    }
+
+    /// Refuses what [`Engine::start_run`] would, but for the cap; makes nothing.
+    fn look_only(
+        &self,
+        state: &StateDir,
+        beads: &BeadsId,
+        request: &StartRequest,
+        lineage: &Lineage,
+    ) -> Result<(), EngineError> {
+        let only_looked_at = Lineage {
+            dry: true,
+            limits: lineage.limits.clone(),
+            settings: lineage.settings.clone(),
+            ..Lineage::default()
+        };
+        let prepared = self.prepare(state, beads, request, &only_looked_at, &new_uuid()?, &mut None)?;
+        prepared.snapshot.map(Taking::finish).transpose()?;
+        Ok(())
     }
 
     /// What `start` would do, without doing it; with `queued`, also for whom it would wait now.

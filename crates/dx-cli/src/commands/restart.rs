@@ -18,11 +18,15 @@ Example:
 pub(crate) struct RestartArgs {
     #[command(flatten)]
     job: JobArgs,
+    /// Wait for a turn when the provider's cap is reached, first come first served; a run that lives is ended before.
+    /// Ctrl-C gives the place up
+    #[arg(long)]
+    queue: bool,
 }
 
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &RestartArgs) -> Result<ExitCode, CliError> {
-    let started = ctx.engine.restart(&args.job.name())?;
+    let started = ctx.engine.restart(&args.job.name(), start_options::turn(args.queue))?;
     start_options::report(ctx, "restart", "restarted", &started)?;
     Ok(ExitCode::Ok)
 }

@@ -178,11 +178,10 @@ impl StartOptions {
 
     /// Starts the job; with `--queue` when its turn has come.
     pub(crate) fn start(&self, ctx: &Context, request: &StartRequest) -> Result<Started, CliError> {
-        if self.queue {
-            let signals = [rustix::process::Signal::INT.as_raw()];
-            return Ok(ctx.engine.start_queued(request, GiveUp::On(&signals))?);
+        match turn(self.queue) {
+            Some(give_up) => Ok(ctx.engine.start_queued(request, give_up)?),
+            None => Ok(ctx.engine.start(request)?),
         }
-        Ok(ctx.engine.start(request)?)
     }
 
     /// The worktree that was asked for.
@@ -207,6 +206,12 @@ impl StartOptions {
         let (profile, repo) = (self.profile.as_deref(), self.repo.as_deref());
         Ok(ctx.engine.configured_provider(profile, &self.worktree(unnamed), repo, self.beads.as_ref())?)
     }
+}
+
+/// What ends the waiting of `--queue`.
+pub(crate) fn turn(queue: bool) -> Option<GiveUp<'static>> {
+    const INTERRUPT: [i32; 1] = [rustix::process::Signal::INT.as_raw()];
+    queue.then_some(GiveUp::On(&INTERRUPT))
 }
 
 /// The prompt that `--prompt-file` names; `-` is standard input.

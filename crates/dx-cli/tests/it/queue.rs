@@ -2,7 +2,7 @@
 
 use crate::document;
 use crate::world::{PATIENCE, World, read, spawn};
-use dx_testkit::{send_signal, wait_until};
+use dx_testkit::{is_running, send_signal, wait_until};
 use serde_json::Value;
 use std::io::Read;
 use std::process::{Child, Stdio};
@@ -37,8 +37,18 @@ fn places(world: &World) -> usize {
 
 /// A start under a cap that need not have come to its end.
 fn begin(world: &World, cap: u32, id: &str, more: &[&str], actions: &[&str]) -> Waiter {
+    begin_with(world, cap, id, &world.start_args(id, more, actions))
+}
+
+/// The same for a restart.
+fn again(world: &World, cap: u32, id: &str, more: &[&str]) -> Waiter {
+    let args = [&["restart", "--beads", id, "--json"], more].concat();
+    begin_with(world, cap, id, &args.into_iter().map(str::to_owned).collect::<Vec<_>>())
+}
+
+fn begin_with(world: &World, cap: u32, id: &str, args: &[String]) -> Waiter {
     let mut command = world.env.product();
-    command.args(world.start_args(id, more, actions)).env("DX_RUNNER_MAX_PARALLEL_EXEC", cap.to_string());
+    command.args(args).env("DX_RUNNER_MAX_PARALLEL_EXEC", cap.to_string());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     Waiter { id: id.to_owned(), child: spawn(command) }
 }
@@ -266,4 +276,45 @@ fn one_that_is_suspended_is_passed_over_until_it_goes_on() {
     assert_eq!(code, Some(0), "{out}{err}");
     world.env.run(&["wait", "--beads", "suspended"]).assert_code(0);
     assert_eq!(order(&world), ["first", "behind", "unqueued", "suspended"]);
+}
+
+#[test]
+fn a_restart_waits_for_its_turn_too() {
+    let world = World::new();
+    world.run_to_end("old", &["--idempotency-key", "k"], &["exit:0"]);
+    world.start("first", &[], &["sleep:300"]);
+    let (code, _, refusal) = again(&world, 1, "old", &[]).end();
+    assert_eq!((code, refusal.contains("provider_concurrency_cap_exceeded")), (Some(26), true), "{refusal}");
+    let old = again(&world, 1, "old", &["--queue"]);
+    wait_until(PATIENCE, "the restart waits", || places(&world) == 1);
+    let behind = wait_in_line(&world, 1, "behind", 2, &["sleep:300"]);
+    stop(&world, "first");
+    let (code, out, err) = old.end();
+    assert_eq!(code, Some(0), "{out}{err}");
+    let started = document(&world.env, "action", &out);
+    assert_eq!((&started["action"], &started["changed"]), (&"restart".into(), &true.into()));
+    assert!(started["queued_ms"].as_u64().unwrap() > 0, "{started}");
+    assert_eq!(behind.end().0, Some(0));
+    assert_eq!(order(&world), ["first", "old", "behind"]);
+    assert_eq!(world.pairs("old", "outcome")["retries"], "1");
+
+    // The run that is replaced makes the room, but not when somebody waits for that.
+    let (code, out, err) = again(&world, 1, "behind", &[]).end();
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (agent, _) = world.pids("behind");
+    let next = wait_in_line(&world, 1, "next", 1, &["sleep:300"]);
+    let (code, _, refusal) = again(&world, 1, "behind", &[]).end();
+    assert_eq!(code, Some(26), "{refusal}");
+    assert!(is_running(agent), "a job that could not start again was stopped");
+    let behind = again(&world, 1, "behind", &["--queue"]);
+    assert_eq!(next.end().0, Some(0));
+    assert!(!is_running(agent));
+    wait_until(PATIENCE, "the restart waits", || places(&world) == 1);
+    // Who gives the place up has an ended job.
+    send_signal(behind.pid(), INT);
+    let (code, _, told) = behind.end();
+    assert_eq!((code, told.contains("interrupted")), (Some(130), true), "{told}");
+    assert_eq!(world.outcome("behind").1, "manual_stop");
+    assert_eq!(places(&world), 0);
+    stop(&world, "next");
 }

@@ -120,17 +120,19 @@ pub(super) fn begin(
 }
 
 /// Refuses a start over the cap before anything is made for it; [`claim_run`] decides in the end. Dead runs are settled
-/// before a refusal.
+/// before a refusal. The run of the job that it `replaces` makes room.
 pub(super) fn refuse_over_cap(
     state: &StateDir,
     provider: &ProviderName,
-    cap: Option<usize>,
     lineage: &Lineage,
+    replaces: Option<&BeadsId>,
 ) -> Result<(), EngineError> {
-    let Some(cap) = cap else { return Ok(()) };
+    let Some(cap) = lineage.cap(provider)? else { return Ok(()) };
     let look = || {
         let lock = ClaimLock::take(state)?;
-        Ok::<_, EngineError>(Ahead::look(state, provider, lineage.turn.ticket.as_ref(), &lock))
+        let mut ahead = Ahead::look(state, provider, lineage.turn.ticket.as_ref(), &lock);
+        ahead.running -= usize::from(replaces.is_some_and(|job| state.live(provider, job).exists()));
+        Ok::<_, EngineError>(ahead)
     };
     if look()?.leaves_room(cap) {
         return Ok(());

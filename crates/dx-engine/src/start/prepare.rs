@@ -23,8 +23,8 @@ use dx_jobdir::StateDir;
 use dx_monitor::{ADAPTER_MODE, MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
-    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, OutputRules, RunIds,
-    RunUuid, Sandbox, Timestamp,
+    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, OutputRules, ProviderName,
+    RunIds, RunUuid, Sandbox, Timestamp,
 };
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -66,6 +66,14 @@ pub(super) struct Lineage {
     pub(super) turn: Turn,
 }
 
+impl Lineage {
+    /// How many jobs of the provider may run at once; `None` without a limit.
+    pub(super) fn cap(&self, provider: &ProviderName) -> Result<Option<usize>, EngineError> {
+        let provider = self.settings.providers.find(provider)?;
+        if provider.is_service() { Ok(None) } else { Ok(self.settings.cap(&provider.name)?) }
+    }
+}
+
 impl Engine {
     /// Checks and resolves everything; writes nothing but caches and, with `--worktree auto`, the worktree, which is in
     /// `ready` then, also after a refusal.
@@ -79,7 +87,7 @@ impl Engine {
         ready: &mut Option<worktree::Ready>,
     ) -> Result<Prepared, EngineError> {
         let provider = lineage.settings.providers.find(&request.provider)?;
-        let cap = if provider.is_service() { None } else { lineage.settings.cap(&provider.name)? };
+        let cap = lineage.cap(&request.provider)?;
         let mut limits = lineage.limits.clone();
         let seconds = |d: Option<Duration>, into: &mut u64| {
             if let Some(d) = d {
@@ -111,7 +119,7 @@ impl Engine {
         let cwd = std::env::current_dir()
             .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
         if !lineage.dry {
-            refuse_over_cap(state, &request.provider, cap, lineage)?;
+            refuse_over_cap(state, &request.provider, lineage, None)?;
         }
         let worktree = match request.worktree {
             WorktreeChoice::Own => state.tmp(uuid),

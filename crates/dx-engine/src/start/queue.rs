@@ -7,13 +7,12 @@
 //! Called by: `start`, its dry run. Must never: hold a place without waiting for it, or make anything else.
 
 use super::claim::{same_key, settle_dead};
-use super::identity::{id_of, new_uuid};
+use super::identity::id_of;
 use super::prepare::Lineage;
 use crate::Engine;
 use crate::api::{PromptSource, StartRequest, Started};
 use crate::error::EngineError;
 use crate::prompt::Prompt;
-use crate::work::Taking;
 use dx_jobdir::{ClaimLock, StateDir, Ticket, claim, queue};
 use dx_monitor::{process_of, record_of};
 use dx_proc::inotify::{DELETE, MOVED_FROM, Watch};
@@ -117,15 +116,27 @@ impl Engine {
         super::nested::nested_in(&state)?;
         let (request, mut lineage) = self.first_start(&state, &request)?;
         lineage.prompt_file = Some(prompt.name);
+        self.in_turn(&state, &request, &mut lineage, give_up, |lineage| {
+            self.start_any(&state, &request, lineage)
+        })
+    }
+
+    /// Starts when the turn has come.
+    pub(super) fn in_turn(
+        &self,
+        state: &StateDir,
+        request: &StartRequest,
+        lineage: &mut Lineage,
+        give_up: GiveUp<'_>,
+        start: impl Fn(&Lineage) -> Result<Started, EngineError>,
+    ) -> Result<Started, EngineError> {
         lineage.turn.queued_ms = Some(0);
-        let Some(cap) = lineage.settings.cap(request.provider.as_str())? else {
-            return self.start_any(&state, &request, &lineage);
-        };
+        let Some(cap) = lineage.cap(&request.provider)? else { return start(lineage) };
         loop {
-            if let Some(started) = self.take_turn(&state, &request, &mut lineage, cap, give_up)? {
+            if let Some(started) = self.take_turn(state, request, lineage, cap, give_up)? {
                 return Ok(started);
             }
-            match self.start_any(&state, &request, &lineage) {
+            match start(lineage) {
                 // Somebody with a higher cap came between.
                 Err(EngineError::CapExceeded { .. }) if cap > 0 => {}
                 other => return other,
@@ -135,7 +146,7 @@ impl Engine {
 
     /// The run that an earlier start with the same key made; starts nothing.
     pub(crate) fn started_before(&self, request: &StartRequest) -> Result<Option<Started>, EngineError> {
-        answered(&self.state()?, request)
+        answered(&self.state()?, request, &Lineage::default())
     }
 
     /// Waits until there is room, with a place in the queue from the first time that there is none. `Some`: another start
@@ -159,7 +170,7 @@ impl Engine {
             if cap == 0 {
                 return Err(ahead.refusal(provider, cap));
             }
-            if let Some(started) = answered(state, request)? {
+            if let Some(started) = answered(state, request, lineage)? {
                 return Ok(Some(started));
             }
             self.refuse_before_waiting(state, request, lineage)?;
@@ -212,7 +223,7 @@ impl Engine {
             if ahead.leaves_room(cap) {
                 return Ok(None);
             }
-            if let Some(started) = answered(state, request)? {
+            if let Some(started) = answered(state, request, lineage)? {
                 return Ok(Some(started));
             }
             let text = describe(provider, &place_of(state, provider, &ahead, Some(cap)));
@@ -245,22 +256,19 @@ impl Engine {
         if request.idempotency_key.is_none() && !lineage.made_id {
             super::claim::refuse_running(state, &request.provider, &beads)?;
         }
-        let only_looked_at = Lineage {
-            dry: true,
-            limits: lineage.limits.clone(),
-            settings: lineage.settings.clone(),
-            ..Lineage::default()
-        };
-        let prepared = self.prepare(state, &beads, request, &only_looked_at, &new_uuid()?, &mut None)?;
-        prepared.snapshot.map(Taking::finish).transpose()?;
-        Ok(())
+        self.look_only(state, &beads, request, lineage)
     }
 }
 
-/// The run of another start with the same key.
-fn answered(state: &StateDir, request: &StartRequest) -> Result<Option<Started>, EngineError> {
+/// The run of another start with the same key. A restart is one that shall not be answered by the run before.
+fn answered(
+    state: &StateDir,
+    request: &StartRequest,
+    lineage: &Lineage,
+) -> Result<Option<Started>, EngineError> {
     // With a key an id is given or made from it.
-    request.idempotency_key.as_ref().map_or(Ok(None), |_| same_key(state, &id_of(state, request)?, request))
+    let key = request.idempotency_key.as_ref().filter(|_| lineage.retries == 0);
+    key.map_or(Ok(None), |_| same_key(state, &id_of(state, request)?, request))
 }
 
 /// Where a start would stand now.
