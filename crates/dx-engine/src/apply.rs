@@ -24,7 +24,7 @@ use crate::view::View;
 use crate::work;
 use crate::worktree::{apply_ref, paths};
 use dx_proc::Host;
-use dx_protocol::{ApplyDocument, TreeStart, WorkReport};
+use dx_protocol::{ApplyDocument, TreeStart};
 use std::path::Path;
 
 /// So many are named.
@@ -101,12 +101,8 @@ pub(crate) struct Work {
     repository: Repository,
     pub(crate) head: String,
     branch: Option<String>,
-    /// Paths that differ from HEAD because of the job.
-    uncommitted: Vec<Vec<u8>>,
-    /// How many files in submodules are not committed there: no commit of this repository can hold them.
-    inside: usize,
     /// What changed since the start; not known when the worktree is gone.
-    pub(crate) report: WorkReport,
+    pub(crate) changes: work::Work,
 }
 
 impl Work {
@@ -125,30 +121,22 @@ impl Work {
             let common_dir = repository.common_dir;
             let repository =
                 Repository { git_dir: common_dir.clone(), work_tree: common_dir.clone(), common_dir };
-            let report = work.report;
-            return Ok(Self { repository, head, branch: None, uncommitted: Vec::new(), inside: 0, report });
+            return Ok(Self { repository, head, branch: None, changes: work });
         }
         let head = work.report.head.clone().or_else(|| tree.head.clone());
         let head = head.ok_or_else(|| EngineError::NoBase { name: "HEAD".to_owned() })?;
-        Ok(Self {
-            repository,
-            head,
-            branch: work.report.branch.clone(),
-            uncommitted: work.uncommitted.into_iter().collect(),
-            inside: work.inside.len(),
-            report: work.report,
-        })
+        Ok(Self { repository, head, branch: work.report.branch.clone(), changes: work })
     }
 
     /// What no commit of this repository can hold, so that it stays in the worktree; a sentence for each kind.
     pub(crate) fn left_behind(&self) -> Vec<String> {
         let mut left = Vec::new();
-        if self.inside > 0 {
+        if !self.changes.inside.is_empty() {
             let text = "files changed in submodules and not committed there; they stay in the worktree";
-            left.push(format!("{} {text}", self.inside));
+            left.push(format!("{} {text}", self.changes.inside.len()));
         }
         // Git tells a repository that it does not know by its folder.
-        let nested = self.uncommitted.iter().filter(|path| path.ends_with(b"/"));
+        let nested = self.changes.uncommitted.iter().filter(|path| path.ends_with(b"/"));
         let nested: Vec<String> =
             nested.map(|path| mask_text(&String::from_utf8_lossy(path)).into_owned()).collect();
         if !nested.is_empty() {
@@ -160,14 +148,14 @@ impl Work {
 
     /// A commit with everything: HEAD itself when that is all.
     pub(crate) fn commit(&self, main: &Repository, found: &Found) -> Result<String, EngineError> {
-        if self.uncommitted.is_empty() {
+        if self.changes.uncommitted.is_empty() {
             return Ok(self.head.clone());
         }
         let scratch = Scratch::new()?;
         let index = scratch.index("apply");
         Call::new(&self.repository, &["read-tree", &self.head]).index(&index).run()?;
-        let mut list = self.uncommitted.join(&b'\0');
-        list.push(0);
+        let list: Vec<u8> =
+            self.changes.uncommitted.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
         let args =
             ["-c", "core.safecrlf=false", "update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
         Call::new(&self.repository, &args).index(&index).stdin(list).run()?;

@@ -75,7 +75,11 @@ pub(crate) fn run(
             GATE_COMMIT => dx_core::commit_gate(tree.head.as_deref(), &work.report),
             GATE_READ_ONLY => read_only(tree, &work, since),
             GATE_FEATURE_KEY => feature_keys(&run.created, tree, &work),
-            _ => scope(&run.created, tree, &work, since),
+            _ => {
+                let gates = &run.created.spec.gates;
+                let patterns = (&gates.scopes()[..], &gates.forbidden[..]);
+                touched::scope(tree, &work, since, patterns, gates.mutation_budget)
+            }
         };
         let details = masking.secrets.mask_text(&report.details).into_owned();
         let report = GateReport { details, ..report };
@@ -110,17 +114,13 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     (report, mended && prompt && adapter)
 }
 
-fn look(tree: &TreeStart, since: Timestamp) -> Look {
-    Look { work_tree: Repository::recorded(tree).work_tree, since }
-}
-
 /// What git ignores is not in the report of the work: of that only forbidden files count, and no build output.
 fn read_only(tree: &TreeStart, work: &Work, since: Timestamp) -> GateReport {
     let report = dx_core::read_only_gate(&work.report);
     if !report.passed {
         return report;
     }
-    match Scope::parse(&[], &[]).map(|scope| look(tree, since).forbidden(&scope)) {
+    match Scope::parse(&[], &[]).map(|scope| Look::of(tree, since).forbidden(&scope)) {
         Ok(found) if found.is_empty() => report,
         Ok(found) => {
             let named: Vec<String> =
@@ -128,22 +128,6 @@ fn read_only(tree: &TreeStart, work: &Work, since: Timestamp) -> GateReport {
             let details = format!("changed: {}", named.join(", "));
             GateReport::new(false, ReasonCode::ReadOnlyViolation, details)
         }
-        Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
-    }
-}
-
-fn scope(created: &Created, tree: &TreeStart, work: &Work, since: Timestamp) -> GateReport {
-    if !work.report.known {
-        return GateReport::new(false, ReasonCode::GateUnanswered, "git could not tell what changed");
-    }
-    let gates = &created.spec.gates;
-    let judged = Scope::parse(&gates.scopes(), &gates.forbidden).and_then(|scope| {
-        let paths = touched::judged(tree, work, &look(tree, since), &scope)?;
-        Ok(scope.judge(&paths, gates.mutation_budget))
-    });
-    match judged {
-        Ok(report) => report,
-        // The patterns were checked at the start.
         Err(error) => GateReport::new(false, ReasonCode::GateUnanswered, error.to_string()),
     }
 }

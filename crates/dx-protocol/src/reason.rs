@@ -118,7 +118,7 @@ reason_codes! {
     NoCommitsInRange, "no_commits_in_range", Error, "There is no commit to look at.", "commit the work, or name another --base-branch";
     BaseBranchMissing, "base_branch_missing", Error, "The base branch does not exist, or has nothing in common with the branch.", "--base-branch with one that exists";
     ReadOnlyOk, "read_only_ok", Ok, "The job was read-only, and nothing in its worktree changed.", "-";
-    ModelNotAllowed, "model_not_allowed", ModelUnavailable, "The model is not among those that configuration or profile allow.", "--model with one of allowed_models; dx-runner config explain allowed_models";
+    ModelNotAllowed, "model_not_allowed", ModelUnavailable, "The model is not among those that the provider's list, configuration or profile allow.", "--model with one of allowed_models; dx-runner config explain allowed_models";
     ReadOnlyViolation, "read_only_violation", Scope, "The job was read-only, and something in its worktree changed.", "review what is named; the change is in the worktree";
     RawOpForbiddenInAgentContext, "raw_op_forbidden_in_agent_context", PreflightFailed, "The prompt tells the agent to read secrets with 1Password's `op`.", "take the lines out, and give the secret with --env NAME";
     BeadsOk, "beads_ok", Ok, "Beads can be used here.", "-";
@@ -166,13 +166,13 @@ reason_codes! {
     ClaudeCodeBinaryMissing, "claude_code_binary_missing", PreflightFailed, "No `claude` was found.", "install Claude Code, or put `claude` on PATH", Fallback;
     ClaudeCodeAuthBlocked, "claude_code_auth_blocked", JobError, "Claude Code is not logged in, or its credentials were refused.", "log in with `claude`, or check ANTHROPIC_API_KEY or CLAUDE_CODE_OAUTH_TOKEN", Fallback;
     ClaudeCodeRateLimited, "claude_code_rate_limited", JobError, "Claude Code's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
-    ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
+    ClaudeCodeModelUnavailable, "claude_code_model_unavailable", ModelUnavailable, "The model does not exist, or is not offered.", "--model with one that this account has", Fallback;
     ClaudeCodeAgentMissing, "claude_code_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
     // Codex.
     CodexBinaryMissing, "codex_binary_missing", PreflightFailed, "No `codex` was found.", "install Codex, or put `codex` on PATH", Fallback;
     CodexAuthBlocked, "codex_auth_blocked", JobError, "Codex is not logged in, or its credentials were refused.", "codex login, or check CODEX_API_KEY or the key that its configuration names", Fallback;
     CodexRateLimited, "codex_rate_limited", JobError, "Codex's model refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
-    CodexModelUnavailable, "codex_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that this account has", Fallback;
+    CodexModelUnavailable, "codex_model_unavailable", ModelUnavailable, "The model does not exist, or is not offered.", "--model with one that this account has", Fallback;
     CodexSandboxRefused, "codex_sandbox_refused", PreflightFailed, "The job is not in dx-runner's sandbox, and Codex cannot have its own here.", "leave dx-runner's sandbox on (--sandbox strict), or allow user namespaces and mounts here", Fallback;
     // Gemini CLI.
     GeminiBinaryMissing, "gemini_binary_missing", PreflightFailed, "No `gemini` was found.", "install Gemini CLI, or put `gemini` on PATH", Fallback;
@@ -212,7 +212,7 @@ reason_codes! {
     ProviderBinaryMissing, "provider_binary_missing", PreflightFailed, "The provider's program was not found.", "install it, put it on PATH, or mend `command` in your configuration", Fallback;
     ProviderAuthBlocked, "provider_auth_blocked", JobError, "The model refused the credentials.", "check the provider's credentials", Fallback;
     ProviderRateLimited, "provider_rate_limited", JobError, "The model refused for its rate or quota.", "wait, or another provider", Fallback;
-    ProviderModelUnavailable, "provider_model_unavailable", ModelUnavailable, "The model does not exist, is not offered, or is not on the allow list.", "--model with one that the provider has", Fallback;
+    ProviderModelUnavailable, "provider_model_unavailable", ModelUnavailable, "The model does not exist, or is not offered.", "--model with one that the provider has", Fallback;
     ProviderCredentialsMissing, "provider_credentials_missing", AuthFailed, "No credentials of the provider were found.", "log in with the provider's program, or set one of the variables that are named", Fallback;
     ProviderVersionUntested, "provider_version_untested", PreflightFailed, "The program has a version that dx-runner was not tested with.", "a tested version, if something is not understood";
     ProviderVersionUnknown, "provider_version_unknown", PreflightFailed, "The program did not tell its version.", "run it with --version by hand";
@@ -226,7 +226,7 @@ reason_codes! {
     CcGlmBinaryMissing, "cc_glm_binary_missing", PreflightFailed, "No `claude` was found; cc-glm is Claude Code on another model.", "install Claude Code, or put `claude` on PATH", Fallback;
     CcGlmAuthBlocked, "cc_glm_auth_blocked", JobError, "Z.ai refused the key.", "check the key that `auth_source` in the .contract file names", Fallback;
     CcGlmRateLimited, "cc_glm_rate_limited", JobError, "Z.ai refused for its rate, its load or the plan's limit.", "wait, or another provider", Fallback;
-    CcGlmModelUnavailable, "cc_glm_model_unavailable", ModelUnavailable, "Z.ai does not offer the model, or it is not on the allow list.", "--model or CC_GLM_MODEL with one that Z.ai offers and CC_GLM_ALLOWED_MODELS allows", Fallback;
+    CcGlmModelUnavailable, "cc_glm_model_unavailable", ModelUnavailable, "Z.ai does not offer the model.", "--model or CC_GLM_MODEL with one that Z.ai offers", Fallback;
     CcGlmAgentMissing, "cc_glm_agent_missing", PreflightFailed, "The Claude Code agent asked for does not exist.", "--agent with one that Claude Code knows in this worktree";
     AuthResolutionFailed, "auth_resolution_failed", AuthFailed, "No credentials could be had from the place that was named for them, or none was named.", "set CC_GLM_AUTH_TOKEN or CC_GLM_TOKEN_FILE, or sign in to 1Password with `op signin`", Fallback;
     TokenFileError, "token_file_error", TokenFile, "The token file is missing, cannot be read, is empty or holds no token.", "mend the file that CC_GLM_TOKEN_FILE names", Fallback;
@@ -296,6 +296,10 @@ impl ReasonCode {
 
     /// Whether a start that is refused for this may go well with another provider.
     pub fn is_of_provider(self) -> bool {
+        // What somebody does not allow is no fault of the provider's.
+        if matches!(self, Self::ModelNotAllowed | Self::OpencodeModelUnsupported) {
+            return false;
+        }
         matches!(
             self.exit_code(),
             ExitCode::AuthFailed
@@ -392,9 +396,12 @@ mod tests {
                 !matches!(
                     code.exit_code(),
                     ExitCode::Usage | ExitCode::PermissionDenied | ExitCode::Conflict | ExitCode::Scope
-                ) && !code.as_str().ends_with("_model_unsupported"),
+                ),
                 "{code} is the caller's fault"
             );
+        }
+        for code in [ReasonCode::ModelNotAllowed, ReasonCode::OpencodeModelUnsupported] {
+            assert!(!code.allows_fallback() && !code.is_of_provider() && !code.is_of_account(), "{code}");
         }
     }
 }

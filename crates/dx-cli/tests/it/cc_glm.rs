@@ -347,8 +347,13 @@ fn models_are_allowed_asked_for_and_recorded() {
     assert!(plan(&[("CC_GLM_MODEL", "glm-4.7")], &[], 0).stdout.contains("--model glm-4.7"));
     assert!(plan(&[("CC_GLM_MODEL", "glm-4.7")], &["--model", "glm-5"], 0).stdout.contains("--model glm-5 "));
     assert!(plan(&[], &["--profile", "cc-glm-fallback"], 0).stdout.contains("--model glm-5 "));
+    // What somebody does not allow is no reason to ask another provider.
+    let config = world.env.path("xdg/config/dx-runner");
+    std::fs::create_dir_all(&config).unwrap();
+    write(config.join("config.toml"), "fallback = [\"exec\"]\n");
     let refused = plan(&[("CC_GLM_MODEL", "opus")], &[], 25);
-    assert!(refused.stderr.contains("reason: cc_glm_model_unavailable"), "{refused}");
+    assert!(!refused.stderr.contains("trying"), "{refused}");
+    assert!(refused.stderr.contains("reason: model_not_allowed"), "{refused}");
     assert!(refused.stderr.contains("CC_GLM_ALLOWED_MODELS"), "{refused}");
     assert!(plan(&[], &["--model", "opus", "--allow-model-override"], 0).stdout.contains("--model opus"));
     assert!(plan(&[("CC_GLM_ALLOWED_MODELS", "x1,x2")], &["--model", "x2"], 0).stdout.contains("--model x2"));

@@ -229,7 +229,7 @@ fn a_model_off_the_allow_list_is_refused() {
         env.run_with_stdin(&[&args[..], more].concat(), "go").assert_code(code)
     };
     let refused = start(&[], 25);
-    assert!(refused.stderr.contains("reason: claude_code_model_unavailable"), "{refused}");
+    assert!(refused.stderr.contains("reason: model_not_allowed"), "{refused}");
     assert!(refused.stderr.contains("CLAUDE_CODE_ALLOWED_MODELS"), "{refused}");
     assert!(start(&["--model", "opus"], 0).stdout.contains("--model opus"));
     assert!(start(&["--allow-model-override"], 0).stdout.contains("--model haiku"));

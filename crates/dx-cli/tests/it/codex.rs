@@ -339,7 +339,7 @@ fn a_model_off_the_allow_list_is_refused() {
         env.run_with_stdin(&[&args[..], more].concat(), "go").assert_code(code)
     };
     let refused = start(&[], 25);
-    assert!(refused.stderr.contains("reason: codex_model_unavailable"), "{refused}");
+    assert!(refused.stderr.contains("reason: model_not_allowed"), "{refused}");
     assert!(refused.stderr.contains("CODEX_ALLOWED_MODELS"), "{refused}");
     assert!(start(&["--model", "gpt-6-sol"], 0).stdout.contains("--model gpt-6-sol"));
     assert!(start(&["--allow-model-override"], 0).stdout.contains("--model o1"));

@@ -285,7 +285,7 @@ fn a_model_off_the_allow_list_is_refused() {
     assert!(start(&env, &[], 0).stdout.contains("--model gemini-x"));
     env.set("GEMINI_ALLOWED_MODELS", "gemini-x, gemini-y");
     let refused = start(&env, &["--model", "any"], 25);
-    assert!(refused.stderr.contains("reason: provider_model_unavailable"), "{refused}");
+    assert!(refused.stderr.contains("reason: model_not_allowed"), "{refused}");
     assert!(refused.stderr.contains("GEMINI_ALLOWED_MODELS"), "{refused}");
     assert!(start(&env, &["--model", "gemini-y"], 0).stdout.contains("--model gemini-y"));
     assert!(start(&env, &["--model", "any", "--allow-model-override"], 0).stdout.contains("--model any"));

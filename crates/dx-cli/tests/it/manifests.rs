@@ -106,7 +106,7 @@ fn the_prompt_goes_by_stdin_file_or_argument() {
     let args =
         ["start", "--provider", "by-stdin", "--model", "b", "--prompt-file", "-", "--worktree", &worktree];
     let refused = world.env.run_with_stdin(&args, "x").assert_code(25);
-    assert!(refused.stderr.contains("reason: provider_model_unavailable"), "{refused}");
+    assert!(refused.stderr.contains("reason: model_not_allowed"), "{refused}");
     assert!(refused.stderr.contains("add it to allowed_models, or pass --allow-model-override"), "{refused}");
     let shown = world.json(0, &["providers", "show", "by-stdin"]);
     let row = &shown["providers"][0];

@@ -202,3 +202,54 @@ fn a_program_that_does_not_answer_is_ended_with_all_that_it_began() {
     let left = dx_testkit::processes_with_marker("HOME", &world.env.home().display().to_string());
     assert!(left.is_empty(), "{:?}", left.into_iter().map(dx_testkit::describe).collect::<Vec<_>>());
 }
+
+/// Without a network, and with some of the real agents only: what is there is told as it is, what is not as missing, and
+/// nothing waits for an answer from outside.
+#[test]
+fn some_of_the_agents_and_no_network() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(std::path::PathBuf::from) else { return };
+    for (program, names, missing) in [
+        ("opencode", &["opencode"][..], "codex_binary_missing"),
+        ("claude", &["claude-code", "cc-glm"], "gemini_binary_missing"),
+        ("gemini", &["gemini"], "claude_code_binary_missing"),
+        ("codex", &["codex"], "opencode_binary_missing"),
+    ] {
+        let mut world = World::new();
+        world.env.link_program(program, agents.join(program));
+        for key in
+            ["ZHIPU_API_KEY", "CC_GLM_AUTH_TOKEN", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "CODEX_API_KEY"]
+        {
+            world.env.set(key, "fake");
+        }
+        // What OpenCode knows of a maker's models it fetches; those of its own configuration are there without.
+        let config = world.env.path("xdg/config/opencode");
+        std::fs::create_dir_all(&config).unwrap();
+        let own = r#"{"provider":{"mock":{"npm":"@ai-sdk/openai-compatible","options":{"baseURL":"http://127.0.0.1:1/v1"},"models":{"m1":{}}}}}"#;
+        std::fs::write(config.join("opencode.json"), own).unwrap();
+        world.env.set("OPENCODE_CANONICAL_MODEL", "mock/m1");
+        let offline = |args: &[&str]| {
+            let mut command = world.env.command("unshare");
+            command.args(["--map-root-user", "--net", env!("CARGO_BIN_EXE_dx-runner")]).args(args);
+            world.env.try_run(command, b"").unwrap()
+        };
+        // Where nobody may make a network of their own the same is asked with the one that there is.
+        let can = offline(&["--version"]).code == 0;
+        let run = |args: &[&str]| if can { offline(args) } else { world.env.run(args) };
+        let told = rows(&world, &run(&["preflight", "--json"]));
+        for name in names {
+            let own: Vec<_> = told.iter().filter(|row| row[0] == *name).cloned().collect();
+            for check in ["binary", "version", "credentials", "model", "lane"] {
+                assert_eq!(of(&own, check), ["ok", "-"], "{name}: {told:#?}");
+            }
+        }
+        assert!(told.iter().any(|row| row[2] == "warn" && row[3] == missing), "{told:#?}");
+        assert!(told.iter().all(|row| row[2] == "ok" || row[4] != "-"), "{told:#?}");
+        let doctor: Value = serde_json::from_str(&run(&["doctor", "--json"]).stdout).unwrap();
+        for row in doctor["checks"].as_array().unwrap() {
+            let Some(name) = row["name"].as_str().unwrap().strip_prefix("provider ") else { continue };
+            let there = names.contains(&name) || name == "exec";
+            assert_eq!(row["level"] == "ok", there, "{row}");
+            assert!(there || row["found"] == "not found on PATH", "{row}");
+        }
+    }
+}

@@ -8,7 +8,7 @@ use super::unseen::Look;
 use crate::error::EngineError;
 use crate::git::{Call, Repository};
 use crate::work::Work;
-use dx_protocol::{HeadMove, TreeStart};
+use dx_protocol::{GateReport, HeadMove, ReasonCode, Timestamp, TreeStart};
 use std::collections::BTreeSet;
 
 /// For each commit what it changed; for a merge what is as in none of its parents, whose own commits are in the list.
@@ -70,6 +70,26 @@ pub(crate) fn judged(
     let mut paths: BTreeSet<String> = paths(tree, work, Some(look))?.into_iter().collect();
     paths.extend(look.forbidden(scope));
     Ok(paths.into_iter().collect())
+}
+
+/// The scope gate's verdict on everything since the start. An empty list of allowed patterns allows all.
+pub(crate) fn scope(
+    tree: &TreeStart,
+    work: &Work,
+    since: Timestamp,
+    (allowed, forbidden): (&[Vec<String>], &[String]),
+    budget: Option<u64>,
+) -> GateReport {
+    let unanswered = |why: String| GateReport::new(false, ReasonCode::GateUnanswered, why);
+    if !work.report.known {
+        return unanswered("git could not tell what changed".to_owned());
+    }
+    let judged = Scope::parse(allowed, forbidden).and_then(|scope| {
+        let paths = judged(tree, work, &Look::of(tree, since), &scope)?;
+        Ok(scope.judge(&paths, budget))
+    });
+    // The patterns were checked at the start.
+    judged.unwrap_or_else(|error| unanswered(error.to_string()))
 }
 
 fn by_commits(

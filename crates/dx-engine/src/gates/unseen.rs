@@ -4,7 +4,8 @@
 //! Called by the gates about paths. Must never: follow a link, or walk without a bound.
 
 use super::scope::Scope;
-use dx_protocol::Timestamp;
+use crate::git::Repository;
+use dx_protocol::{Timestamp, TreeStart};
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::Metadata;
@@ -37,6 +38,10 @@ pub(crate) struct Look {
 }
 
 impl Look {
+    pub(crate) fn of(tree: &TreeStart, since: Timestamp) -> Self {
+        Self { work_tree: Repository::recorded(tree).work_tree, since }
+    }
+
     /// Files that are forbidden, and folders of new repositories inside.
     pub(crate) fn forbidden(&self, scope: &Scope) -> BTreeSet<String> {
         self.walk(PathBuf::new(), &|path| scope.is_forbidden(path))

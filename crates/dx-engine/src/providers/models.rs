@@ -56,7 +56,7 @@ impl Default for Models {
         Self {
             canonical: None,
             allowed: Allowed::Table(Vec::new()),
-            unsupported: ReasonCode::ProviderModelUnavailable,
+            unsupported: ReasonCode::ModelNotAllowed,
             unavailable: ReasonCode::ProviderModelUnavailable,
         }
     }
@@ -181,7 +181,7 @@ mod tests {
         // A table of the configuration says so in its own words.
         let table = Models { allowed: Allowed::Table(models(&["b/1"])), ..Models::default() };
         let refused = Policy { models: &table, ..policy(Some("c/1"), false) }.wanted().unwrap_err();
-        assert_eq!(refused.reason(), ReasonCode::ProviderModelUnavailable);
+        assert_eq!(refused.reason(), ReasonCode::ModelNotAllowed);
         assert!(refused.next_action().contains("add it to allowed_models"), "{refused}");
     }
 

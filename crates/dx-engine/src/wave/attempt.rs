@@ -11,7 +11,7 @@ use crate::GiveUp;
 use crate::api::{PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::apply::Work;
 use crate::error::EngineError;
-use crate::gates::scope::Scope;
+use crate::gates::touched;
 use crate::git::Repository;
 use crate::lookup::{self, Found};
 use crate::worktree::{self, Wish};
@@ -21,7 +21,7 @@ use dx_proc::clock;
 use dx_protocol::{
     AgentEvent, AttemptVerdict, BeadsId, ErrorClass, Event, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport,
     GateVerdict, Gates, Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp,
-    WaveEvent, WaveItem,
+    TreeStart, WaveEvent, WaveItem,
 };
 use std::io::PipeReader;
 use std::os::fd::AsFd;
@@ -259,7 +259,7 @@ fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<Looked, Eng
     let work = Work::of(&found, tree)?;
     let commit = work.commit(&main, &found)?;
     merge::keep(&main, &ground.wave_id, &attempt.item.id, &commit)?;
-    let gates = item_gates(attempt, &main, &work, tree.head.as_deref(), &commit)?;
+    let gates = item_gates(attempt, &main, &work, (&found, tree), &commit)?;
     Ok(Looked { commit: Some(commit), gates, left_behind: work.left_behind() })
 }
 
@@ -267,7 +267,7 @@ fn item_gates(
     attempt: &Attempt,
     main: &Repository,
     work: &Work,
-    start: Option<&str>,
+    (first, tree): (&Found, &TreeStart),
     commit: &str,
 ) -> Result<Vec<GateVerdict>, EngineError> {
     let item = &attempt.item;
@@ -285,13 +285,12 @@ fn item_gates(
         },
     ));
     if item.require_commit {
-        gates.push(gate(GATE_COMMIT, commit_gate(start, &work.report)));
+        gates.push(gate(GATE_COMMIT, commit_gate(tree.head.as_deref(), &work.changes.report)));
     }
     if !item.scope.is_empty() {
-        gates.push(gate(
-            GATE_SCOPE,
-            Scope::parse(std::slice::from_ref(&item.scope), &[])?.judge(&work.report.files_changed, None),
-        ));
+        let patterns = (std::slice::from_ref(&item.scope), &[][..]);
+        let report = touched::scope(tree, &work.changes, first.run.created_at, patterns, None);
+        gates.push(gate(GATE_SCOPE, report));
     }
     Ok(gates)
 }

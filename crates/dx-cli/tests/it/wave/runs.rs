@@ -300,3 +300,24 @@ fn no_more_than_allowed_are_at_work_and_a_full_provider_is_waited_for() {
     let told = std::fs::read_to_string(&log).unwrap();
     assert_eq!(told, "+\n-\n".repeat(4));
 }
+
+/// The same look as at the end of a job: also at what one commit adds and the next takes away, and at what git ignores.
+#[test]
+fn the_scope_of_an_item_sees_what_its_diff_does_not() {
+    let world = World::new();
+    let hidden = "echo a > in.txt; git add .; git commit -qm one; echo x > out.sh; git add .; git commit -qm two; \
+                  git rm -q out.sh; git commit -qm three";
+    let ignored = "echo a > other.txt; mkdir -p $(git rev-parse --git-common-dir)/info; echo .env.local >> $(git rev-parse --git-common-dir)/info/exclude; \
+                   echo KEY=1 > .env.local";
+    let scope = |path: &str| format!("scope = [\"{path}\"]\nmax_attempts = 1");
+    let items =
+        [item("hidden", &[], hidden, &scope("in.txt")), item("ignored", &[], ignored, &scope("other.txt"))];
+    let (code, wave) = world.run("[defaults]\nsandbox = \"off\"", &items);
+    assert_eq!((code, states(&wave)), (1, vec!["failed".to_owned(); 2]), "{wave:#}");
+    for (id, path) in [("hidden", "out.sh"), ("ignored", ".env.local")] {
+        let gates = row(&wave, id)["gates"].as_array().unwrap();
+        let gate = gates.iter().find(|gate| gate["name"] == "scope").unwrap();
+        assert_eq!(gate["reason_code"], "scope_violation", "{gate}");
+        assert!(gate["details"].as_str().unwrap().contains(path), "{gate}");
+    }
+}

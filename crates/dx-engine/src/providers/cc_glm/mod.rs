@@ -36,8 +36,8 @@ pub(super) fn provider() -> Provider {
                 setting: &CC_GLM_ALLOWED_MODELS,
                 also: Some(&["glm-5.1", "glm-4.7", "glm-4.5-air"]),
             },
-            unsupported: ReasonCode::CcGlmModelUnavailable,
             unavailable: ReasonCode::CcGlmModelUnavailable,
+            ..Models::default()
         },
         recall: Some((TOKEN, credentials::at_once)),
         tested: texts(&claude_code::TESTED),

@@ -57,7 +57,6 @@ pub(super) fn provider() -> Provider {
         model_env: Some("ANTHROPIC_MODEL".to_owned()),
         models: Models {
             allowed: Allowed::Setting { setting: &CLAUDE_CODE_ALLOWED_MODELS, also: None },
-            unsupported: ReasonCode::ClaudeCodeModelUnavailable,
             unavailable: ReasonCode::ClaudeCodeModelUnavailable,
             ..Models::default()
         },

@@ -48,7 +48,6 @@ pub(super) fn provider() -> Provider {
         model_env: Some("CODEX_MODEL".to_owned()),
         models: Models {
             allowed: Allowed::Setting { setting: &CODEX_ALLOWED_MODELS, also: None },
-            unsupported: ReasonCode::CodexModelUnavailable,
             unavailable: ReasonCode::CodexModelUnavailable,
             ..Models::default()
         },
