@@ -15,6 +15,7 @@ mod beads;
 mod bench;
 mod check;
 mod dist;
+mod flaky;
 mod generate;
 mod soak;
 mod steps;

@@ -13,6 +13,8 @@ use crate::Failure;
 pub(crate) enum Outcome {
     /// It ran and succeeded.
     Passed,
+    /// It ran and succeeded, and this has to be known.
+    Remarked(String),
     /// It ran and failed, for this reason.
     Failed(String),
     /// It did not run, for this reason.
@@ -45,10 +47,11 @@ impl Steps {
         let time = start.elapsed();
         match &outcome {
             Outcome::Passed => println!("== {name}: passed, {:.1} s", time.as_secs_f64()),
+            Outcome::Remarked(remark) => println!("== {name}: passed, {:.1} s: {remark}", time.as_secs_f64()),
             Outcome::Failed(reason) => println!("== {name}: FAILED, {:.1} s: {reason}", time.as_secs_f64()),
             Outcome::Skipped(reason) => println!("== {name}: skipped: {reason}"),
         }
-        let passed = outcome == Outcome::Passed;
+        let passed = matches!(outcome, Outcome::Passed | Outcome::Remarked(_));
         self.done.push((name, time, outcome));
         passed
     }
@@ -64,7 +67,7 @@ impl Steps {
             |wanted: fn(&Outcome) -> bool| self.done.iter().filter(|(_, _, outcome)| wanted(outcome)).count();
         format!(
             "{} passed, {} failed, {} skipped",
-            count(|outcome| matches!(outcome, Outcome::Passed)),
+            count(|outcome| matches!(outcome, Outcome::Passed | Outcome::Remarked(_))),
             count(|outcome| matches!(outcome, Outcome::Failed(_))),
             count(|outcome| matches!(outcome, Outcome::Skipped(_))),
         )
@@ -76,6 +79,7 @@ impl Steps {
         for (name, time, outcome) in &self.done {
             let (word, reason) = match outcome {
                 Outcome::Passed => ("passed", ""),
+                Outcome::Remarked(remark) => ("passed", remark.as_str()),
                 Outcome::Failed(reason) => ("FAILED", reason.lines().next().unwrap_or_default()),
                 Outcome::Skipped(reason) => ("skipped", reason.as_str()),
             };

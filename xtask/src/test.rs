@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::agents::{self, AGENTS_DIR, InstallError};
 use crate::steps::{Outcome, Steps};
 use crate::workspace::{cargo, run as run_command};
-use crate::{Failure, check, generate, tools};
+use crate::{Failure, check, flaky, generate, tools};
 
 /// Runs the steps; with `fast` without the real agents.
 pub(crate) fn run(fast: bool) -> Result<(), Failure> {
@@ -27,13 +27,16 @@ pub(crate) fn run(fast: bool) -> Result<(), Failure> {
         steps.stop("the build failed");
     }
     steps.step("test", || {
-        let mut command = cargo();
-        command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
-        match &agents_dir {
-            Some(folder) => command.env(AGENTS_DIR, folder),
-            None => command.env_remove(AGENTS_DIR),
+        let tests = || {
+            let mut command = cargo();
+            command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+            match &agents_dir {
+                Some(folder) => command.env(AGENTS_DIR, folder),
+                None => command.env_remove(AGENTS_DIR),
+            };
+            command
         };
-        run_command(&mut command).into()
+        flaky::run(&mut tests(), tests().arg("--"))
     });
     steps.step("doc", || {
         let args = ["doc", "--workspace", "--no-deps", "--locked"];
