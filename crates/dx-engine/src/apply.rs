@@ -108,6 +108,9 @@ pub(crate) struct Work {
 impl Work {
     pub(crate) fn of(found: &Found, tree: &TreeStart) -> Result<Self, EngineError> {
         let repository = Repository::recorded(tree);
+        if crate::worktree::made::leads_elsewhere(&repository.work_tree, Some(&repository)) {
+            return Err(EngineError::WorktreeMisled(repository.work_tree));
+        }
         let before = Fingerprint::load(&found.paths.repository());
         if before.as_ref().is_some_and(|before| before.misleads(&repository)) && repository.git_dir.exists() {
             return Err(EngineError::WorktreeMisled(repository.work_tree));

@@ -185,6 +185,9 @@ pub(crate) fn base() -> Command {
             "status.submoduleSummary=false",
             "-c",
             "safe.directory=*",
+            // Said of the variable above, in the middle of what a command has to say.
+            "-c",
+            "advice.graftFileDeprecated=false",
         ])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

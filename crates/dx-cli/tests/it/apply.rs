@@ -217,6 +217,7 @@ fn a_dirty_target_is_not_touched() {
         let error = refused(&env, 32, &["apply", "--beads", "bd-1"]);
         assert_eq!(error["reason_code"], "target_dirty", "{file}: {error}");
         assert!(error["message"].as_str().unwrap().contains(file), "{error}");
+        assert!(!error["message"].as_str().unwrap().contains("hint"), "{error}");
         assert_eq!(state(&env, &repo), before, "{file}");
         assert_eq!(read(repo.join(file)), text);
         env.git(&repo, &["reset", "-q", "--hard"]);
@@ -425,4 +426,25 @@ fn an_apply_that_was_killed_itself_is_put_back_by_the_next() {
     let error = refused(&env, 32, &["apply", "--beads", "bd-1"]);
     assert_eq!(error["reason_code"], "target_dirty", "{error}");
     assert_eq!(read(repo.join("README.md")), "the user's\n");
+}
+
+#[test]
+fn no_later_run_takes_a_replaced_repository_for_the_worktrees_own() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let worktree = job(&env, &repo, "bd-1", "echo two > a.txt");
+    std::fs::remove_file(worktree.join(".git")).unwrap();
+    env.git(&worktree, &["init", "-q"]);
+    let place = worktree.to_str().unwrap();
+    let source = repo.to_str().unwrap();
+    for (id, more) in [
+        ("bd-1", &["--worktree", place][..]),
+        ("bd-2", &["--worktree", place]),
+        ("bd-1", &["--worktree", "auto", "--repo", source]),
+    ] {
+        let start =
+            [&["start", "--id", id, "--provider", "exec"][..], more, &["--wait", "--", "true"]].concat();
+        assert_eq!(refused(&env, 1, &start)["reason_code"], "repository_redirected", "{id} {more:?}");
+    }
+    assert_eq!(refused(&env, 1, &["restart", "--id", "bd-1"])["reason_code"], "repository_redirected");
 }

@@ -5,11 +5,13 @@ use super::configure::previous_worktree;
 use super::gates::{gates_at_start, gates_of};
 use super::identity::switched_from;
 use super::queue::Turn;
+use crate::api::JobName;
 use crate::api::{StartRequest, WorktreeChoice};
 use crate::environment::{self, ExtraEnv};
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
+use crate::lookup;
 use crate::prompt::Prompt;
 use crate::providers::checks::{self, Version};
 use crate::providers::{self, PROMPT, Provider, Resolved};
@@ -128,6 +130,9 @@ impl Engine {
         // By far the slowest part of a start: it goes on while everything else is made ready.
         let in_tree = request.worktree != WorktreeChoice::Own;
         let repository = in_tree.then(|| Repository::find(&worktree)).flatten();
+        if in_tree {
+            refuse_led_elsewhere(state, beads, &worktree, repository.as_ref())?;
+        }
         let gates = gates_of(&request.gates, beads);
         gates_at_start(&gates, repository.as_ref())?;
         if gates.beads {
@@ -368,5 +373,25 @@ fn contract_of(
         output_rules: OutputRules::default(),
         umask: dx_proc::umask_of_self(),
         sandbox,
+    }
+}
+
+/// A worktree that does not lead where it did when we made it, or at the start of the newest run of this id in it: this run
+/// would take that for the truth.
+fn refuse_led_elsewhere(
+    state: &StateDir,
+    beads: &BeadsId,
+    worktree: &Path,
+    now: Option<&Repository>,
+) -> Result<(), EngineError> {
+    if worktree::made::leads_elsewhere(worktree, now) {
+        return Err(EngineError::WorktreeMisled(worktree.to_owned()));
+    }
+    let job = JobName { beads: beads.clone(), provider: None };
+    match lookup::newest_known(state, &job) {
+        Ok(Some(lookup::Record::Ours(found))) if Path::new(&found.run.created.spec.worktree) == worktree => {
+            super::refuse_redirected(&found.run.created)
+        }
+        _ => Ok(()),
     }
 }

@@ -199,6 +199,20 @@ impl Made {
     }
 }
 
+/// Whether a worktree that we made belongs to another repository than it was made for; `now` is where it leads.
+pub(crate) fn leads_elsewhere(worktree: &Path, now: Option<&Repository>) -> bool {
+    let (Some(folder), Some(name)) = (worktree.parent(), worktree.file_name().and_then(OsStr::to_str)) else {
+        return false;
+    };
+    let place = Place { folder: folder.to_owned(), name: name.to_owned() };
+    let Some(made) = place.load().filter(|made| made.stage == Stage::Ready) else { return false };
+    let Some(then) = made.repository(&place) else { return false };
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    now.is_none_or(|now| {
+        real(&now.git_dir) != real(&then.git_dir) || real(&now.common_dir) != real(&then.common_dir)
+    })
+}
+
 /// Whether git would look for branches and objects where the record says: it reads this file whatever its variables say.
 pub(crate) fn leads_home(repository: &Repository) -> bool {
     dx_jobdir::read_bounded(&repository.git_dir.join("commondir"), 64 << 10).is_ok_and(|text| {
