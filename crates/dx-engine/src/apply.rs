@@ -19,7 +19,7 @@ use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::{Call, Repository, Scratch, line};
 use crate::lookup::{self, Found};
-use crate::secrets::mask_text;
+use crate::secrets::{self, mask_text};
 use crate::view::View;
 use crate::work;
 use crate::worktree::{apply_ref, paths};
@@ -48,6 +48,7 @@ impl Engine {
         let worktree = Path::new(&found.run.created.spec.worktree);
         let tree = found.run.created.tree.as_ref();
         let tree = tree.ok_or_else(|| EngineError::NoRepository(worktree.to_owned()))?;
+        secrets::also_of(&Host::current()?, &found);
         let work = Work::of(&found, tree)?;
         let target =
             Target::find(&Repository::recorded(tree), request.branch.as_deref(), work.branch.as_deref())?;
@@ -116,7 +117,7 @@ impl Work {
             return Err(EngineError::WorktreeMisled(repository.work_tree));
         }
         let outcome = found.run.outcome.as_ref();
-        let work = work::report(tree, &found.paths.tree(), before.as_ref());
+        let work = work::report(tree, &found.paths.tree(), before.as_ref(), found.changed());
         if !work.report.known {
             // The worktree is gone; what it committed may be there all the same.
             let head = outcome.and_then(|o| o.work.head.clone()).filter(|_| !repository.work_tree.exists());
@@ -134,31 +135,42 @@ impl Work {
     /// What no commit of this repository can hold, so that it stays in the worktree; a sentence for each kind.
     pub(crate) fn left_behind(&self) -> Vec<String> {
         let mut left = Vec::new();
-        if !self.changes.inside.is_empty() {
+        if !self.changes.report.known {
+            return left;
+        }
+        let inside = self.changes.inside.len();
+        if inside > 0 {
             let text = "files changed in submodules and not committed there; they stay in the worktree";
-            left.push(format!("{} {text}", self.changes.inside.len()));
+            left.push(format!("{inside} {text}"));
         }
-        // Git tells a repository that it does not know by its folder.
-        let nested = self.changes.uncommitted.iter().filter(|path| path.ends_with(b"/"));
-        let nested: Vec<String> =
-            nested.map(|path| mask_text(&String::from_utf8_lossy(path)).into_owned()).collect();
-        if !nested.is_empty() {
-            let named = nested.iter().take(MAX_NESTED).cloned().collect::<Vec<_>>().join(", ");
-            left.push(format!("{} repositories of their own stay in the worktree: {named}", nested.len()));
+        let nested = self.changes.nested(&self.repository.work_tree);
+        let count = nested.repositories.len();
+        if count > 0 {
+            let name =
+                |path: &Vec<u8>| mask_text(&format!("{}/", String::from_utf8_lossy(path))).into_owned();
+            let named: Vec<String> = nested.repositories.iter().take(MAX_NESTED).map(name).collect();
+            left.push(format!(
+                "{count} repositories of their own stay in the worktree: {}",
+                named.join(", ")
+            ));
         }
+        left.extend(nested.unseen);
         left
     }
 
     /// A commit with everything: HEAD itself when that is all.
     pub(crate) fn commit(&self, main: &Repository, found: &Found) -> Result<String, EngineError> {
-        if self.changes.uncommitted.is_empty() {
+        // A repository inside is one path with a slash, which no tree takes.
+        let files = self.changes.uncommitted.iter().filter(|path| !path.ends_with(b"/"));
+        let files: Vec<&[u8]> = files.map(Vec::as_slice).collect();
+        if files.is_empty() {
             return Ok(self.head.clone());
         }
         let scratch = Scratch::new()?;
         let index = scratch.index("apply");
         Call::new(&self.repository, &["read-tree", &self.head]).index(&index).run()?;
-        let list: Vec<u8> =
-            self.changes.uncommitted.iter().flat_map(|path| path.iter().copied().chain([0])).collect();
+        let mut list = files.join(&b'\0');
+        list.push(0);
         let args =
             ["-c", "core.safecrlf=false", "update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
         Call::new(&self.repository, &args).index(&index).stdin(list).run()?;

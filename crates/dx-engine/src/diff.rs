@@ -9,12 +9,12 @@ use crate::api::JobName;
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
-use crate::secrets::{self, Masking};
+use crate::secrets::{self, mask_text};
 use crate::{lookup, work};
-use dx_monitor::Access;
 use dx_proc::Host;
 use dx_protocol::TreeStart;
 use rustix::fs::{Mode, OFlags};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::File;
@@ -25,8 +25,8 @@ use std::path::Path;
 
 /// Of a new file no more is shown than this.
 const FILE_LIMIT: u64 = 1 << 20;
-/// Of the files in submodules no more are named.
-const MAX_INSIDE: usize = 20;
+/// Of the files in submodules, and of repositories inside, no more are named.
+const MAX_NAMED: usize = 20;
 /// Where git looks for the NUL that makes a file a binary one.
 const BINARY_PROBE: usize = 8_000;
 /// Git's name for a tree with nothing in it, when the start had no commit.
@@ -34,7 +34,7 @@ const EMPTY_TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 /// A user's configuration shall not change the form.
 const DIFF: [&str; 12] = [
     "-c",
-    "core.quotePath=true",
+    "core.quotePath=false",
     "--literal-pathspecs",
     "diff",
     "--no-ext-diff",
@@ -46,7 +46,8 @@ const DIFF: [&str; 12] = [
     "--src-prefix=a/",
     "--dst-prefix=b/",
 ];
-const OTHERS: [&str; 5] = ["--literal-pathspecs", "ls-files", "--others", "--exclude-standard", "-z"];
+/// Whatever is ignored now: the paths are named.
+const OTHERS: [&str; 4] = ["--literal-pathspecs", "ls-files", "--others", "-z"];
 
 impl Engine {
     /// Everything that changed in the job's worktree since its newest run began; empty when nothing did, or when it is
@@ -56,31 +57,48 @@ impl Engine {
         let state = self.state_for_reading()?.ok_or_else(none)?;
         let found = lookup::newest_ours(&state, job)?;
         let Some(tree) = found.run.created.tree.as_ref() else { return Ok(String::new()) };
-        let text = text(tree, &found.paths.tree(), Fingerprint::load(&found.paths.repository()).as_ref())?;
-        secrets::also(&secrets::of_agent(&Host::current()?, &found));
-        let secrets = Masking::again(&found.run.created, Access::Read).secrets;
-        Ok(secrets.mask_text(&text).into_owned())
+        secrets::also_of(&Host::current()?, &found);
+        let before = Fingerprint::load(&found.paths.repository());
+        let work = work::report(tree, &found.paths.tree(), before.as_ref(), found.changed());
+        let mut text = of_work(tree, &work)?;
+        if work.report.known {
+            text.push_str(&inside(tree, &work));
+        }
+        Ok(mask_text(&text).into_owned())
     }
 }
 
-/// See [`Engine::diff`]; by the records of a start.
-pub(crate) fn text(
-    tree: &TreeStart,
-    dirty_file: &Path,
-    before: Option<&Fingerprint>,
-) -> Result<String, EngineError> {
-    let work::Work { report, inside, .. } = work::report(tree, dirty_file, before);
-    let mut files = report.files_changed;
-    files.retain(|path| !inside.contains(path.as_bytes()));
+/// What lies in repositories inside, of which only the names are told.
+fn inside(tree: &TreeStart, work: &work::Work) -> String {
     let mut note = String::new();
-    if !inside.is_empty() {
-        let names =
-            inside.iter().take(MAX_INSIDE).map(|path| quoted("", path)).collect::<Vec<_>>().join(", ");
-        let more = if inside.len() > MAX_INSIDE { ", …" } else { "" };
-        let _fits = writeln!(note, "# not shown: {} files in submodules: {names}{more}", inside.len());
+    if !work.inside.is_empty() {
+        let _fits =
+            writeln!(note, "# not shown: {} files in submodules: {}", work.inside.len(), names(&work.inside));
     }
+    let nested = work.nested(Path::new(&tree.work_tree));
+    if !nested.repositories.is_empty() {
+        let _fits = writeln!(note, "# not shown: repositories inside: {}", names(&nested.repositories));
+    }
+    for sentence in nested.unseen {
+        let _fits = writeln!(note, "# not shown: {sentence}");
+    }
+    note
+}
+
+/// Some of the paths, as git writes them.
+fn names<'a>(paths: impl IntoIterator<Item = &'a Vec<u8>>) -> String {
+    let mut paths = paths.into_iter();
+    let mut named: Vec<String> = paths.by_ref().take(MAX_NAMED).map(|path| quoted("", path)).collect();
+    named.extend(paths.next().map(|_| "…".to_owned()));
+    named.join(", ")
+}
+
+/// See [`Engine::diff`]; without what is in repositories inside, and not masked.
+pub(crate) fn of_work(tree: &TreeStart, work: &work::Work) -> Result<String, EngineError> {
+    let mut files = work.report.files_changed.clone();
+    files.retain(|path| !work.inside.contains(path.as_bytes()) && !path.ends_with('/'));
     if files.is_empty() {
-        return Ok(note);
+        return Ok(String::new());
     }
     let repository = Repository::recorded(tree);
     let call = |form: &[&str], start: Option<&str>| {
@@ -90,12 +108,13 @@ pub(crate) fn text(
     };
     let tracked = call(&DIFF, Some(tree.head.as_deref().unwrap_or(EMPTY_TREE)))?;
     let mut text = String::from_utf8_lossy(&tracked).into_owned();
-    for path in call(&OTHERS, None)?.split(|byte| *byte == 0).filter(|path| !path.is_empty()) {
+    let named: HashSet<&[u8]> = files.iter().map(String::as_bytes).collect();
+    for path in call(&OTHERS, None)?.split(|byte| *byte == 0).filter(|path| named.contains(path)) {
         text.push_str(&addition(&repository.work_tree, path));
     }
-    text.push_str(&note);
-    if let Some(cut) = report.cut.filter(|cut| cut.files > files.len() as u64) {
-        let _fits = writeln!(text, "# not shown: {} more files", cut.files - files.len() as u64);
+    let named = work.report.files_changed.len() as u64;
+    if let Some(cut) = work.report.cut.as_ref().filter(|cut| cut.files > named) {
+        let _fits = writeln!(text, "# not shown: {} more files", cut.files - named);
     }
     Ok(text)
 }
@@ -150,22 +169,23 @@ fn content(path: &Path) -> io::Result<(&'static str, Vec<u8>)> {
     Ok((if meta.permissions().mode() & 0o100 == 0 { "100644" } else { "100755" }, content))
 }
 
-/// A path as git writes it: anything but plain ASCII is escaped, and then it stands in quotes.
+/// A path as git writes it: with control characters, quotes or backslashes it is escaped, and then it stands in quotes.
 fn quoted(prefix: &str, path: &[u8]) -> String {
-    let plain = |byte: u8| (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
     let mut text = prefix.to_owned();
-    for &byte in path {
-        match byte {
-            b'"' | b'\\' => text.extend(['\\', byte as char]),
-            b'\n' => text.push_str("\\n"),
-            b'\t' => text.push_str("\\t"),
-            byte if plain(byte) => text.push(byte as char),
-            byte => {
-                let _fits = write!(text, "\\{byte:03o}");
+    let mut plain = true;
+    for letter in String::from_utf8_lossy(path).chars() {
+        plain &= !letter.is_ascii_control() && letter != '"' && letter != '\\';
+        match letter {
+            '"' | '\\' => text.extend(['\\', letter]),
+            '\n' => text.push_str("\\n"),
+            '\t' => text.push_str("\\t"),
+            letter if letter.is_ascii_control() => {
+                let _fits = write!(text, "\\{:03o}", u32::from(letter));
             }
+            letter => text.push(letter),
         }
     }
-    if path.iter().all(|byte| plain(*byte)) { text } else { format!("\"{text}\"") }
+    if plain { text } else { format!("\"{text}\"") }
 }
 
 #[cfg(test)]
@@ -184,6 +204,10 @@ mod tests {
         let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn text(tree: &TreeStart, dirty_file: &Path) -> String {
+        of_work(tree, &work::report(tree, dirty_file, None, &[])).unwrap()
     }
 
     #[test]
@@ -205,7 +229,7 @@ mod tests {
         let tree = snapshot.record(&repository);
         let dirty = tmp.path().join("dirty");
         snapshot.save(&dirty).unwrap();
-        assert_eq!(text(&tree, &dirty, None).unwrap(), "");
+        assert_eq!(text(&tree, &dirty), "");
 
         put("committed", "new\n");
         git(&dir, &["commit", "--quiet", "--message=work", "committed"]);
@@ -213,11 +237,11 @@ mod tests {
         put("new \u{e9}\u{1b}", "one\ntwo");
         put("binary", "a\0b");
         std::os::unix::fs::symlink("/etc/hostname", dir.join("link")).unwrap();
-        let shown = text(&tree, &dirty, None).unwrap();
+        let shown = text(&tree, &dirty);
         for part in [
             "--- a/committed\n+++ b/committed\n@@ -1 +1 @@\n-old\n+new\n",
             "--- a/edited\n+++ b/edited\n",
-            "+++ \"b/new \\303\\251\\033\"\n@@ -0,0 +1,2 @@\n+one\n+two\n\\ No newline at end of file\n",
+            "+++ \"b/new \u{e9}\\033\"\n@@ -0,0 +1,2 @@\n+one\n+two\n\\ No newline at end of file\n",
             "Binary files /dev/null and b/binary differ\n",
             "new file mode 120000\n--- /dev/null\n+++ b/link\n@@ -0,0 +1 @@\n+/etc/hostname\n\\ No newline",
         ] {
@@ -227,7 +251,7 @@ mod tests {
         // What git itself would say of the whole.
         std::fs::remove_file(dir.join("binary")).unwrap();
         let patch = tmp.path().join("patch");
-        std::fs::write(&patch, text(&tree, &dirty, None).unwrap()).unwrap();
+        std::fs::write(&patch, text(&tree, &dirty)).unwrap();
         let other = tmp.path().join("other");
         git(tmp.path(), &["clone", "--quiet", "repo", "other"]);
         git(&other, &["reset", "--hard", "--quiet", "HEAD~1"]);
@@ -252,7 +276,7 @@ mod tests {
         }
         std::fs::write(dir.join(".gitattributes"), "* filter=x diff=x\n").unwrap();
         std::fs::write(dir.join("file"), "new\n").unwrap();
-        let shown = text(&tree, &tmp.path().join("dirty"), None).unwrap();
+        let shown = text(&tree, &tmp.path().join("dirty"));
         assert!(shown.contains("@@ -1 +1 @@\n-old\n+new\n"), "{shown}");
         assert!(!ran.exists());
         git(&dir, &["hash-object", "--path=file", "file"]);

@@ -22,6 +22,13 @@ pub(crate) struct Found {
     pub(crate) claimed: bool,
 }
 
+impl Found {
+    /// The paths that its outcome names as changed.
+    pub(crate) fn changed(&self) -> &[String] {
+        self.run.outcome.as_ref().map(|outcome| outcome.work.files_changed.as_slice()).unwrap_or_default()
+    }
+}
+
 /// A job that another program recorded.
 #[derive(Debug, Clone)]
 pub(crate) struct Foreign {

@@ -162,7 +162,7 @@ fn stat(view: &View, found: &Found, host: &Host) -> Option<(Vec<ReportFile>, u64
     let created = &view.run.created;
     let tree = created.tree.as_ref()?;
     if let Some(outcome) = &view.outcome {
-        return diff_stat::of(tree, &found.paths)
+        return diff_stat::of(tree, found)
             .map(|files| diff_stat::by_record(files, &outcome.work.files_changed));
     }
     // No names are recorded before the end. While the agent lives, its secrets are known from itself; when they cannot be, no
@@ -172,7 +172,7 @@ fn stat(view: &View, found: &Found, host: &Host) -> Option<(Vec<ReportFile>, u64
         return None;
     }
     secrets::also(&values);
-    let mut files = diff_stat::of(tree, &found.paths)?;
+    let mut files = diff_stat::of(tree, found)?;
     for file in &mut files {
         file.path = secrets::mask_text(&file.path).into_owned();
     }

@@ -110,6 +110,37 @@ pub(crate) fn of_agent(host: &Host, found: &Found) -> Vec<Vec<u8>> {
     of_environment(&env, &found.run.created.spec.env_names)
 }
 
+/// From now on this process does not show what of a run's secrets can be known: from its agent while that lives, and from
+/// the caller's environment by the names in its record.
+pub(crate) fn also_of(host: &Host, found: &Found) {
+    also(&of_agent(host, found));
+    also(&of_record(&found.run.created).0);
+}
+
+/// The values of the variables that a record names, and the names of those that are not known here.
+fn of_record(created: &Created) -> (Vec<Vec<u8>>, Vec<String>) {
+    let named = &created.spec.env_names;
+    let wanted = |name: &String| named.contains(name) || is_secret(name, "");
+    let names: Vec<&String> = created.contract.env_names.iter().filter(|name| wanted(name)).collect();
+    let providers = Providers::default();
+    let provider = providers.by_name(created.ids.provider.as_str());
+    // One that the provider sets itself is not the caller's of that name.
+    let value = |name: &str| match provider.and_then(|provider| provider.recall) {
+        Some((own, recall)) if own == name => recall().map(OsString::from),
+        _ => std::env::var_os(name),
+    };
+    let known: Vec<_> = names.iter().map(|name| (OsString::from(name), value(name))).collect();
+    let unresolved: Vec<String> = names
+        .iter()
+        .zip(&known)
+        .filter(|(_, (_, value))| value.is_none())
+        .map(|(name, _)| (*name).clone())
+        .collect();
+    let env: Vec<(OsString, OsString)> =
+        known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+    (of_environment(&env, named), unresolved)
+}
+
 /// How a run's output is masked.
 #[derive(Debug, Clone)]
 pub(crate) struct Masking {
@@ -127,27 +158,8 @@ impl Masking {
 
     /// For a command that has to know them itself: the caller's environment may have them still.
     pub(crate) fn again(created: &Created, access: Access) -> Self {
-        let named = &created.spec.env_names;
-        let wanted = |name: &String| named.contains(name) || is_secret(name, "");
-        let names: Vec<&String> = created.contract.env_names.iter().filter(|name| wanted(name)).collect();
-        let providers = Providers::default();
-        let provider = providers.by_name(created.ids.provider.as_str());
-        // One that the provider sets itself is not the caller's of that name.
-        let value = |name: &str| match provider.and_then(|provider| provider.recall) {
-            Some((own, recall)) if own == name => recall().map(OsString::from),
-            _ => std::env::var_os(name),
-        };
-        let known: Vec<_> = names.iter().map(|name| (OsString::from(name), value(name))).collect();
-        let unresolved: Vec<String> = names
-            .iter()
-            .zip(&known)
-            .filter(|(_, (_, value))| value.is_none())
-            .map(|(name, _)| (*name).clone())
-            .collect();
-        let env: Vec<(OsString, OsString)> =
-            known.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-        let values =
-            [OWN.read().unwrap_or_else(PoisonError::into_inner).values.clone(), of_environment(&env, named)];
+        let (known, unresolved) = of_record(created);
+        let values = [OWN.read().unwrap_or_else(PoisonError::into_inner).values.clone(), known];
         Self { secrets: Arc::new(Secrets::new(values.concat())), access, unresolved }
     }
 

@@ -60,7 +60,7 @@ pub(crate) fn run(
         let report = GateReport::new(false, ReasonCode::RepositoryRedirected, names.join(", "));
         told &= tell(Settled::Gate { name: GATE_REPOSITORY.to_owned(), report });
     }
-    let mut work = work::report(tree, &found.paths.tree(), before.as_ref());
+    let mut work = work::report(tree, &found.paths.tree(), before.as_ref(), found.changed());
     if let Some((before, now)) = looks {
         look_around(state, &run.created, tree, (before, now), &mut work);
     }

@@ -2,12 +2,14 @@
 //! work; committed work on a clean tree is. A submodule is one path, which differs when its commit does; files in it that are
 //! not committed there are paths of their own ([`submodules`]).
 
+pub(crate) mod overlooked;
 mod submodules;
 
 use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::{Repository, Scratch};
 use crate::prompt::sha256_hex;
+use crate::worktree::{Nested, unsaved_inside};
 use dx_jobdir::disk;
 use dx_protocol::{CommitLine, Cut, HeadMove, TreeStart, WorkReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -105,9 +107,7 @@ impl Snapshot {
                 _ => None,
             };
             if let Some(path) = path {
-                let stamp = std::fs::symlink_metadata(work_tree.join(std::ffi::OsStr::from_bytes(path)))
-                    .map_or((0, 0), |m| (m.mtime() * 1_000_000_000 + m.mtime_nsec(), m.size()));
-                snapshot.dirty.insert(path.to_vec(), stamp);
+                snapshot.dirty.insert(path.to_vec(), stamp_of(work_tree, path));
             }
         }
         snapshot
@@ -166,6 +166,11 @@ impl Snapshot {
     }
 }
 
+fn stamp_of(work_tree: &Path, path: &[u8]) -> Stamp {
+    std::fs::symlink_metadata(work_tree.join(std::ffi::OsStr::from_bytes(path)))
+        .map_or((0, 0), |m| (m.mtime() * 1_000_000_000 + m.mtime_nsec(), m.size()))
+}
+
 fn load_dirty(path: &Path) -> BTreeMap<Vec<u8>, Stamp> {
     let bytes = dx_jobdir::read_bounded(path, MAX_DIRTY_BYTES).unwrap_or_default();
     bytes
@@ -191,25 +196,56 @@ pub(crate) struct Work {
     pub(crate) inside: BTreeSet<Vec<u8>>,
 }
 
+impl Work {
+    /// Repositories inside, of which no commit holds the files: those that git tells as one new path, and those with work
+    /// of their own. A submodule of which files are named already is left out.
+    pub(crate) fn nested(&self, work_tree: &Path) -> Nested {
+        let mut found = unsaved_inside(work_tree);
+        let named = |path: &[u8]| {
+            self.inside.iter().any(|file| file.strip_prefix(path).is_some_and(|rest| rest.starts_with(b"/")))
+        };
+        found.repositories.retain(|path| !named(path));
+        found
+            .repositories
+            .extend(self.uncommitted.iter().filter_map(|path| Some(path.strip_suffix(b"/")?.to_vec())));
+        found.repositories.sort();
+        found.repositories.dedup();
+        found
+    }
+}
+
 /// Compares now with the start. Never fails: what git cannot tell is `known: false`. Commits that a branch was at before
-/// the start are nobody's work; `before` knows them.
-pub(crate) fn report(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Work {
-    let mut work = compare(tree, dirty_file, before).unwrap_or_default();
+/// the start are nobody's work; `before` knows them. `recorded` is what the run's outcome names: it stays work when git is
+/// told to overlook it later.
+pub(crate) fn report(
+    tree: &TreeStart,
+    dirty_file: &Path,
+    before: Option<&Fingerprint>,
+    recorded: &[String],
+) -> Work {
+    let mut work = compare(tree, dirty_file, before, recorded).unwrap_or_default();
     work.report.stamp.clear();
     work
 }
 
 /// The report with its stamp, for comparing two looks at one run.
 pub(crate) fn progress(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> WorkReport {
-    compare(tree, dirty_file, before).unwrap_or_default().report
+    compare(tree, dirty_file, before, &[]).unwrap_or_default().report
 }
 
-fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) -> Result<Work, EngineError> {
+fn compare(
+    tree: &TreeStart,
+    dirty_file: &Path,
+    before: Option<&Fingerprint>,
+    recorded: &[String],
+) -> Result<Work, EngineError> {
     let repository = Repository::recorded(tree);
     if before.is_some_and(|before| before.misleads(&repository)) {
         return Ok(Work::default());
     }
-    let now = Snapshot::take(&repository)?;
+    let mut now = Snapshot::take(&repository)?;
+    let overlooked = overlooked(&repository, &now, recorded)?;
+    now.dirty.extend(overlooked.clone());
     let dirty = load_dirty(dirty_file);
     // What differs from HEAD now and is not as it was at the start, and what has become clean.
     let mut uncommitted: BTreeSet<Vec<u8>> = now
@@ -229,7 +265,9 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
             if commits.is_empty() {
                 // Only HEAD moved: what is as it was at the start was not changed, whatever HEAD has there now.
                 let differing = differing_from(&repository, start)?;
-                uncommitted.retain(|path| now.is_inside(path) || differing.contains_key(path));
+                uncommitted.retain(|path| {
+                    now.is_inside(path) || differing.contains_key(path) || overlooked.contains_key(path)
+                });
                 paths.extend(
                     differing.into_iter().filter(|(p, stamp)| dirty.get(p) != Some(stamp)).map(|(p, _)| p),
                 );
@@ -261,6 +299,24 @@ fn compare(tree: &TreeStart, dirty_file: &Path, before: Option<&Fingerprint>) ->
         findings: Vec::new(),
     };
     Ok(Work { report, paths, uncommitted, inside })
+}
+
+/// What of the recorded paths is there, and neither known to git nor told by it as unknown.
+fn overlooked(
+    repository: &Repository,
+    now: &Snapshot,
+    recorded: &[String],
+) -> Result<BTreeMap<Vec<u8>, Stamp>, EngineError> {
+    let untold = recorded
+        .iter()
+        .filter(|path| !now.dirty.contains_key(path.as_bytes()) && !now.is_inside(path.as_bytes()));
+    let mut found = overlooked::still_there(&repository.work_tree, untold);
+    if !found.is_empty() {
+        for path in repository.git(&["ls-files", "-z"])?.split(|b| *b == 0) {
+            found.remove(path);
+        }
+    }
+    Ok(found)
 }
 
 fn head_move(

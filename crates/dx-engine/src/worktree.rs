@@ -24,6 +24,7 @@ pub(crate) use disk_use::of as disk_use_of;
 pub(crate) use inspect::{operation, paths};
 pub(crate) use lock::Lock;
 pub(crate) use made::Place;
+pub(crate) use nested::{Found as Nested, unsaved as unsaved_inside};
 pub(crate) use remove::{Keep, Unsaved, remove_saved, stranger};
 pub(crate) use salvage::{commit, quoted};
 

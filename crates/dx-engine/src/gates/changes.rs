@@ -36,7 +36,7 @@ pub(super) fn of(
 ) -> Result<Changes, EngineError> {
     if let Some((found, tree)) = state.and_then(|state| newest_in(state, repository)) {
         let before = Fingerprint::load(&found.paths.repository());
-        let work = work::report(&tree, &found.paths.tree(), before.as_ref());
+        let work = work::report(&tree, &found.paths.tree(), before.as_ref(), found.changed());
         let since = format!("the start of job {}", found.run.created.ids.beads);
         let look = Look { work_tree: repository.work_tree.clone(), since: found.run.created_at };
         return Ok(Changes { work, tree, look: Some(look), since });
@@ -52,7 +52,7 @@ pub(super) fn of(
     };
     let tree = TreeStart { head, dirty: 0, ..now };
     // No list of dirty paths: nothing was there before.
-    let work = work::report(&tree, Path::new("/dev/null"), None);
+    let work = work::report(&tree, Path::new("/dev/null"), None, &[]);
     Ok(Changes { work, tree, look: None, since: since.to_owned() })
 }
 

@@ -4,16 +4,18 @@
 //! the record was written by who knew the secret, whoever asks later need not know it.
 
 use crate::fingerprint::Fingerprint;
+use crate::lookup::Found;
 use crate::secrets::is_masked_form;
-use dx_jobdir::RunPaths;
+use crate::{diff, work};
 use dx_protocol::{ReportFile, TreeStart};
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 /// The worktree against its start; `None` when git cannot tell.
-pub(super) fn of(tree: &TreeStart, paths: &RunPaths) -> Option<Vec<ReportFile>> {
-    let before = Fingerprint::load(&paths.repository());
-    crate::diff::text(tree, &paths.tree(), before.as_ref()).ok().map(|text| count(&text))
+pub(super) fn of(tree: &TreeStart, found: &Found) -> Option<Vec<ReportFile>> {
+    let before = Fingerprint::load(&found.paths.repository());
+    let work = work::report(tree, &found.paths.tree(), before.as_ref(), found.changed());
+    diff::of_work(tree, &work).ok().map(|text| count(&text))
 }
 
 /// The files under their recorded names, and how many the record does not name.

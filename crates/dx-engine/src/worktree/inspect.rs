@@ -7,6 +7,8 @@ use super::made::{Copied, Made};
 use super::nested::{self, Found};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, Scratch, line};
+use crate::work::overlooked;
+use dx_jobdir::{StateDir, ended};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -40,7 +42,12 @@ pub(crate) struct Trees {
 }
 
 impl Trees {
-    pub(crate) fn take(worktree: &Repository, made: &Made) -> Result<Self, EngineError> {
+    /// `recorded` is what jobs recorded as changed there ([`recorded`]).
+    pub(crate) fn take(
+        worktree: &Repository,
+        made: &Made,
+        recorded: &BTreeSet<String>,
+    ) -> Result<Self, EngineError> {
         let scratch = Scratch::new()?;
         let head = Call::new(worktree, &["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).output()?;
         // A branch without a commit: the agent began a new history.
@@ -84,6 +91,8 @@ impl Trees {
         let (copies, own): (Vec<&[u8]>, Vec<&[u8]>) =
             paths(&listed).partition(|path| is_copy(&worktree.work_tree, path, &made.copied));
         files.extend(own);
+        let overlooked = overlooked(worktree, &work, recorded, [&files[..], &copies].concat())?;
+        files.extend(overlooked.iter().map(Vec::as_slice));
         let untracked = files.len();
         files.extend(copies);
         let untracked_tree = tree_of(worktree, &scratch.index("untracked"), &files)?;
@@ -143,6 +152,36 @@ pub(crate) fn operation(git_dir: &Path) -> Option<&'static str> {
     ]
     .into_iter()
     .find_map(|(name, what)| git_dir.join(name).exists().then_some(what))
+}
+
+/// What the jobs that ended in a worktree recorded as changed.
+pub(crate) fn recorded(state: &StateDir, made: &Made, path: &Path) -> BTreeSet<String> {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut recorded = BTreeSet::new();
+    ended::newest_first(state, Some(made.created_at), &mut |outcome| {
+        if Path::new(&outcome.worktree).starts_with(&path) {
+            recorded.extend(outcome.work.files_changed);
+        }
+        true
+    });
+    recorded
+}
+
+/// Recorded files that git neither knows nor tells of any more.
+fn overlooked(
+    worktree: &Repository,
+    index: &Path,
+    recorded: &BTreeSet<String>,
+    told: Vec<&[u8]>,
+) -> Result<Vec<Vec<u8>>, EngineError> {
+    let mut found = overlooked::still_there(&worktree.work_tree, recorded);
+    if !found.is_empty() {
+        let known = Call::new(worktree, &["ls-files", "-z"]).index(index).run()?;
+        for path in paths(&known).chain(told) {
+            found.remove(path);
+        }
+    }
+    Ok(found.into_keys().collect())
 }
 
 /// Ignored files among what is listed in `copy`.

@@ -1,6 +1,6 @@
 //! Repositories inside a worktree, also where git ignores everything: git does not tell of those, and no salvage holds them.
 //!
-//! Called by: `inspect`. Must never: follow a link, or take what it could not look into for empty.
+//! Called by: `inspect`, `apply`, `diff`. Must never: follow a link, or take what it could not look into for empty.
 
 use crate::git::Repository;
 use std::ffi::OsStr;
@@ -13,11 +13,18 @@ const MOST_ENTRIES: usize = 2_000_000;
 
 /// What a look found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Their paths in the worktree.
-    pub(super) repositories: Vec<Vec<u8>>,
+    pub(crate) repositories: Vec<Vec<u8>>,
     /// Where it could not look; a sentence for each.
-    pub(super) unseen: Vec<String>,
+    pub(crate) unseen: Vec<String>,
+}
+
+/// Those that hold work or commits of their own, which no commit of the worktree can hold.
+pub(crate) fn unsaved(worktree: &Path) -> Found {
+    let mut found = look(worktree);
+    found.repositories.retain(|path| !is_saved(&worktree.join(OsStr::from_bytes(path))));
+    found
 }
 
 /// Looks for repositories in the whole worktree, those in others included.

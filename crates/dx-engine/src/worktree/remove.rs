@@ -1,7 +1,7 @@
 //! `worktree remove`: takes a worktree away when all its work is in refs that stay. What is not saved is named, and then
 //! nothing is touched.
 
-use super::inspect::Trees;
+use super::inspect::{Trees, recorded};
 use super::lock::Lock;
 use super::made::{Made, Place, Stage, is_registered};
 use super::{create, register, salvage, setup};
@@ -148,7 +148,7 @@ pub(crate) fn remove_saved(
         if let Some(user) = user(state, &place.path()) {
             return Ok(Err(user));
         }
-        let trees = Trees::take(worktree, &made)?;
+        let trees = Trees::take(worktree, &made, &recorded(state, &made, &place.path()))?;
         if keep == Keep::Unsaved {
             salvaged = salvages(&made, &trees)?;
         }

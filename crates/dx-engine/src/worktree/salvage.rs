@@ -1,7 +1,7 @@
 //! `worktree salvage`: all work of a worktree as one ref, in the form of a stash, so that `git stash apply --index` brings it
 //! back with what was staged still staged. The worktree is not touched.
 
-use super::inspect::{Trees, paths};
+use super::inspect::{Trees, paths, recorded};
 use super::made::{Made, Place, leads_home};
 use super::remove::find;
 use crate::Engine;
@@ -56,7 +56,9 @@ impl Engine {
         if !leads_home(&worktree) {
             return Err(EngineError::WorktreeMisled(place.path()));
         }
-        let trees = Trees::take(&worktree, &made)?;
+        let state = self.state_for_reading()?;
+        let recorded = state.map(|state| recorded(&state, &made, &place.path())).unwrap_or_default();
+        let trees = Trees::take(&worktree, &made, &recorded)?;
         keep(&place, &made, &worktree, &trees)
     }
 }
