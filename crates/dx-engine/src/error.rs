@@ -60,6 +60,8 @@ pub enum EngineError {
     TargetDirty { path: PathBuf, work: Vec<String> },
     #[error("an apply to {} was cut off, and its files may be half changed", path.display())]
     ApplyCutOff { path: PathBuf, put_back: String },
+    #[error("another git holds {}, or left it when it was killed", .0.display())]
+    IndexLocked(PathBuf),
     #[error("the work does not fit branch {branch}:{}", crate::error::list(conflicts))]
     ApplyConflict { branch: String, conflicts: Vec<crate::Conflict>, next_action: String },
     #[error("there is no worktree of `{0}`")]
@@ -187,6 +189,7 @@ impl EngineError {
             Self::NoWorktreeOf(_) => ReasonCode::WorktreeNotFound,
             Self::WorktreeUnrecorded(_) => ReasonCode::WorktreeUnrecorded,
             Self::TargetDirty { .. } | Self::ApplyCutOff { .. } => ReasonCode::TargetDirty,
+            Self::IndexLocked(_) => ReasonCode::LockHeld,
             Self::ApplyConflict { .. } => ReasonCode::ApplyConflict,
             Self::WorktreeMisled(_) => ReasonCode::RepositoryRedirected,
             Self::WorktreeInUse { .. } | Self::WorktreeOccupied { .. } => ReasonCode::WorktreeInUse,
@@ -274,6 +277,10 @@ impl EngineError {
             Self::NoTarget => "name a branch with --branch".to_owned(),
             Self::ApplyConflict { next_action, .. } => next_action.clone(),
             Self::ApplyCutOff { put_back, .. } => put_back.clone(),
+            Self::IndexLocked(path) => format!(
+                "wait until that git has ended, and try again; when none runs there, rm {}",
+                crate::worktree::quoted(&path.display().to_string())
+            ),
             Self::NoRepository(_) => "--repo PATH with a folder of a git repository".to_owned(),
             Self::NoBase { .. } => "make a first commit, or name another one with --base".to_owned(),
             Self::PathNotUtf8(_) => "rename it, or use another place".to_owned(),

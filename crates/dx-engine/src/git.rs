@@ -11,7 +11,7 @@ mod scratch;
 mod unhidden;
 
 pub(crate) use call::Call;
-pub(crate) use scratch::Scratch;
+pub(crate) use scratch::{Scratch, copy_index};
 
 use crate::error::EngineError;
 use dx_protocol::TreeStart;

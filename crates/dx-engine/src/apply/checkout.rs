@@ -2,11 +2,14 @@
 //! index last; when it fails or is killed in between, what it wrote is put back here. When this process is killed too, a note
 //! in the repository is left, and the next apply puts it back.
 //!
+//! The index is changed as a copy while `index.lock` keeps every other git from it. That lock is a second name of the note, so
+//! that nobody ever removes another git's.
+//!
 //! Called by [`super::target`], which has looked that nothing there is the user's. Must never change a path that is the same
 //! in both commits.
 
 use crate::error::EngineError;
-use crate::git::{Call, Repository, Scratch};
+use crate::git::{Call, Repository, Scratch, copy_index};
 use crate::worktree::{paths, quoted};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,14 +22,19 @@ use std::path::{Component, Path, PathBuf};
 /// Beside the repository's other files: no agent in a sandbox can write there.
 const NOTE: &str = "dx-runner-apply";
 const MAX_NOTE: u64 = 64 << 20;
+/// What every git makes before it changes the index.
+const LOCK: &str = "index.lock";
+/// The index while it is changed.
+const INDEX: &str = "dx-runner-apply-index";
 /// What the files were when a cut-off apply was put back: nothing that somebody did to them since is lost.
 const KEPT: &str = "refs/dx-runner/cut-off";
 
 /// The note that files are being changed; it goes when they are whole again. Locked for as long as this process or a git of
-/// its lives, so that nobody takes them for dead.
+/// its lives, so that nobody takes them for dead. While it has the name of the index's lock, too, the index is ours.
 pub(super) struct Note {
     path: PathBuf,
-    _lock: File,
+    git_dir: PathBuf,
+    file: File,
 }
 
 /// What a note tells: both commits, and the paths that only the second has and that were not there.
@@ -44,14 +52,14 @@ impl Note {
     /// Puts back what an earlier apply that was killed left half changed; a remark when there was one.
     pub(super) fn settle_left(checkout: &Repository) -> Result<Option<String>, EngineError> {
         let path = Self::path(checkout);
-        let Ok(lock) = dx_jobdir::open_regular(&path) else { return Ok(None) };
+        let Ok(file) = dx_jobdir::open_regular(&path) else { return Ok(None) };
         let refused =
             |next: String| EngineError::ApplyCutOff { path: checkout.work_tree.clone(), put_back: next };
-        if lock.try_lock().is_err() {
+        if file.try_lock().is_err() {
             return Err(refused("wait until the apply that is changing them has ended".to_owned()));
         }
-        let same = |there: std::fs::Metadata| lock.metadata().is_ok_and(|own| own.ino() == there.ino());
-        if !std::fs::symlink_metadata(&path).is_ok_and(same) {
+        let note = Self { path: path.clone(), git_dir: checkout.git_dir.clone(), file };
+        if !note.is_at(&path) {
             // Its apply has ended just now.
             return Ok(None);
         }
@@ -59,22 +67,22 @@ impl Note {
         let head = Call::new(checkout, &["rev-parse", "--verify", "HEAD"]).line()?;
         let cut = Cut::parse(&text, &checkout.work_tree).filter(|cut| [&cut.at, &cut.new].contains(&&head));
         let Some(cut) = cut else {
+            // Whoever mends the files needs the index.
+            note.unlock_index()?;
             let (repo, note) = (checkout.work_tree.display().to_string(), path.display().to_string());
             let (repo, note) = (quoted(&repo), quoted(&note));
             return Err(refused(format!(
                 "git -C {repo} status shows what differs; mend the files, commit or restore them, then rm {note}"
             )));
         };
-        let note = Self { path, _lock: lock };
         if head == cut.new {
             // The branch moves last.
             note.remove()?;
             return Ok(None);
         }
+        note.lock_index()?;
         cut.keep(checkout)?;
-        // The lock of a git that is dead.
-        let _gone = std::fs::remove_file(checkout.git_dir.join("index.lock"));
-        put_back(checkout, &cut.at, &cut.new, &cut.added)?;
+        put_back(checkout, &note, &cut)?;
         note.remove()?;
         Ok(Some(format!(
             "an earlier apply was cut off; its files were put back, and what they were is in {KEPT}"
@@ -95,10 +103,65 @@ impl Note {
             let _gone = std::fs::remove_file(&fresh);
             return Err(unwritable(source));
         }
-        Ok(Self { path, _lock: file })
+        let note = Self { path, git_dir: checkout.git_dir.clone(), file };
+        if let Err(error) = note.lock_index() {
+            note.remove()?;
+            return Err(error);
+        }
+        Ok(note)
+    }
+
+    fn is_at(&self, path: &Path) -> bool {
+        let there = std::fs::symlink_metadata(path);
+        self.file
+            .metadata()
+            .ok()
+            .zip(there.ok())
+            .is_some_and(|(own, there)| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+    }
+
+    /// Keeps every other git from the index. One that has it, or left its lock when it died, is not ours to judge.
+    fn lock_index(&self) -> Result<(), EngineError> {
+        let lock = self.git_dir.join(LOCK);
+        match std::fs::hard_link(&self.path, &lock) {
+            Ok(()) => Ok(()),
+            Err(_) if self.is_at(&lock) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(EngineError::IndexLocked(lock))
+            }
+            Err(source) => Err(EngineError::Output { path: lock, source }),
+        }
+    }
+
+    fn unlock_index(&self) -> Result<(), EngineError> {
+        let lock = self.git_dir.join(LOCK);
+        if self.is_at(&lock) {
+            std::fs::remove_file(&lock).map_err(|source| EngineError::Output { path: lock, source })?;
+        }
+        Ok(())
+    }
+
+    /// A copy of the index to work on.
+    fn index(&self) -> Result<PathBuf, EngineError> {
+        let copy = self.git_dir.join(INDEX);
+        // A git that was killed while it wrote the copy left its lock; nobody else writes there.
+        let _gone = std::fs::remove_file(copy.with_extension("lock"));
+        copy_index(&self.git_dir.join("index"), &copy)
+            .map_err(|source| EngineError::Io { what: "read the checkout's index", source })?;
+        Ok(copy)
+    }
+
+    /// The copy becomes the index.
+    fn publish(&self, copy: &Path) -> Result<(), EngineError> {
+        let index = self.git_dir.join("index");
+        std::fs::rename(copy, &index).map_err(|source| EngineError::Output { path: index, source })
     }
 
     fn remove(self) -> Result<(), EngineError> {
+        for name in [INDEX.to_owned(), format!("{INDEX}.lock")] {
+            let _gone = std::fs::remove_file(self.git_dir.join(name));
+        }
+        self.unlock_index()?;
         std::fs::remove_file(&self.path).map_err(|source| EngineError::Output { path: self.path, source })
     }
 }
@@ -162,9 +225,10 @@ pub(super) fn change(
     let added: Vec<PathBuf> = paths(&added).map(full).filter(|path| !there(path)).collect();
     let cut = Cut { at: at.to_owned(), new: new.to_owned(), added };
     let note = Note::leave(checkout, &cut)?;
-    let output = Call::new(checkout, &["read-tree", "-m", "-u", at, new]).output()?;
+    let index = note.index()?;
+    let output = Call::new(checkout, &["read-tree", "-m", "-u", at, new]).index(&index).output()?;
     let failed = if output.status.success() {
-        commit().err()
+        note.publish(&index).and_then(|()| commit()).err()
     } else {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let files = said.lines().filter_map(|l| l.strip_prefix('\t')).map(|l| l.trim().to_owned());
@@ -182,11 +246,7 @@ pub(super) fn change(
         })
     };
     if let Some(failed) = failed {
-        if output.status.signal().is_some() {
-            // The lock of a git that is dead.
-            let _gone = std::fs::remove_file(checkout.git_dir.join("index.lock"));
-        }
-        put_back(checkout, at, new, &cut.added)?;
+        put_back(checkout, &note, &cut)?;
         note.remove()?;
         return Err(failed);
     }
@@ -194,14 +254,17 @@ pub(super) fn change(
 }
 
 /// The index, the files that `at` has, and none of those that only `new` has and that were not there.
-fn put_back(checkout: &Repository, at: &str, new: &str, added: &[PathBuf]) -> Result<(), EngineError> {
-    Call::new(checkout, &["read-tree", "-m", at]).run()?;
+fn put_back(checkout: &Repository, note: &Note, cut: &Cut) -> Result<(), EngineError> {
+    let Cut { at, new, added } = cut;
+    let index = note.index()?;
+    Call::new(checkout, &["read-tree", "-m", at]).index(&index).run()?;
     let args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", "--diff-filter=a", at, new];
     let changed = Call::new(checkout, &args).run()?;
     if !changed.is_empty() {
         let args = ["checkout-index", "--force", "--quiet", "-u", "-z", "--stdin"];
-        Call::new(checkout, &args).stdin(changed).run()?;
+        Call::new(checkout, &args).index(&index).stdin(changed).run()?;
     }
+    note.publish(&index)?;
     for path in added {
         let _gone = std::fs::remove_file(path);
         let below = |folder: &&Path| folder.starts_with(&checkout.work_tree) && *folder != checkout.work_tree;

@@ -21,15 +21,19 @@ impl Scratch {
         self.0.join(name)
     }
 
-    /// A copy of an index, with its time: by that git knows which entries were written in the second of their file's last
-    /// change, and are to be compared by content.
+    /// A copy of an index.
     pub(crate) fn copy(&self, index: &Path, name: &str) -> std::io::Result<PathBuf> {
         let copy = self.index(name);
-        std::fs::copy(index, &copy)?;
-        let written = std::fs::metadata(index)?.modified()?;
-        std::fs::File::options().write(true).open(&copy)?.set_modified(written)?;
-        Ok(copy)
+        copy_index(index, &copy).map(|()| copy)
     }
+}
+
+/// A copy of an index, with its time: by that git knows which entries were written in the second of their file's last change,
+/// and are to be compared by content.
+pub(crate) fn copy_index(index: &Path, copy: &Path) -> std::io::Result<()> {
+    std::fs::copy(index, copy)?;
+    let written = std::fs::metadata(index)?.modified()?;
+    std::fs::File::options().write(true).open(copy)?.set_modified(written)
 }
 
 impl Drop for Scratch {
