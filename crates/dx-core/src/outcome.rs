@@ -4,7 +4,7 @@ use crate::fold::{ProcessEnd, Run};
 use crate::gates;
 use dx_protocol::{
     Confinement, Ending, Exit, Finding, Grammar, HeadMove, Outcome, OutcomeState, ProcessVerdict,
-    ProviderReport, ProviderVerdict, ReasonCode, Timestamp, Usage, WorkReport,
+    ProviderReport, ProviderVerdict, ReasonCode, Timestamp, Trouble, Usage, WorkReport,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -29,7 +29,11 @@ pub fn decide(run: &Run) -> Option<Outcome> {
     let provider = run.provider.clone().unwrap_or_else(|| nothing_told(run));
     let mut work = run.work.clone().unwrap_or_default();
     work.findings.extend(sandbox_denied(run, &provider.writes_refused));
-    let agents = judge(run, end, &provider.verdict, &work);
+    let mut agents = judge(run, end, &provider.verdict, &work);
+    let trouble = trouble(run, &agents, &provider);
+    if let Some(trouble) = trouble.as_ref().filter(|_| agents.detail.is_empty()) {
+        agents.detail = trouble.to_string();
+    }
     let gates = gates::of(run, agents.state == OutcomeState::Success);
     let ended = gates::judge(run, agents, &gates);
     let completed_at = end.exit.as_ref().map_or(end.at, |e| e.at);
@@ -56,6 +60,7 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         provider_switch_from: created.provider_switch_from.clone(),
         process: process_verdict(run, end),
         provider_verdict: provider.verdict,
+        trouble,
         work,
         gates,
         usage: provider.usage,
@@ -66,6 +71,20 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         unmasked: run.unmasked.clone(),
         blocked: run.blocked,
     })
+}
+
+/// What a person should know of an agent that failed for another reason, as one that was ended for its time.
+fn trouble(run: &Run, agents: &Ended, provider: &ProviderReport) -> Option<Trouble> {
+    let told = match &provider.verdict {
+        ProviderVerdict::Failed { class, status, message } => {
+            Some(Trouble { class: *class, status: *status, message: message.clone() })
+        }
+        _ => provider.trouble.clone(),
+    };
+    let own = |trouble: &Trouble| {
+        ReasonCode::of_agent_error(run.created.ids.provider.as_str(), trouble.class) == agents.reason
+    };
+    told.filter(|trouble| agents.state != OutcomeState::Success && !own(trouble))
 }
 
 /// Refused writes are the sandbox's doing when there is one and they lie outside of it.
@@ -90,6 +109,7 @@ fn nothing_told(run: &Run) -> ProviderReport {
         tools: BTreeMap::new(),
         session: None,
         writes_refused: Vec::new(),
+        trouble: None,
     }
 }
 

@@ -177,3 +177,26 @@ fn a_refused_write_is_the_sandboxs_doing_only_outside_of_one_and_never_a_failure
     assert_eq!(end.work.findings[0].names, ["/home/b", "/wide/c"]);
     assert!(outcome(Sandbox::none(Confinement::Off, "asked")).work.findings.is_empty());
 }
+
+#[test]
+fn an_error_that_is_not_the_reason_is_told_beside_it() {
+    let failed =
+        ProviderVerdict::Failed { class: ErrorClass::Auth, status: Some(401), message: "no key".into() };
+    let ending = |reason| Event::Ending(Ending { reason, exit_code: None, grace_ms: 1, note: None });
+    let ended = |code| Event::ProcessEnded {
+        exit: Some(exit(code, 9)),
+        unseen: None,
+        strays: 0,
+        log_bytes: 0,
+        cpu_ms: 0,
+        rc_file: None,
+    };
+    let outcome = |events: Vec<Event>| decide(&fold(&records(events)).unwrap()).unwrap();
+    let told = Event::Settled(Settled::Provider(report(failed)));
+    let limit = outcome(vec![ending(ReasonCode::MaxRuntimeExceeded), ended(143), told.clone()]);
+    assert_eq!(limit.reason_code, ReasonCode::MaxRuntimeExceeded);
+    assert_eq!(limit.trouble.map(|trouble| trouble.class), Some(ErrorClass::Auth));
+    assert_eq!(limit.detail, "the agent was still told no key (401)");
+    let own = outcome(vec![ended(1), told]);
+    assert_eq!((own.trouble, own.detail.as_str()), (None, "no key"), "it is the reason");
+}

@@ -110,6 +110,7 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
             .collect(),
         session: summary.session.clone(),
         writes_refused: summary.writes_refused.clone(),
+        trouble: summary.trouble(),
     });
     (report, mended && prompt && adapter)
 }

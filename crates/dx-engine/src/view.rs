@@ -122,7 +122,13 @@ impl View {
         if self.ended() && !self.settled {
             return format!("dx-runner prune --beads {id} to settle the record");
         }
-        self.judgement.reason.advice(self.judgement.state, id)
+        let advice = self.judgement.reason.advice(self.judgement.state, id);
+        let Some(trouble) = self.outcome.as_ref().and_then(|outcome| outcome.trouble.as_ref()) else {
+            return advice;
+        };
+        let provider = self.run.created.ids.provider.as_str();
+        let of_trouble = ReasonCode::of_agent_error(provider, trouble.class).advice(self.judgement.state, id);
+        format!("{trouble}: {of_trouble}; {advice}")
     }
 
     pub(crate) fn ended(&self) -> bool {

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, Usage};
+use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, Trouble, Usage};
 use serde::{Deserialize, Serialize};
+
+use crate::opencode_error::by_message;
 
 /// Most tool names that are counted apart, and most calls that are remembered as running.
 const NAMES_MAX: usize = 64;
@@ -95,7 +97,13 @@ pub enum Waiting {
     /// A limit to pass.
     RateLimit { until_ms: Option<i64> },
     /// The next attempt.
-    Retry { attempt: u32, delay_ms: Option<u64>, status: Option<u16> },
+    Retry {
+        attempt: u32,
+        delay_ms: Option<u64>,
+        status: Option<u16>,
+        #[serde(default)]
+        message: String,
+    },
     /// A person.
     Permission { what: String },
 }
@@ -146,8 +154,13 @@ impl Summary {
             AgentEvent::ToolFinished { call, name, ok } => self.tool(call, name, *ok),
             AgentEvent::FileChanged { .. } => self.files_changed = self.files_changed.saturating_add(1),
             AgentEvent::Usage(usage) => self.usage = self.usage.plus(*usage),
-            AgentEvent::Retrying { attempt, delay_ms, status, .. } => {
-                self.waiting = Waiting::Retry { attempt: *attempt, delay_ms: *delay_ms, status: *status };
+            AgentEvent::Retrying { attempt, delay_ms, status, message } => {
+                self.waiting = Waiting::Retry {
+                    attempt: *attempt,
+                    delay_ms: *delay_ms,
+                    status: *status,
+                    message: message.clone(),
+                };
             }
             AgentEvent::RateLimited { until_ms } => self.waiting = Waiting::RateLimit { until_ms: *until_ms },
             AgentEvent::PermissionAsked { what } => self.waiting = Waiting::Permission { what: what.clone() },
@@ -264,6 +277,29 @@ impl Summary {
             _ if self.done() => ProviderVerdict::Ok,
             _ => ProviderVerdict::NoResult,
         }
+    }
+
+    /// What the agent was still trying to get over when its output ended.
+    pub fn trouble(&self) -> Option<Trouble> {
+        // Others tell of it on standard error, and what came after that is not known.
+        let in_order = matches!(self.grammar, Grammar::Claude | Grammar::Codex);
+        let Waiting::Retry { status, message, .. } = &self.waiting else { return None };
+        let class = class_of_retry(*status, message);
+        in_order.then(|| Trouble { class, status: *status, message: message.clone() })
+    }
+}
+
+/// What an agent tries again for.
+fn class_of_retry(status: Option<u16>, message: &str) -> ErrorClass {
+    match (status, message) {
+        (_, "authentication_failed") | (Some(401 | 403), _) => ErrorClass::Auth,
+        (Some(402), _) => ErrorClass::Quota,
+        (Some(404), _) => ErrorClass::ModelUnavailable,
+        (Some(429), _) => ErrorClass::RateLimit,
+        (_, "overloaded") | (Some(529), _) => ErrorClass::Capacity,
+        (Some(500..), _) => ErrorClass::Server,
+        (Some(_), _) => ErrorClass::Other,
+        (None, message) => by_message(message),
     }
 }
 

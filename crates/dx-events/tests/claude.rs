@@ -76,6 +76,14 @@ fn verdicts_of_the_recorded_runs() {
 }
 
 #[test]
+fn what_it_was_trying_to_get_over_is_known() {
+    let trouble = RUNS.fold("retrying").trouble().map(|trouble| (trouble.class, trouble.status));
+    assert_eq!(trouble, Some((ErrorClass::Server, Some(500))));
+    assert_eq!(RUNS.fold("429-then-ok").trouble(), None);
+    assert_eq!(RUNS.fold("hang").trouble(), None);
+}
+
+#[test]
 fn a_limit_with_a_known_end_tells_it() {
     let limits = |case: &str| {
         let told =

@@ -57,7 +57,7 @@ fn waits_end_with_progress() {
     assert_eq!(fold(&[limited.clone(), error(ErrorClass::Quota)]).waiting, until);
     assert_eq!(
         fold(&[limited.clone(), retry]).waiting,
-        Waiting::Retry { attempt: 2, delay_ms: Some(9), status: Some(429) }
+        Waiting::Retry { attempt: 2, delay_ms: Some(9), status: Some(429), message: "m".into() }
     );
     assert_eq!(fold(&[limited, AgentEvent::StepStarted]).waiting, Waiting::Nothing);
     let asked = AgentEvent::PermissionAsked { what: "w".into() };

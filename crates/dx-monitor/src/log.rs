@@ -72,6 +72,7 @@ impl Follower {
             tools: summary.tools.iter().map(|(name, n)| (name.clone(), count(n))).collect(),
             session: summary.session.clone(),
             writes_refused: summary.writes_refused.clone(),
+            trouble: summary.trouble(),
         }
     }
 

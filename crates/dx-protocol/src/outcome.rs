@@ -1,8 +1,8 @@
 //! What is true after the end: `<id>.outcome`, the last journal record and a line of the ended index have the same content.
 
 use crate::{
-    Exit, GateVerdict, OutcomeState, ProcessVerdict, ProviderVerdict, ReasonCode, RunIds, Timestamp, Usage,
-    Witness, WorkReport,
+    Exit, GateVerdict, OutcomeState, ProcessVerdict, ProviderVerdict, ReasonCode, RunIds, Timestamp, Trouble,
+    Usage, Witness, WorkReport,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct Outcome {
     pub provider_switch_from: String,
     pub process: ProcessVerdict,
     pub provider_verdict: ProviderVerdict,
+    /// What the agent had trouble with, where the reason is another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     pub work: WorkReport,
     /// Gates and checks at the end, in the order of their steps.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,7 @@ use crate::{ErrorClass, ReasonCode, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
 /// What the operating system says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +43,22 @@ pub enum ProviderVerdict {
     NotApplicable,
 }
 
+/// An error that an agent was still trying to get over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Trouble {
+    pub class: ErrorClass,
+    pub status: Option<u16>,
+    /// As the agent told it.
+    pub message: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the agent was still told {}", self.message)?;
+        self.status.map_or(Ok(()), |status| write!(f, " ({status})"))
+    }
+}
+
 /// What the agent's output adds up to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProviderReport {
@@ -54,6 +71,9 @@ pub struct ProviderReport {
     /// Paths that the system refused a tool to write, 100 at most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes_refused: Vec<String>,
+    /// The output ended while the agent tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
 }
 
 /// What changed in the worktree since the start.

@@ -115,6 +115,20 @@ fn success_in_detail() {
 }
 
 #[test]
+fn one_that_is_ended_while_it_tries_a_wrong_key_again_says_so() {
+    let Some(world) = World::new() else { return };
+    world.start("key", "401", &["--max-runtime", "4s"]);
+    let end = world.end("key");
+    assert_eq!((&end["state"], &end["reason_code"]), (&"exited_err".into(), &"max_runtime_exceeded".into()));
+    assert_eq!(end["verdicts"]["provider"], "no_result", "{end:#}");
+    assert_eq!(end["outcome"]["trouble"]["class"], "auth", "{end:#}");
+    let next = end["next_action"].as_str().unwrap();
+    assert!(next.starts_with("the agent was still told authentication_failed (401): "), "{next}");
+    assert!(next.contains("log in with") && next.contains("raise --max-runtime"), "{next}");
+    assert_eq!(end["outcome"]["detail"], "the agent was still told authentication_failed (401)");
+}
+
+#[test]
 fn six_first_starts_at_once() {
     let Some(world) = World::new() else { return };
     let ids: Vec<String> = (0..6).map(|n| format!("first-{n}")).collect();

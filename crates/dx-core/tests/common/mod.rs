@@ -87,5 +87,6 @@ pub(crate) fn report(verdict: ProviderVerdict) -> ProviderReport {
         tools: std::collections::BTreeMap::default(),
         session: None,
         writes_refused: Vec::new(),
+        trouble: None,
     }
 }
