@@ -3,8 +3,8 @@
 //! An illegal event is an error value; [`fold`] counts it and goes on, so a damaged journal still tells what it can.
 
 use dx_protocol::{
-    Created, Ending, Event, ExitRecord, GateVerdict, Identity, Outcome, ProviderReport, ReasonCode, Record,
-    Settled, Timestamp, WorkReport,
+    AgentEvent, Created, Ending, Event, ExitRecord, GateVerdict, Identity, Outcome, ProviderReport,
+    ReasonCode, Record, Settled, Timestamp, WorkReport,
 };
 
 /// Where a run is in its life.
@@ -75,6 +75,8 @@ pub struct Run {
     pub outcome: Option<Outcome>,
     pub blocked: Option<ReasonCode>,
     pub lost_log_bytes: u64,
+    /// Before this the provider takes nothing, as it told last.
+    pub limited_until: Option<Timestamp>,
     /// Highest log offset of a journalled agent event.
     pub agent_offset: Option<u64>,
     /// Records that could not happen.
@@ -104,6 +106,7 @@ impl Run {
             outcome: None,
             blocked: None,
             lost_log_bytes: 0,
+            limited_until: None,
             agent_offset: None,
             illegal: 0,
         }
@@ -151,7 +154,10 @@ impl Run {
                     at: record.at,
                 });
             }
-            Event::Agent { offset, .. } => {
+            Event::Agent { offset, event, .. } => {
+                if let AgentEvent::RateLimited { until_ms: Some(until) } = event {
+                    self.limited_until = Some(Timestamp(*until));
+                }
                 self.agent_offset = Some(self.agent_offset.map_or(*offset, |o| o.max(*offset)));
             }
             Event::LogTruncated { lost_bytes } => {

@@ -2,7 +2,7 @@
 
 use crate::settings::SettingsError;
 use dx_jobdir::{DiskError, JournalError, StateDirError};
-use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode};
+use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode, Timestamp};
 use std::io;
 use std::path::PathBuf;
 
@@ -30,6 +30,10 @@ pub enum EngineError {
     AlreadyRunning { beads: String, provider: String, run_instance: String },
     #[error("{provider} runs {running} jobs{}, and its cap is {cap}", if *waiting > 0 { format!(", {waiting} wait") } else { String::new() })]
     CapExceeded { provider: String, running: usize, waiting: usize, cap: usize },
+    #[error(
+        "{provider} was told by its model {model} that this account ({account}) gets nothing before {until}"
+    )]
+    QuotaParked { provider: String, account: String, model: String, until: Timestamp },
     #[error("interrupted while it waited for a turn of {provider}; nothing was started")]
     QueueLeft { provider: String },
     #[error("there is no provider `{name}`")]
@@ -178,6 +182,7 @@ impl EngineError {
             Self::NoJob { .. } => ReasonCode::NoMeta,
             Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
             Self::CapExceeded { .. } => ReasonCode::ProviderConcurrencyCapExceeded,
+            Self::QuotaParked { .. } => ReasonCode::QuotaParked,
             Self::QueueLeft { .. } => ReasonCode::Interrupted,
             Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
             Self::WorktreeMissing(_) | Self::NoWorktree | Self::NoRepository(_) => {
@@ -262,6 +267,9 @@ impl EngineError {
                 let name = provider.to_uppercase().replace(['-', ':'], "_");
                 let wait = if *cap > 0 { "--queue to wait for its turn, or " } else { "" };
                 format!("{wait}raise DX_RUNNER_MAX_PARALLEL_{name}")
+            }
+            Self::QuotaParked { until, .. } => {
+                format!("another provider or model, or again after {until}; if it is not so any more, delete pools.jsonl in the state directory")
             }
             Self::QueueLeft { .. } => "start it again; it will wait behind the others".to_owned(),
             Self::Provider { next_action: Some(action), .. } => action.clone(),

@@ -6,13 +6,15 @@ mod probe;
 
 use crate::error::EngineError;
 use crate::git::Repository;
-use crate::providers::{Provider, Wish, checks};
+use crate::providers::{Provider, Resolved, Wish, checks};
 use crate::settings::{ALLOW_MODEL_OVERRIDE, LANE, Layers, MODEL, PROVIDER};
 use crate::start::configure::{project_of, sandbox_of};
 use crate::{Engine, environment, permission, sandbox};
 use dx_core::settings::Value;
 use dx_jobdir::StateDir;
-use dx_protocol::{Level, PreflightDocument, PreflightRow, ProviderName, ReasonCode};
+use dx_jobdir::pools::{self, Pool};
+use dx_proc::clock;
+use dx_protocol::{Level, PreflightDocument, PreflightRow, ProviderName, ReasonCode, Timestamp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -153,7 +155,9 @@ impl Look<'_> {
         let wish = self.wish(&env, model.as_deref(), override_allowed, self.place, &progress)?;
         rows.extend(checks::version_row(provider, &checks::version(&wish, provider, &binary)));
         rows.extend(checks::credentials(provider, &wish));
-        rows.push(match (provider.resolve)(provider, &wish) {
+        let resolved = (provider.resolve)(provider, &wish);
+        rows.extend(resolved.as_ref().ok().and_then(|resolved| self.parked(resolved)));
+        rows.push(match resolved {
             Ok(resolved) if resolved.fallback_reason == "none" => {
                 checks::ok(provider, "model", resolved.selected_model)
             }
@@ -176,6 +180,19 @@ impl Look<'_> {
             rows.push(self.live()?);
         }
         Ok(rows)
+    }
+
+    /// What another job was told of this account and model.
+    fn parked(&self, resolved: &Resolved) -> Option<PreflightRow> {
+        let all = pools::parked(self.state, Timestamp(clock::now_ms()));
+        let is_it = |pool: &Pool| {
+            pool.provider.as_str() == self.provider.name
+                && pool.account == resolved.auth_source
+                && pool.model == resolved.selected_model
+        };
+        let parked = all.into_iter().find(|parked| is_it(&parked.pool))?;
+        let found = format!("{} gets nothing before {}", parked.pool.model, parked.until);
+        Some(checks::warn(self.provider, "quota", ReasonCode::QuotaParked, found))
     }
 
     fn wish<'b>(

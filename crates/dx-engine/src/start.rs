@@ -22,7 +22,9 @@ use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
 use crate::{lookup, worktree};
-use claim::{begin, claim_run, publish, refuse_over_cap, refuse_running, same_key};
+use claim::{
+    begin, claim_run, publish, refuse_known_parked, refuse_over_cap, refuse_parked, refuse_running, same_key,
+};
 use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
 use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
@@ -181,7 +183,7 @@ impl Engine {
         };
         let prepared = self.prepare(state, beads, request, &only_looked_at, &new_uuid()?, &mut None)?;
         prepared.snapshot.map(Taking::finish).transpose()?;
-        Ok(())
+        refuse_known_parked(state, &prepared.created)
     }
 
     /// What `start` would do, without doing it; with `queued`, also for whom it would wait now.
@@ -249,6 +251,7 @@ impl Engine {
         let mut worktree = None;
         let claimed =
             self.prepare(state, beads, request, lineage, &uuid, &mut worktree).and_then(|mut prepared| {
+                refuse_parked(state, &prepared.created)?;
                 let (journal, begun) = begin(state, &paths, &mut prepared)?;
                 faults::step("starter.created");
                 if let Err(refused) = claim_run(state, &paths, &prepared, lineage) {

@@ -4,7 +4,7 @@
 //! `turn.failed` end what was asked for; an `error` before them may be a retry, and an item of the type `error` is a
 //! warning that good runs have too. Never keeps more than one text and one error.
 
-use dx_protocol::{AgentEvent, ErrorClass, Usage};
+use dx_protocol::{AgentEvent, Usage};
 use serde::de::MapAccess;
 
 use crate::clean::{MESSAGE_MAX, NAME_MAX, PATH_MAX, block, line};
@@ -133,7 +133,7 @@ impl Codex {
         let (class, status) = codex_error::class(message);
         self.last_error = line(message, MESSAGE_MAX);
         // The time at which a plan is as good as new is told in words for people, without a date or a zone.
-        if matches!(class, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) {
+        if class.is_limit() {
             sink(AgentEvent::RateLimited { until_ms: None });
         }
         sink(AgentEvent::Error { class, status, message: self.last_error.clone() });

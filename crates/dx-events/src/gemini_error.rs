@@ -50,7 +50,7 @@ const MOST_SECONDS: f64 = 366.0 * 86_400.0;
 impl Failure {
     /// Whether the error passes, or is told to pass, with time.
     pub(crate) fn is_limit(&self) -> bool {
-        matches!(self.class, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity)
+        self.class.is_limit()
     }
 
     /// When the limit passes, for a record of this time.

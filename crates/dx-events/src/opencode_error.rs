@@ -63,7 +63,7 @@ pub(crate) fn events(report: &Report, now: Option<f64>, sink: &mut dyn FnMut(Age
         (None, Some(code)) if is_network(code) => ErrorClass::Network,
         _ => class(name, status, message, &body.error, data.body.as_deref().unwrap_or_default()),
     };
-    if matches!(class, ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity) {
+    if class.is_limit() {
         sink(AgentEvent::RateLimited { until_ms: until(&data.headers, &body.error, now) });
     }
     sink(AgentEvent::Error { class, status, message: line(message, MESSAGE_MAX) });

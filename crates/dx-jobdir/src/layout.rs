@@ -133,6 +133,11 @@ impl StateDir {
         self.root.join("waves")
     }
 
+    /// Providers' accounts that take nothing before a time.
+    pub fn pools_file(&self) -> PathBuf {
+        self.root.join("pools.jsonl")
+    }
+
     /// Place for caches that may be deleted at any time.
     pub fn cache_dir(&self) -> PathBuf {
         self.root.join("cache")

@@ -11,6 +11,7 @@ pub mod history;
 pub mod journal;
 pub mod layout;
 mod locked;
+pub mod pools;
 pub mod queue;
 pub mod views;
 pub mod wave;

@@ -2,7 +2,9 @@
 //! published views, the ended index, the claim, the history. Done again from any point it changes nothing.
 
 use dx_core::{Run, decide};
-use dx_jobdir::{DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, history, views};
+use dx_jobdir::{
+    DiskError, JournalWriter, RunPaths, StateDir, claim, disk, ended, faults, history, pools, views,
+};
 use dx_protocol::{Event, Outcome, Record, RunIds, Timestamp, Writer};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -54,6 +56,9 @@ pub fn finish(
         claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
     }
     faults::step("monitor.released");
+    // Whoever comes next finds out himself when it cannot be written.
+    let now = Timestamp(dx_proc::clock::now_ms());
+    let _noted = pools::ended(state, &run.created, &outcome, run.limited_until, now);
     // Last and least: a full or broken history holds no job up, and `prune` adds from the ended index what is missing.
     let _recorded = history::append(state, &history::line_of(&outcome));
     faults::step("monitor.history");

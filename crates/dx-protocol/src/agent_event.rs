@@ -99,6 +99,13 @@ pub enum ErrorClass {
     Other,
 }
 
+impl ErrorClass {
+    /// Whether it passes by itself, or when a plan begins anew.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Self::RateLimit | Self::Quota | Self::Capacity)
+    }
+}
+
 impl AgentEvent {
     /// Whether the monitor writes this event to the journal. Text and bare turn starts are not worth the bytes.
     pub fn is_journalled(&self) -> bool {

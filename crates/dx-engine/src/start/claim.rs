@@ -7,11 +7,12 @@ use crate::error::EngineError;
 use crate::lookup::{self, Found, Record};
 use crate::settle::{Attended, attend};
 use crate::view::View;
+use dx_jobdir::pools::{self, Pool};
 use dx_jobdir::{
     ClaimLock, DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, Ticket, claim, disk, views,
 };
 use dx_proc::{Host, clock};
-use dx_protocol::{BeadsId, Event, ProcessVerdict, ProviderName, Timestamp, Writer};
+use dx_protocol::{BeadsId, Created, Event, ProcessVerdict, ProviderName, Timestamp, Writer};
 
 /// The run that an earlier start with the same key made. One whose agent never ran is none: the key starts anew.
 pub(super) fn same_key(
@@ -74,6 +75,29 @@ pub(super) fn refuse_running(
         // It ended and released its claim meanwhile.
         Err(EngineError::Disk(e)) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(other) => Err(other),
+    }
+}
+
+/// Refuses what another job was told to be in vain until a time. Who is let through after that time goes first, alone.
+pub(super) fn refuse_parked(state: &StateDir, created: &Created) -> Result<(), EngineError> {
+    let pool = Pool::of(created);
+    let until = pools::enter(state, &pool, Timestamp(clock::now_ms()))?;
+    until.map_or(Ok(()), |until| Err(parked(pool, until)))
+}
+
+/// The same for who only looks whether he could.
+pub(super) fn refuse_known_parked(state: &StateDir, created: &Created) -> Result<(), EngineError> {
+    let pool = Pool::of(created);
+    let known = pools::parked(state, Timestamp(clock::now_ms())).into_iter().find(|known| known.pool == pool);
+    known.map_or(Ok(()), |known| Err(parked(pool, known.until)))
+}
+
+fn parked(pool: Pool, until: Timestamp) -> EngineError {
+    EngineError::QuotaParked {
+        provider: pool.provider.to_string(),
+        account: pool.account,
+        model: pool.model,
+        until,
     }
 }
 

@@ -55,7 +55,9 @@ impl Engine {
 /// Whether another provider may be able to do what this one cannot.
 fn can_fall_back(error: &EngineError) -> bool {
     match error {
-        EngineError::NoProvider { .. } | EngineError::CapExceeded { .. } => true,
+        EngineError::NoProvider { .. }
+        | EngineError::CapExceeded { .. }
+        | EngineError::QuotaParked { .. } => true,
         EngineError::Provider { reason, .. } => reason.allows_fallback(),
         _ => false,
     }

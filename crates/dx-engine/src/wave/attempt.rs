@@ -19,9 +19,9 @@ use dx_core::commit_gate;
 use dx_jobdir::{StateDir, WavePaths};
 use dx_proc::clock;
 use dx_protocol::{
-    AgentEvent, AttemptVerdict, BeadsId, ErrorClass, Event, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport,
-    GateVerdict, Gates, Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp,
-    TreeStart, WaveEvent, WaveItem,
+    AttemptVerdict, BeadsId, ErrorClass, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport, GateVerdict, Gates,
+    Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp, TreeStart,
+    WaveEvent, WaveItem,
 };
 use std::io::PipeReader;
 use std::os::fd::AsFd;
@@ -95,7 +95,10 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
         provider: attempt.provider.clone(),
         reason: error.reason(),
         message: told(error),
-        until: None,
+        until: match error {
+            EngineError::QuotaParked { until, .. } => Some(*until),
+            _ => None,
+        },
     };
     let started = ground.request(attempt).and_then(|request| ground.start(&attempt.base, &request));
     let started = match started {
@@ -297,23 +300,9 @@ fn item_gates(
 
 /// The time before which the provider takes nothing, when the job ended for that and its structured error names one.
 fn told_until(found: &Found, outcome: &Outcome) -> Option<Timestamp> {
-    let limited = matches!(
-        outcome.provider_verdict,
-        ProviderVerdict::Failed {
-            class: ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity,
-            ..
-        }
-    );
-    if !limited {
-        return None;
-    }
-    let records = dx_jobdir::read_journal(&found.paths.journal()).ok()?.records;
-    let until = records.iter().rev().find_map(|record| match &record.event {
-        Event::Agent { event: AgentEvent::RateLimited { until_ms: Some(until) }, .. } => {
-            Some(Timestamp(*until))
-        }
-        _ => None,
-    })?;
+    let limited =
+        matches!(&outcome.provider_verdict, ProviderVerdict::Failed { class, .. } if class.is_limit());
+    let until = found.run.limited_until.filter(|_| limited)?;
     (until.0 > clock::now_ms()).then_some(until)
 }
 

@@ -34,6 +34,7 @@ impl Monitor {
                 self.mutated(self.sample.mutations.max(1), now);
             }
             self.sample.wait = waiting::told(&event, now);
+            self.park_for_others();
             heard = true;
             if event.is_journalled() && self.journalled_to.is_none_or(|to| offset > to) {
                 self.journal_agent(offset, event);

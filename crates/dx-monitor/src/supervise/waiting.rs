@@ -4,11 +4,14 @@
 
 use super::Monitor;
 use dx_events::Summary;
+use dx_jobdir::pools::{self, Pool};
 use dx_proc::{clock, tree};
 use dx_protocol::{AgentEvent, Grammar, Timestamp, Wait};
 
 /// HTTP status of a rate limit.
 const RATE_LIMIT: u16 = 429;
+/// A refusal that passes sooner holds nobody else up.
+const LONG_WAIT_MS: i64 = 60_000;
 /// A tool may be begun this long before the event that announces it is in the log.
 const SLACK_MS: u64 = 1_000;
 
@@ -36,6 +39,15 @@ pub(super) fn unfinished(summary: &Summary, now: u64) -> Option<Wait> {
 }
 
 impl Monitor {
+    /// A long wait until a known time is told to all starts, which need not ask the same.
+    pub(super) fn park_for_others(&self) {
+        let Some(Wait::RateLimit { until: Some(until) }) = &self.sample.wait else { return };
+        let now = Timestamp(clock::now_ms());
+        if until.0 - now.0 >= LONG_WAIT_MS {
+            let _noted = pools::park(&self.ctx.state, &Pool::of(&self.ctx.run.created), *until, now);
+        }
+    }
+
     /// Looks for what the agent does not tell, each time CPU is sampled: while it is silent.
     pub(super) fn look_at_tree(&mut self, now: u64) {
         let roots = [self.agent_pid];

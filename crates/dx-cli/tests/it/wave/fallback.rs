@@ -52,12 +52,18 @@ fn world(refuses_for: Option<u64>) -> World {
 
 #[track_caller]
 fn run(world: &World, items: usize, wave: &str) -> (i32, Value) {
+    run_lettered(world, 'i', items, wave)
+}
+
+/// Ids of items begin with the letter.
+#[track_caller]
+fn run_lettered(world: &World, letter: char, items: usize, wave: &str) -> (i32, Value) {
     let repo = world.repo.display();
     let mut text = format!(
         "[wave]\nname = \"w\"\nprovider = \"claude-code\"\nrepo = \"{repo}\"\n{wave}\n[defaults]\nsandbox = \"off\"\n"
     );
     for item in 0..items {
-        let _fits = writeln!(text, "[[item]]\nid = \"i{item}\"\nprompt = \"go\"");
+        let _fits = writeln!(text, "[[item]]\nid = \"{letter}{item}\"\nprompt = \"go\"");
     }
     let file = world.path("wave.toml");
     std::fs::write(&file, text).unwrap();
@@ -115,4 +121,54 @@ fn a_model_that_talks_about_limits_parks_nothing() {
     for item in ["i0", "i1", "i2"] {
         assert_eq!(providers(&wave, item), ["claude-code"], "{wave:#}");
     }
+}
+
+#[test]
+fn what_one_job_was_told_spares_the_others_the_question() {
+    let world = world(Some(3600));
+    let both = "fallback = [\"opencode\"]\nmax_parallel = 20";
+    let (code, wave) = run(&world, 1, both);
+    assert_eq!((code, states(&wave), calls(&world)), (0, vec!["done".to_owned()], 1), "{wave:#}");
+    // Another wave of the same state directory.
+    let (code, wave) = run_lettered(&world, 'k', 3, both);
+    assert_eq!((code, states(&wave), calls(&world)), (0, vec!["done".to_owned(); 3], 1), "{wave:#}");
+    for item in ["k0", "k1", "k2"] {
+        assert_eq!(providers(&wave, item), ["opencode"], "{wave:#}");
+    }
+    // A job of its own, and a look before one.
+    let start = ["start", "--provider", "claude-code", "--prompt-file", "-", "--sandbox", "off"];
+    let here = ["--worktree", "auto", "--repo", &world.repo.display().to_string(), "--json"];
+    let alone = [&start[..], &["--beads", "alone"], &here].concat();
+    let output = world.env.run_with_stdin(&alone, "go").assert_code(1);
+    let error: Value = serde_json::from_str(&output.stderr).unwrap();
+    assert_eq!(error["error"]["reason_code"], "quota_parked", "{error:#}");
+    assert!(error["error"]["next_action"].as_str().unwrap().contains("again after 20"), "{error:#}");
+    let look = world.env.run(&["preflight", "--provider", "claude-code", "--json"]).stdout;
+    let look: Value = serde_json::from_str(&look).unwrap();
+    let quota = look["checks"].as_array().unwrap().iter().find(|row| row["check"] == "quota").unwrap();
+    assert_eq!((&quota["level"], &quota["code"]), (&"warn".into(), &"quota_parked".into()), "{quota}");
+    // Another account's limits are its own.
+    let ledger = world.env.state_dir().join("pools.jsonl");
+    let text = std::fs::read_to_string(&ledger).unwrap();
+    let line: Value = serde_json::from_str(text.trim_end()).unwrap();
+    std::fs::write(&ledger, text.replace(line["account"].as_str().unwrap(), "SOMEBODY_ELSES_KEY")).unwrap();
+    world.env.run_with_stdin(&alone, "go").assert_code(0);
+    world.env.run(&["wait", "--beads", "alone"]).assert_code(3);
+    assert_eq!(calls(&world), 2);
+}
+
+#[test]
+fn of_twenty_that_wait_for_the_same_limit_one_asks_when_its_time_is_over() {
+    let world = world(Some(3600));
+    let both = "fallback = [\"opencode\"]\nmax_parallel = 20";
+    let (_, wave) = run(&world, 1, both);
+    assert_eq!(calls(&world), 1, "{wave:#}");
+    // The time is over, and the provider refuses once more, for long.
+    let ledger = world.env.state_dir().join("pools.jsonl");
+    let mut line: Value = serde_json::from_str(std::fs::read_to_string(&ledger).unwrap().trim_end()).unwrap();
+    line["until"] = wave["started_at"].clone();
+    std::fs::write(&ledger, format!("{line}\n")).unwrap();
+    let (code, wave) = run_lettered(&world, 'k', 20, both);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 20]), "{wave:#}");
+    assert_eq!(calls(&world), 2, "{wave:#}");
 }
