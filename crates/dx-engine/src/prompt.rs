@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Read;
 
-/// Longest prompt in bytes.
+/// Longest prompt in bytes. Gemini CLI drops what goes beyond it without a word.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// A checked prompt.

@@ -2,8 +2,7 @@
 //! is sent. With stand-ins for `claude` and `op`; two tests run the real Claude Code, and each way it is known to go wrong
 //! is a row of `truth`.
 
-#![allow(clippy::print_stdout, reason = "says what is left out")]
-
+use crate::real_agent::agents_dir;
 use crate::world::{PATIENCE, files_with, read, write};
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel};
@@ -378,10 +377,7 @@ fn without_claude_the_start_is_refused() {
 
 /// The real Claude Code on a scripted model; `None` without it, which is said.
 fn real() -> Option<(World, ScriptedModel)> {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return None;
-    };
+    let agents = agents_dir()?;
     let mut env = environment().deadline(Duration::from_mins(4));
     let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
     env.link_program("claude", agents.join("claude"));

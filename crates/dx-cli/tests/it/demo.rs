@@ -2,6 +2,7 @@
 
 use crate::environment;
 use crate::opencode::ONE;
+use crate::real_agent::agents_dir;
 use dx_testkit::{TestEnv, describe, processes_with_marker, send_signal, wait_until};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
@@ -193,12 +194,9 @@ fn a_claude_code_that_does_not_work_is_passed_over() {
 
 #[test]
 fn with_claude_code_the_jobs_are_real_runs_of_it() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let mut env = machine();
-    env.link_program("claude", PathBuf::from(agents).join("claude"));
+    env.link_program("claude", agents.join("claude"));
     // Nothing of the user's account gets there.
     env.set("ANTHROPIC_BASE_URL", "http://127.0.0.1:1");
     env.set("ANTHROPIC_API_KEY", "the user's own");
@@ -215,13 +213,10 @@ fn with_claude_code_the_jobs_are_real_runs_of_it() {
 
 #[test]
 fn with_opencode_the_jobs_are_real_runs_of_it() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let env = machine();
-    env.link_program("opencode", PathBuf::from(agents).join("opencode"));
+    env.link_program("opencode", agents.join("opencode"));
     let output = env.run(&["demo", "--json"]).assert_code(0);
     let document: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_good(&document);

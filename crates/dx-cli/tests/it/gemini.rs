@@ -3,91 +3,28 @@
 //! Needs `DX_TEST_AGENTS_DIR`, a folder with `gemini` in it (`cargo xtask install-agents` prints one); without it the
 //! tests say that they were left out.
 
-#![allow(clippy::print_stdout, reason = "says what is left out")]
-
-use crate::{document, environment};
-use dx_scripted_model::{Scenario, ScriptedModel};
-use dx_testkit::{Output, TestEnv, describe, processes_with_marker, send_signal, wait_until};
-use serde_json::Value;
+use crate::environment;
+use crate::real_agent::{PATIENCE, RealAgent, SECRET_WORD};
+use dx_testkit::{TestEnv, describe, processes_with_marker, send_signal, wait_until};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::time::Duration;
 
-/// A machine under load needs a multiple of what a quiet one does.
-const PATIENCE: Duration = Duration::from_mins(4);
-/// In every prompt, so that a prompt in a command line can be found.
-const SECRET_WORD: &str = "xylophone-7742";
 /// As the credentials.
 const KEY: &str = "AIzaSy-secret-7743-0123456789-abcdefghi";
 
-struct World {
-    env: TestEnv,
-    model: ScriptedModel,
-    repository: PathBuf,
-    agents: PathBuf,
-}
-
-impl World {
-    /// `None` without the real Gemini CLI, which is said.
-    fn new() -> Option<Self> {
-        let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
-            println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-            return None;
-        };
-        let mut env = environment().deadline(PATIENCE);
-        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
-        env.link_program("gemini", agents.join("gemini"));
-        env.set("GOOGLE_GEMINI_BASE_URL", model.root_url());
-        env.set("GEMINI_API_KEY", KEY);
-        // The sandbox as users have it.
-        env.set("DX_RUNNER_SANDBOX_WRITE", "");
-        settings(&env, r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#);
-        let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
-        Some(Self { env, model, repository, agents })
-    }
-
-    #[track_caller]
-    fn start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
-        let worktree = self.repository.display().to_string();
-        let prompt = format!("Do the task {SECRET_WORD} [[mock:{scenario}]]");
-        self.start_in(id, &worktree, prompt.as_bytes(), more).assert_code(0)
-    }
-
-    fn start_in(&self, id: &str, worktree: &str, prompt: &[u8], more: &[&str]) -> Output {
-        let args = ["start", "--beads", id, "--provider", "gemini", "--prompt-file", "-"];
-        let mut command = self.env.product();
-        command.args(args).args(["--worktree", worktree]).args(more);
-        self.env.try_run(command, prompt).unwrap()
-    }
-
-    #[track_caller]
-    fn end(&self, id: &str) -> Value {
-        let output = self.env.run(&["wait", "--json", "--beads", id]);
-        document(&self.env, "check", &output.stdout)
-    }
-
-    /// A process of a job: its command line contains the words.
-    fn process(&self, words: &str) -> Option<i32> {
-        let home = self.env.home().display().to_string();
-        processes_with_marker("HOME", &home).into_iter().find(|pid| describe(*pid).contains(words))
-    }
-
-    fn agent(&self, id: &str) -> i32 {
-        let status = self.env.run(&["status", "--json", "--beads", id]).assert_code(0).stdout;
-        let status: Value = serde_json::from_str(&status).unwrap();
-        status["jobs"][0]["pid"].as_str().unwrap().parse().unwrap()
-    }
-}
-
-fn settings(env: &TestEnv, text: &str) {
-    let path = env.home().join(".gemini/settings.json");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, text).unwrap();
+fn world() -> Option<RealAgent> {
+    let mut world = RealAgent::new("gemini", "gemini")?;
+    world.env.set("GOOGLE_GEMINI_BASE_URL", world.model.root_url());
+    world.env.set("GEMINI_API_KEY", KEY);
+    let folder = world.env.home().join(".gemini");
+    std::fs::create_dir_all(&folder).unwrap();
+    let settings = r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#;
+    std::fs::write(folder.join("settings.json"), settings).unwrap();
+    Some(world)
 }
 
 #[test]
 fn success_in_detail() {
-    let Some(mut world) = World::new() else { return };
+    let Some(mut world) = world() else { return };
     // What a Gemini CLI that calls us leaves in the environment of its shell, and what would start a container.
     for (name, value) in
         [("GEMINI_CLI", "1"), ("GEMINI_CLI_IDE_SERVER_PORT", "1"), ("GEMINI_SANDBOX", "docker")]
@@ -96,10 +33,8 @@ fn success_in_detail() {
     }
     let write = "write:notes/a.txt:hello,bash:echo $GEMINI_CLI_IDE_SERVER_PORT-$GEMINI_SANDBOX >env.txt,text:ALL\\nDONE";
     world.start("good", write, &[]);
-    let end = world.end("good");
-    let told = (&end["state"], &end["reason_code"], &end["selected_model"]);
-    let expected = ("exited_ok".into(), "process_exit_with_rc".into(), "gemini-3-flash-preview".into());
-    assert_eq!(told, (&expected.0, &expected.1, &expected.2), "{end:#}");
+    let end = world.end_as("good", "exited_ok", "process_exit_with_rc");
+    assert_eq!(end["selected_model"], "gemini-3-flash-preview");
     assert_eq!((&end["tokens_in"], &end["tokens_out"]), (&300.into(), &30.into()), "{end:#}");
     assert_eq!(end["tools"], serde_json::json!({ "write_file": 1, "run_shell_command": 1 }));
     assert_eq!(end["outcome"]["work"]["files_changed"], serde_json::json!(["env.txt", "notes/a.txt"]));
@@ -112,18 +47,15 @@ fn success_in_detail() {
     let calls = world.model.calls();
     assert!(calls.iter().all(|call| call.api == Some("generate") && call.model == "gemini-3-flash-preview"));
 
-    let contract = std::fs::read_to_string(world.env.state_dir().join("gemini/good.contract")).unwrap();
+    let contract = world.contract("good");
     assert!(contract.contains("variable GEMINI_API_KEY"), "{contract}");
     assert!(contract.contains(&world.model.root_url()), "{contract}");
-    for entry in std::fs::read_dir(world.env.state_dir().join("gemini")).unwrap().flatten() {
-        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
-        assert!(!text.contains(KEY), "the key is in {}", entry.path().display());
-    }
+    world.assert_not_recorded(KEY);
 }
 
 #[test]
 fn a_confined_job_commits_in_a_linked_worktree() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     let place = world.repository.parent().unwrap().join("linked");
     world.env.git(&world.repository, &["worktree", "add", "-q", "-b", "side", place.to_str().unwrap()]);
     let outside = world.env.path("outside.txt");
@@ -133,7 +65,8 @@ fn a_confined_job_commits_in_a_linked_worktree() {
     );
     let prompt = format!("Go [[mock:{scenario}]]");
     let worktree = place.display().to_string();
-    world.start_in("strict", &worktree, prompt.as_bytes(), &["--sandbox", "strict"]).assert_code(0);
+    let args = [&world.args("strict", &worktree)[..], &["--sandbox", "strict"]].concat();
+    world.env.run_with_stdin(&args, prompt).assert_code(0);
     let end = world.end("strict");
     assert_eq!(end["state"], "exited_ok", "{end:#}");
     assert!(!outside.exists(), "written outside of the worktree");
@@ -143,31 +76,18 @@ fn a_confined_job_commits_in_a_linked_worktree() {
 }
 
 #[test]
-fn a_prompt_arrives_whole_or_is_refused() {
-    let Some(world) = World::new() else { return };
-    let worktree = world.repository.display().to_string();
-    // The end of a long one, and a begin that looks like an option.
-    for (id, begin) in [("long", "word ".repeat(60 << 10)), ("dash", "--yolo -p help\n".to_owned())] {
-        let prompt = format!("{begin}[[mock:write:{id}.txt:x,text:DONE]]");
-        world.start_in(id, &worktree, prompt.as_bytes(), &[]).assert_code(0);
-        let end = world.end(id);
-        assert_eq!(end["state"], "exited_ok", "{id}: {end:#}");
-        assert!(world.repository.join(format!("{id}.txt")).is_file(), "{id}");
-        assert!(world.model.calls().last().unwrap().path.contains("gemini-3-flash-preview"));
-    }
-    for (id, prompt) in [("nul", &b"go\0on"[..]), ("utf8", b"go \xff\xfe"), ("empty", b"")] {
-        let refused = world.start_in(id, &worktree, prompt, &[]);
-        assert_eq!(refused.code, 64, "{id}: {refused}");
-    }
+fn prompts_arrive_whole_or_are_refused() {
+    let Some(world) = world() else { return };
+    world.prompts_arrive_whole_or_are_refused();
 }
 
 #[test]
 fn stop_ends_the_agent_itself_and_its_tool() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     world.start("stop", "bash:true; sleep 120.25,text:NEVER", &[]);
     wait_until(PATIENCE, "the tool runs", || world.process("sleep 120.25").is_some());
     assert!(world.process(SECRET_WORD).is_none(), "the prompt is in a command line");
-    let agent = world.agent("stop");
+    let agent = world.pid("stop");
     // The wrapper would have a child that is Gemini CLI once more.
     let home = world.env.home().display().to_string();
     let inner = processes_with_marker("HOME", &home).into_iter();
@@ -180,10 +100,10 @@ fn stop_ends_the_agent_itself_and_its_tool() {
 
 #[test]
 fn its_own_zero_after_term_is_no_success() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     world.start("term", "hang", &[]);
     wait_until(PATIENCE, "the model is asked", || !world.model.calls().is_empty());
-    let agent = world.agent("term");
+    let agent = world.pid("term");
     assert!(send_signal(agent, 15));
     let end = world.end("term");
     assert_eq!(
@@ -195,15 +115,15 @@ fn its_own_zero_after_term_is_no_success() {
 
 #[test]
 fn nothing_outlives_a_killed_wrapper() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     let wrapper = world.env.bin_dir().join("gemini");
     std::fs::remove_file(&wrapper).unwrap();
-    let script = format!("#!/bin/sh\n'{}' \"$@\"\nexit $?\n", world.agents.join("gemini").display());
+    let script = format!("#!/bin/sh\n'{}' \"$@\"\nexit $?\n", world.program.display());
     std::fs::write(&wrapper, script).unwrap();
     std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
     world.start("wrapped", "hang", &[]);
     wait_until(PATIENCE, "the model is asked", || !world.model.calls().is_empty());
-    assert!(send_signal(world.agent("wrapped"), 9));
+    assert!(send_signal(world.pid("wrapped"), 9));
     let end = world.end("wrapped");
     assert_eq!(end["state"], "exited_err", "{end:#}");
     assert_eq!(end["outcome"]["exit"], serde_json::json!({ "signal": 9 }), "{end:#}");
@@ -213,7 +133,7 @@ fn nothing_outlives_a_killed_wrapper() {
 
 #[test]
 fn an_http_status_is_told_and_is_no_signal() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     world.start("status", "401", &[]);
     let end = world.end("status");
     assert_eq!(end["outcome"]["exit"], serde_json::json!({ "code": 145 }), "{end:#}");
@@ -223,18 +143,14 @@ fn an_http_status_is_told_and_is_no_signal() {
 
 #[test]
 fn a_retry_is_told_while_it_lasts() {
-    let Some(world) = World::new() else { return };
-    let reason = |id: &str| {
-        let check = world.env.run(&["check", "--json", "--beads", id]).stdout;
-        serde_json::from_str::<Value>(&check).unwrap()["reason_code"].clone()
-    };
+    let Some(world) = world() else { return };
     for (id, scenario, told) in
         [("server", "500", "provider_retrying"), ("limit", "429", "rate_limited_waiting")]
     {
         world.start(id, scenario, &[]);
-        wait_until(PATIENCE, "the wait is told", || reason(id) == told);
+        world.until_told(id, told);
         world.env.run(&["stop", "--beads", id]).assert_code(0);
-        assert_eq!(world.end(id)["reason_code"], "manual_stop");
+        world.end_as(id, "exited_err", "manual_stop");
     }
 }
 

@@ -5,12 +5,11 @@
 //! shortened. Must never: assert a time; what is asserted are verdicts, at looks at which the silence is longer than the
 //! threshold by the product's own observation.
 
-#![allow(clippy::print_stdout, reason = "says what is left out")]
-
 #[allow(dead_code, reason = "the soak test runs them")]
 mod cases;
 
 use crate::environment;
+use crate::real_agent::agents_dir;
 use crate::world::World;
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use dx_testkit::{Output, TestEnv, wait_until};
@@ -34,10 +33,7 @@ struct Real {
 impl Real {
     /// `None` without the real agents, which is said.
     fn new(program: &str) -> Option<Self> {
-        let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
-            println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-            return None;
-        };
+        let agents = agents_dir()?;
         let mut env = environment().deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
         env.link_program(program, agents.join(program));

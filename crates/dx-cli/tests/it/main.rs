@@ -36,6 +36,7 @@ mod profile_keys;
 mod profiles;
 mod pty;
 mod queue;
+mod real_agent;
 mod records;
 mod reference;
 mod report;

@@ -3,6 +3,7 @@
 
 use crate::config::{here, project, user};
 use crate::document;
+use crate::real_agent::agents_dir;
 use crate::world::{World, write};
 use dx_scripted_model::{Scenario, ScriptedModel};
 use serde_json::Value;
@@ -35,7 +36,7 @@ fn told(end: &Value) -> [&str; 2] {
 
 #[test]
 fn ten_lines_run_a_real_agent_with_usage() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else { return };
+    let Some(agents) = agents_dir() else { return };
     let mut world = World::new();
     let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
     let claude = [agents.join("claude"), agents.join("bin/claude")].into_iter().find(|path| path.is_file());

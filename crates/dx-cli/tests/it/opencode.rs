@@ -6,6 +6,7 @@
 //! tried, whatever the others did.
 
 use crate::environment;
+use crate::real_agent::agents_dir;
 use dx_scripted_model::{CallRecord, Scenario, ScriptedModel, opencode_config};
 use dx_testkit::{Output, TestEnv, describe, processes_with_marker, wait_until};
 use serde_json::Value;
@@ -52,12 +53,9 @@ const CASES: [Case; 7] = [
 
 #[test]
 fn the_real_opencode() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    let world = World::new(&agents.join("opencode"));
     let mut failed = Vec::new();
     for (name, case) in CASES {
         let begun = Instant::now();
@@ -78,12 +76,9 @@ fn the_real_opencode() {
 
 #[test]
 fn six_first_starts_at_once_all_work() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    let world = World::new(&agents.join("opencode"));
     // Two state directories share the home.
     let other = world.env.path("other-state").display().to_string();
     let all_at_once = |round: &str, count: usize| {

@@ -4,6 +4,7 @@
 use crate::config::user;
 use crate::document;
 use crate::manifests::program;
+use crate::real_agent::agents_dir;
 use crate::world::World;
 use dx_testkit::Output;
 use serde_json::Value;
@@ -207,7 +208,7 @@ fn a_program_that_does_not_answer_is_ended_with_all_that_it_began() {
 /// nothing waits for an answer from outside.
 #[test]
 fn some_of_the_agents_and_no_network() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(std::path::PathBuf::from) else { return };
+    let Some(agents) = agents_dir() else { return };
     for (program, names, missing) in [
         ("opencode", &["opencode"][..], "codex_binary_missing"),
         ("claude", &["claude-code", "cc-glm"], "gemini_binary_missing"),

@@ -2,10 +2,9 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR`; without it the tests say that they were left out.
 
-#![allow(clippy::print_stdout, reason = "says what is left out")]
-
 use crate::environment;
 use crate::opencode::ONE;
+use crate::real_agent::agents_dir;
 use dx_scripted_model::{Scenario, ScriptedModel, codex_config, opencode_config};
 use dx_testkit::{Output, TestEnv};
 use serde_json::{Value, json};
@@ -29,10 +28,7 @@ struct World {
 impl World {
     /// `None` without real agents, which is said.
     fn new() -> Option<Self> {
-        let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
-            println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-            return None;
-        };
+        let agents = agents_dir()?;
         let env = environment().deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
         let member = model.plain_url_for(&Scenario::text("ANSWERED-BY-THE-MEMBER"));

@@ -2,6 +2,7 @@
 
 use super::{batches, questions};
 use crate::opencode::ONE;
+use crate::real_agent::agents_dir;
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use dx_testkit::{Output, TestEnv};
@@ -47,12 +48,9 @@ const CASES: &[Case] = &[
 
 #[test]
 fn the_real_server() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = World::new(&PathBuf::from(agents).join("opencode"));
+    let world = World::new(&agents.join("opencode"));
     let mut failed = Vec::new();
     for (name, case) in CASES {
         let begun = Instant::now();

@@ -6,9 +6,9 @@
 #![allow(clippy::print_stdout, reason = "says what is left out")]
 
 use super::world::{World, row, states};
+use crate::real_agent::agents_dir;
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -22,10 +22,7 @@ fn agent(id: &str, needs: &[&str], provider: &str, prompt: &str, more: &str) -> 
 
 #[test]
 fn eight_items_of_real_agents() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR").map(PathBuf::from) else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = agents_dir() else { return };
     let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut world = World::new();
     world.env = world.env.deadline(Duration::from_mins(4));
