@@ -53,10 +53,9 @@ fn success_in_detail() {
 
 #[test]
 fn one_that_is_ended_while_it_tries_a_wrong_key_again_says_so() {
-    let Some(world) = World::new() else { return };
+    let Some(world) = world() else { return };
     world.start("key", "401", &["--max-runtime", "4s"]);
-    let end = world.end("key");
-    assert_eq!((&end["state"], &end["reason_code"]), (&"exited_err".into(), &"max_runtime_exceeded".into()));
+    let end = world.end_as("key", "exited_err", "max_runtime_exceeded");
     assert_eq!(end["verdicts"]["provider"], "no_result", "{end:#}");
     assert_eq!(end["outcome"]["trouble"]["class"], "auth", "{end:#}");
     let next = end["next_action"].as_str().unwrap();
