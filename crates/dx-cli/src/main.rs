@@ -7,6 +7,7 @@
 
 mod args;
 mod asking;
+mod clients;
 mod commands;
 mod context;
 mod demo;

@@ -32,6 +32,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("history", of::<dx_protocol::HistoryLine>),
     ("history-query", of::<dx_protocol::HistoryQueryDocument>),
     ("hook", of::<dx_protocol::HookDocument>),
+    ("install", of::<crate::clients::InstallDocument>),
     ("journal", of::<dx_protocol::Record>),
     ("mcp-call", of::<crate::mcp::CallDocument>),
     ("models", of::<dx_protocol::ModelsDocument>),

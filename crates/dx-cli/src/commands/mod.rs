@@ -35,6 +35,7 @@ pub(crate) mod routes;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod server;
+pub(crate) mod skill;
 pub(crate) mod start;
 pub(crate) mod start_options;
 pub(crate) mod status;
@@ -89,6 +90,7 @@ pub(crate) enum Command {
     Models(models::ModelsArgs),
     ProbeAttach(probe_attach::ProbeAttachArgs),
     Mcp(mcp::McpArgs),
+    Skill(skill::SkillArgs),
     Wave(wave::WaveArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
@@ -155,6 +157,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Server(args) => server::run(ctx, args),
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),
         Command::Mcp(args) => mcp::run(ctx, args),
+        Command::Skill(args) => skill::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
         Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),

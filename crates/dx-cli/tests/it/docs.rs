@@ -35,6 +35,21 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "dx-runner server start",
         "needs a real opencode; tests/it/server runs it",
     ),
+    (
+        "skills/opencode-dispatch/SKILL.md",
+        "dx-runner server start",
+        "needs a real opencode; tests/it/server runs it",
+    ),
+    (
+        "skills/opencode-dispatch/SKILL.md",
+        "dx-runner dispatch --member opencode:anthropic/claude-sonnet-4-5 --prompt-file question.md --json",
+        "asks a model; tests/it/server does it",
+    ),
+    (
+        "skills/opencode-dispatch/SKILL.md",
+        "dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5 --prompt-file question.md --compare",
+        "asks models; tests/it/server does it",
+    ),
     ("README.md", "cargo run --release -- demo", "builds; tests/it/demo.rs runs it"),
     ("README.md", "cargo xtask test", "it runs this very test"),
     ("README.md", "cargo install --path crates/dx-cli", "builds; would write into the user's home"),
@@ -223,6 +238,7 @@ fn run_document(document: &str) -> Vec<String> {
 #[test]
 fn every_command_in_the_documents_runs_and_prints_what_they_say() {
     let mut documents = documents_in("docs/guide");
+    documents.extend(documents_in("skills"));
     documents.push("README.md".to_owned());
     let complaints: Vec<String> = std::thread::scope(|scope| {
         let runs: Vec<_> = documents.iter().map(|document| scope.spawn(|| run_document(document))).collect();
@@ -234,8 +250,11 @@ fn every_command_in_the_documents_runs_and_prints_what_they_say() {
 #[test]
 fn what_is_not_run_is_listed() {
     let mut found = Vec::new();
-    for document in
-        documents_in("docs/guide").iter().map(String::as_str).chain(["README.md", "CONTRIBUTING.md"])
+    for document in [documents_in("docs/guide"), documents_in("skills")]
+        .concat()
+        .iter()
+        .map(String::as_str)
+        .chain(["README.md", "CONTRIBUTING.md"])
     {
         for block in blocks(&read(document)) {
             let known = ["", "sh", "sh needs-jq", "sh no-run", "text", "json", "toml"];

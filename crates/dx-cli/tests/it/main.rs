@@ -8,6 +8,7 @@ mod apply;
 mod bundle;
 mod cc_glm;
 mod claude;
+mod clients;
 mod codex;
 mod concurrency;
 mod config;

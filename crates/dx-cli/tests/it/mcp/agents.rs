@@ -60,11 +60,12 @@ impl World {
         format!("Go [[mock:{}]]", steps.join(","))
     }
 
-    /// The servers' entry: a command and its arguments.
-    fn server(&self) -> (String, Vec<String>) {
-        let program = env!("CARGO_BIN_EXE_dx-runner").to_owned();
+    /// Tells the agent of the server, as its user would.
+    #[track_caller]
+    fn install(&self, client: &str) {
         let state = self.env.state_dir().display().to_string();
-        (program, ["mcp", "--state-dir", &state, "--config", &self.config].map(str::to_owned).to_vec())
+        let head = ["--state-dir", &state, "--config", &self.config];
+        self.env.run(&[&head[..], &["mcp", "install", "--client", client]].concat()).assert_code(0);
     }
 
     #[track_caller]
@@ -101,14 +102,12 @@ impl World {
 #[test]
 fn claude_code() {
     let Some(world) = World::new() else { return };
-    let (command, args) = world.server();
-    let servers = json!({ "mcpServers": { "dx-runner": { "command": command, "args": args } } });
+    world.install("claude");
     let mut claude = world.env.command(world.agents.join("claude"));
     claude.current_dir(&world.repo);
     claude.env("ANTHROPIC_BASE_URL", world.model.root_url()).env("ANTHROPIC_AUTH_TOKEN", "fake");
     claude.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1");
-    claude.args(["-p", "--output-format", "stream-json", "--verbose", "--strict-mcp-config"]);
-    claude.args(["--mcp-config", &servers.to_string(), "--allowedTools", "mcp__dx-runner"]);
+    claude.args(["-p", "--output-format", "stream-json", "--verbose", "--allowedTools", "mcp__dx-runner"]);
     let output = world.run(claude, &world.prompt("mcp__dx-runner__"));
     world.assert_called(&output);
 }
@@ -117,10 +116,8 @@ fn claude_code() {
 fn opencode() {
     let Some(world) = World::new() else { return };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (command, args) = world.server();
-    let mut config = opencode_config(&world.model.base_url());
-    let words: Vec<String> = std::iter::once(command).chain(args).collect();
-    config["mcp"] = json!({ "dx-runner": { "type": "local", "command": words, "enabled": true } });
+    world.install("opencode");
+    let config = opencode_config(&world.model.base_url());
     let mut opencode = world.env.command(world.agents.join("opencode"));
     opencode.current_dir(&world.repo).env("OPENCODE_CONFIG_CONTENT", config.to_string());
     opencode.env("OPENCODE_DISABLE_MODELS_FETCH", "1").env("OPENCODE_DISABLE_AUTOUPDATE", "1");
@@ -132,13 +129,12 @@ fn opencode() {
 #[test]
 fn gemini() {
     let Some(world) = World::new() else { return };
-    let (command, args) = world.server();
     let settings = json!({ "security": { "auth": { "selectedType": "gemini-api-key" } },
-        "privacy": { "usageStatisticsEnabled": false }, "general": { "enableAutoUpdate": false },
-        "mcpServers": { "dx-runner": { "command": command, "args": args, "trust": true } } });
+        "privacy": { "usageStatisticsEnabled": false }, "general": { "enableAutoUpdate": false } });
     let file = world.env.home().join(".gemini/settings.json");
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     std::fs::write(file, settings.to_string()).unwrap();
+    world.install("gemini");
     let mut gemini = world.env.command(world.agents.join("gemini"));
     gemini.current_dir(&world.repo).env("GEMINI_API_KEY", "fake").env("GEMINI_CLI_NO_RELAUNCH", "true");
     gemini.env("GOOGLE_GEMINI_BASE_URL", world.model.root_url());
@@ -150,16 +146,13 @@ fn gemini() {
 #[test]
 fn codex() {
     let Some(world) = World::new() else { return };
-    let (command, args) = world.server();
     let folder = world.env.home().join(".codex");
     std::fs::create_dir_all(&folder).unwrap();
-    let words: Vec<String> = args.iter().map(|word| format!("{word:?}")).collect();
-    let entry = format!(
-        "\n[mcp_servers.dx-runner]\ncommand = {command:?}\nargs = [{}]\ndefault_tools_approval_mode = \"approve\"\n",
-        words.join(", ")
-    );
-    std::fs::write(folder.join("config.toml"), codex_config(&world.model.base_url(), Some(1)) + &entry)
+    // Nobody is there to approve; what its user said of the server before stays.
+    let approved = "\n[mcp_servers.dx-runner]\ndefault_tools_approval_mode = \"approve\"\n";
+    std::fs::write(folder.join("config.toml"), codex_config(&world.model.base_url(), Some(1)) + approved)
         .unwrap();
+    world.install("codex");
     let mut codex = world.env.command(world.agents.join("codex").canonicalize().unwrap());
     codex.current_dir(&world.repo).env("OPENAI_API_KEY", "fake").env("CODEX_HOME", &folder);
     codex.args(["exec", "--json", "-s", "read-only", "-"]);
