@@ -50,6 +50,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("schemas", of::<crate::commands::schema::SchemasDocument>),
     ("server", of::<dx_protocol::ServerDocument>),
     ("status", of::<dx_protocol::StatusDocument>),
+    ("watchdog", of::<dx_protocol::WatchdogDocument>),
     ("wave", of::<dx_protocol::WaveDocument>),
     ("wave-journal", of::<dx_protocol::WaveRecord>),
     ("wave-notice", of::<dx_protocol::WaveNotice>),

@@ -118,7 +118,7 @@ impl Run {
         let illegal = |what| Err(IllegalEvent { phase, what });
         match &record.event {
             Event::Created(_) => return illegal("created"),
-            Event::Blocked { reason } => {
+            Event::Blocked { reason, .. } => {
                 if phase != Phase::Ended {
                     return illegal("blocked");
                 }

@@ -8,6 +8,7 @@ mod health;
 mod outcome;
 pub mod settings;
 pub mod signoff;
+pub mod watchdog;
 pub mod wave;
 
 pub use fold::{IllegalEvent, Phase, Run, fold};

@@ -50,7 +50,7 @@ fn event() -> impl Strategy<Value = Event> {
         verdict().prop_map(|v| Event::Settled(Settled::Provider(report(v)))),
         any::<bool>()
             .prop_map(|known| Event::Settled(Settled::Work(WorkReport { known, ..WorkReport::default() }))),
-        Just(Event::Blocked { reason: ReasonCode::MaxRetriesExhausted }),
+        Just(Event::Blocked { reason: ReasonCode::MaxRetriesExhausted, note: None }),
         Just(Event::Unknown),
     ]
 }

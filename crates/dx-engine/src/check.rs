@@ -87,7 +87,7 @@ fn pending() -> VerdictWords {
     VerdictWords { process: word(), provider: word(), work: word(), gates: word(), check: word() }
 }
 
-fn explanation(view: &View) -> Explanation {
+pub(crate) fn explanation(view: &View) -> Explanation {
     let o = &view.observation;
     let sample = view.sample.as_ref();
     let age = |name: &str, ms: Option<u64>| {

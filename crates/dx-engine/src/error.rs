@@ -148,6 +148,8 @@ pub enum EngineError {
     NoRun { beads: String, run: u32, count: usize },
     #[error("failed to write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
+    #[error("a watchdog is at work already")]
+    WatchdogRunning,
     #[error("there is no wave `{wave}`")]
     NoWave { wave: String, near: Vec<String> },
     #[error("a coordinator works on wave {wave}")]
@@ -232,6 +234,7 @@ impl EngineError {
             Self::QueryRefused { .. } => ReasonCode::QueryRefused,
             Self::NoWave { .. } => ReasonCode::WaveNotFound,
             Self::WaveRunning { .. } => ReasonCode::WaveRunning,
+            Self::WatchdogRunning => ReasonCode::WatchdogRunning,
             Self::WaveEnded { .. } => ReasonCode::WaveEnded,
             Self::WaveCancelled { .. } => ReasonCode::ManualStop,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,

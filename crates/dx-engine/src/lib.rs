@@ -40,6 +40,7 @@ mod steps;
 mod stop;
 mod view;
 mod wait;
+mod watchdog;
 mod wave;
 mod work;
 mod worktree;
@@ -57,6 +58,7 @@ pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 pub use start::GiveUp;
 
+pub use watchdog::Watchdog;
 pub use wave::{COORDINATE, Problem, WaveFileError, coordinate};
 
 use dx_jobdir::StateDir;

@@ -106,6 +106,17 @@ impl Engine {
     /// started again is not stopped. With `turn` it waits like [`Engine::start_queued`], after that stop: a run that lived
     /// until the turn has come might be what those ahead wait for.
     pub fn restart(&self, job: &JobName, turn: Option<GiveUp<'_>>) -> Result<Started, EngineError> {
+        let started = self.restart_by(job, turn, &|live| self.stop(live, None).map(|_| true))?;
+        started.ok_or(EngineError::MonitorLost)
+    }
+
+    /// The same, with another way to end a run that lives; `None` when that says that the job is not to be started again.
+    pub(crate) fn restart_by(
+        &self,
+        job: &JobName,
+        turn: Option<GiveUp<'_>>,
+        end: &dyn Fn(&JobName) -> Result<bool, EngineError>,
+    ) -> Result<Option<Started>, EngineError> {
         let state = self.state()?;
         nested_in(&state)?;
         let found = lookup::newest_ours(&state, job)?;
@@ -158,13 +169,16 @@ impl Engine {
             }
             self.look_only(&state, &job.beads, &request, &lineage)?;
             let provider = Some(found.run.created.ids.provider.clone());
-            self.stop(&JobName { beads: job.beads.clone(), provider }, None)?;
+            if !end(&JobName { beads: job.beads.clone(), provider })? {
+                return Ok(None);
+            }
         }
         let start = |lineage: &Lineage| self.start_run(&state, &job.beads, &request, lineage);
         match turn {
             Some(give_up) => self.in_turn(&state, &request, &mut lineage, give_up, start),
             None => start(&lineage),
         }
+        .map(Some)
     }
 
     /// Refuses what [`Engine::start_run`] would, but for the cap; makes nothing.

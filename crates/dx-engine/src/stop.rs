@@ -104,7 +104,7 @@ impl Engine {
         }
     }
 
-    fn end(
+    pub(crate) fn end(
         &self,
         job: &JobName,
         action: &str,

@@ -68,6 +68,10 @@ pub const WAVE_STEPS: &[&str] = &[
     "wave.ended",
 ];
 
+/// The named steps of a watchdog's round, which have tests of their own.
+pub const WATCHDOG_STEPS: &[&str] =
+    &["watchdog.decided", "watchdog.ended", "watchdog.restarted", "watchdog.blocked"];
+
 #[cfg(feature = "faults")]
 mod imp {
     use std::io::{self, Write};
@@ -76,7 +80,8 @@ mod imp {
     pub fn step(name: &str) {
         let known = super::STEPS.contains(&name)
             || super::WORKTREE_STEPS.contains(&name)
-            || super::WAVE_STEPS.contains(&name);
+            || super::WAVE_STEPS.contains(&name)
+            || super::WATCHDOG_STEPS.contains(&name);
         debug_assert!(known, "unlisted step {name}");
         let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
         let spec = spec.to_string_lossy().into_owned();

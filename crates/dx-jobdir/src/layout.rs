@@ -10,6 +10,7 @@
 //!   tmp/<short>/                one run's TMPDIR
 //!   waves/<id>/                 one wave: journal prompt.* review.* cancel
 //!   pools.jsonl                 providers' accounts that take nothing before a time
+//!   watchdog.lock, watchdog.json  held by the watchdog; what it has decided and not finished
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
 //!   server.json, server.lock    address and password of the shared OpenCode server
 //!   batches/<id>.json           questions to several models, and their answers
@@ -136,6 +137,16 @@ impl StateDir {
     /// Providers' accounts that take nothing before a time.
     pub fn pools_file(&self) -> PathBuf {
         self.root.join("pools.jsonl")
+    }
+
+    /// Held by the watchdog.
+    pub fn watchdog_lock(&self) -> PathBuf {
+        self.root.join("watchdog.lock")
+    }
+
+    /// What the watchdog has decided and not finished.
+    pub fn watchdog_file(&self) -> PathBuf {
+        self.root.join("watchdog.json")
     }
 
     /// Place for caches that may be deleted at any time.

@@ -154,6 +154,9 @@ pub enum Event {
     /// A watchdog or person marks an ended job.
     Blocked {
         reason: ReasonCode,
+        /// What led to it: the look at the job, or why it could not be started again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        note: Option<String>,
     },
     /// Written by a newer minor version; kept, without effect here.
     #[serde(other)]

@@ -135,6 +135,7 @@ reason_codes! {
     NoClaims, "no_claims", Evidence, "The sign-off claims nothing.", "a sign-off with checked boxes, or lines that start with validated, verified or confirmed, each with a command in backticks";
     SignoffMissing, "signoff_missing", Evidence, "The sign-off cannot be read.", "--signoff-file FILE";
     MaxRetriesExhausted, "max_retries_exhausted", JobError, "The retries are used up.", "a person must look";
+    WatchdogRunning, "watchdog_running", Conflict, "Another watchdog looks after the jobs of this state directory.", "leave it to that one";
     QuotaParked, "quota_parked", JobError, "The account's quota is used up until a known time.", "another provider, or wait", Fallback;
     NoMeta, "no_meta", Error, "There is no record of this job.", "dx-runner status --all";
     // Waves.

@@ -41,6 +41,7 @@ pub(crate) mod start_options;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod wait;
+pub(crate) mod watchdog;
 pub(crate) mod wave;
 pub(crate) mod worktree;
 
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Mcp(mcp::McpArgs),
     Skill(skill::SkillArgs),
     Wave(wave::WaveArgs),
+    Watchdog(watchdog::WatchdogArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
@@ -159,6 +161,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Mcp(args) => mcp::run(ctx, args),
         Command::Skill(args) => skill::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
+        Command::Watchdog(args) => watchdog::run(ctx, args),
         Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),

@@ -51,6 +51,7 @@ mod stop;
 mod truth;
 mod usage;
 mod warm_start;
+mod watchdog;
 mod wave;
 mod work_verdict;
 mod worktree;

@@ -67,7 +67,10 @@ fn words(event: &Event) -> Option<(&'static str, String)> {
         }
         Event::Settled(Settled::Failed { message }) => ("settling failed", message.clone()),
         Event::Ended(outcome) => ("ended", format!("{} ({})", outcome.state, outcome.reason_code)),
-        Event::Blocked { reason } => ("blocked", reason.to_string()),
+        Event::Blocked { reason, note } => {
+            let note = note.as_ref().map(|note| format!(": {note}"));
+            ("blocked", format!("{reason}{}", note.unwrap_or_default()))
+        }
         // Facts that other parts of the report tell, or that nobody misses.
         _ => return None,
     })

@@ -1,0 +1,122 @@
+//! `watchdog`: looks after live jobs, one round after the other.
+//!
+//! Called by: `commands::run`. Must never: decide what is done about a job, or end because one could not be looked after.
+
+use clap::Args;
+use dx_engine::EngineError;
+use dx_protocol::{ExitCode, WatchdogDocument};
+use std::fmt::Write as _;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::duration;
+use crate::error::CliError;
+
+/// Restart jobs that stalled, and mark those whose tries are used up
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A job that is stalled or never did anything is ended and started again, and marked `blocked` when it was started again so often
+already. Jobs of waves, services, and jobs with a known reason to be silent are left alone. Limits are not its business: every
+job has its own.
+
+Examples:
+  dx-runner watchdog --once
+  dx-runner watchdog --interval 2m --max-retries 2
+  dx-runner watchdog --install > ~/.config/systemd/user/dx-runner-watchdog.service")]
+pub(crate) struct WatchdogArgs {
+    /// Time between two rounds
+    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "60s")]
+    interval: Duration,
+    /// So often a job is started again
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    max_retries: u32,
+    /// One round only, for cron
+    #[arg(long)]
+    once: bool,
+    /// Print a systemd user unit that runs it with these options, and do nothing else
+    #[arg(long, conflicts_with = "once")]
+    install: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(ctx: &Context, args: &WatchdogArgs) -> Result<ExitCode, CliError> {
+    if args.install {
+        ctx.out.line(unit(args)?)?;
+        return Ok(ExitCode::Ok);
+    }
+    let mut watchdog = ctx.engine.watchdog()?;
+    let signals = [rustix::process::Signal::INT, rustix::process::Signal::TERM];
+    let signals = dx_proc::SignalFd::new(&signals.map(rustix::process::Signal::as_raw))?;
+    loop {
+        match watchdog.round(args.max_retries) {
+            Ok(document) => tell(ctx, &document, args.once)?,
+            Err(error) if args.once => return Err(error.into()),
+            // The next round may go well.
+            Err(error) => ctx.out.error(&error.into()),
+        }
+        if args.once {
+            return Ok(ExitCode::Ok);
+        }
+        let pause = u64::try_from(args.interval.as_millis()).unwrap_or(u64::MAX);
+        let _woken = dx_proc::poll::poll(&[signals.as_fd()], Some(pause))?;
+        if !signals.drain()?.is_empty() {
+            return Ok(ExitCode::Ok);
+        }
+    }
+}
+
+/// Each round for programs; for people a round in which something was done.
+fn tell(ctx: &Context, document: &WatchdogDocument, once: bool) -> Result<(), CliError> {
+    if ctx.out.is_json() {
+        return ctx.out.json(document);
+    }
+    for action in &document.actions {
+        let (done, message) = (action.done.as_str(), &action.message);
+        ctx.out.line(format!(
+            "{done} {} ({}): {}: {message}",
+            action.beads, action.provider, action.reason_code
+        ))?;
+    }
+    if once && document.actions.is_empty() {
+        ctx.out.line(format!("{} live jobs, nothing to do", document.looked_at))?;
+    }
+    Ok(())
+}
+
+fn unit(args: &WatchdogArgs) -> Result<String, CliError> {
+    let program =
+        std::env::current_exe().map_err(|source| EngineError::Io { what: "find this program", source })?;
+    // In a unit a percent sign and a dollar sign mean something, and a quote ends a word.
+    let quoted = |text: &str| {
+        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+        format!("\"{text}\"")
+    };
+    let mut environment = String::new();
+    for name in ["DX_RUNNER_STATE_DIR", "PATH"] {
+        if let Ok(value) = std::env::var(name) {
+            let set = quoted(&format!("{name}={value}")).replace("$$", "$");
+            let _fits = writeln!(environment, "Environment={set}");
+        }
+    }
+    Ok(format!(
+        "[Unit]\n\
+         Description=Restarts stalled jobs of dx-runner\n\
+         \n\
+         [Service]\n\
+         ExecStart={} watchdog --interval {}ms --max-retries {}\n\
+         {environment}\
+         # What a restarted job needs of credentials must be in its environment.\n\
+         #EnvironmentFile=%h/.config/dx-runner/watchdog.env\n\
+         # Jobs that it started again outlive it.\n\
+         KillMode=process\n\
+         Restart=always\n\
+         RestartSec=10\n\
+         \n\
+         [Install]\n\
+         WantedBy=default.target",
+        quoted(&program.display().to_string()),
+        args.interval.as_millis(),
+        args.max_retries
+    ))
+}
