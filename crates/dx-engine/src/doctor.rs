@@ -3,7 +3,7 @@
 use crate::providers::{Provider, checks};
 use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
-use crate::{Engine, EngineError, sandbox};
+use crate::{Engine, EngineError, environment, sandbox};
 use dx_core::settings::Layer;
 use dx_jobdir::StateDir;
 use dx_protocol::{DoctorDocument, DoctorRow, Level, ProvidersDocument};
@@ -227,12 +227,25 @@ fn provider_row(provider: &Provider) -> DoctorRow {
         return row(&name, Level::Warn, &found, &format!("install `{program}`, or put it on PATH"));
     };
     let version = checks::version_row(provider, &checks::version_now(provider, &binary));
-    let found = version.as_ref().map_or_else(
-        || binary.display().to_string(),
-        |version| format!("{} ({})", binary.display(), version.found),
-    );
-    match version {
-        Some(version) if version.level != Level::Ok => row(&name, Level::Warn, &found, &version.next_action),
-        _ => row(&name, Level::Ok, &found, "-"),
+    let env = environment::allowed(&|name| provider.passes(name));
+    let place = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    let credentials = checks::credentials_named(provider, &env, &place);
+    let mut found = binary.display().to_string();
+    if let Some(version) = &version {
+        found = format!("{found} ({})", version.found);
     }
+    if let Some(credentials) = &credentials {
+        found = format!("{found}; credentials: {}", credentials.found);
+    }
+    // A provider that cannot be used is no fault of the machine.
+    let to_do: Vec<String> = [version, credentials]
+        .into_iter()
+        .flatten()
+        .filter(|row| row.level != Level::Ok)
+        .map(|row| row.next_action)
+        .collect();
+    if to_do.is_empty() {
+        return row(&name, Level::Ok, &found, "-");
+    }
+    row(&name, Level::Warn, &found, &to_do.join("; "))
 }

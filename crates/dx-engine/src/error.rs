@@ -6,6 +6,15 @@ use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode, Timestamp};
 use std::io;
 use std::path::PathBuf;
 
+/// Why a place is no worktree.
+#[derive(Debug)]
+pub enum PathDenied {
+    /// It lies below none of these.
+    Elsewhere(Vec<PathBuf>),
+    InState,
+    InGitFolder,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     #[error(transparent)]
@@ -91,7 +100,7 @@ pub enum EngineError {
     #[error("no worktree was named, and the current directory is in no git repository")]
     NoWorktree,
     #[error("DENIED:non_worktree_path:{}", path.display())]
-    PathDenied { path: PathBuf, allowed: Vec<PathBuf>, in_state: bool },
+    PathDenied { path: PathBuf, why: PathDenied },
     #[error("{} is in {}, which is protected from jobs", path.display(), checkout.display())]
     ProtectedCheckout { path: PathBuf, checkout: PathBuf },
     #[error("the prompt tells the agent to read secrets with `op`:{}", crate::error::lines(.0))]
@@ -256,10 +265,13 @@ impl EngineError {
                 format!("{}known providers: {}", hint.unwrap_or_default(), known.join(", "))
             }
             Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
-            Self::PathDenied { in_state: true, .. } => {
+            Self::PathDenied { why: PathDenied::InState, .. } => {
                 "a worktree outside the state directory, where no job may work, and not above it".to_owned()
             }
-            Self::PathDenied { allowed, .. } => {
+            Self::PathDenied { why: PathDenied::InGitFolder, .. } => {
+                "a worktree of the repository; in git's own folder no job may work".to_owned()
+            }
+            Self::PathDenied { why: PathDenied::Elsewhere(allowed), .. } => {
                 let allowed: Vec<String> = allowed.iter().map(|p| p.display().to_string()).collect();
                 format!(
                     "--worktree auto for a new worktree, or one below {}, or add it to allowed_prefixes in your configuration",

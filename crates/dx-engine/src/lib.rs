@@ -51,7 +51,7 @@ pub use dispatch::{
     BATCH, BatchNews, BatchRequest, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT,
     DispatchRequest, Member, Members, SchemaSource, Target, tell_begun,
 };
-pub use error::EngineError;
+pub use error::{EngineError, PathDenied};
 pub use job_files::LogFiles;
 pub use preflight::PreflightRequest;
 pub use secrets::{mask_text, own_secrets};

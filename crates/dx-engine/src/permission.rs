@@ -1,8 +1,8 @@
 //! The permission gate: a worktree must exist and lie, resolved, below an allowed place and in no protected checkout; the
-//! state directory never does.
+//! state directory and git's own folders never do.
 
 use crate::environment;
-use crate::error::EngineError;
+use crate::error::{EngineError, PathDenied};
 use crate::git::Repository;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -69,11 +69,27 @@ pub(crate) fn check(path: &Path, state_root: &Path, places: &Places) -> Result<P
         prefix.canonicalize().is_ok_and(|prefix| real.starts_with(&prefix) && prefix != Path::new("/"))
     };
     let counting = shared.iter().filter(|p| is_our_directory(p)).chain(&own).any(below);
-    if in_state || !counting {
-        let allowed = shared.into_iter().chain(own).collect();
-        return Err(EngineError::PathDenied { path: real, allowed, in_state });
-    }
-    Ok(real)
+    let why = if in_state {
+        PathDenied::InState
+    } else if !counting {
+        PathDenied::Elsewhere(shared.into_iter().chain(own).collect())
+    } else if is_in_git_folder(&real) {
+        PathDenied::InGitFolder
+    } else {
+        return Ok(real);
+    };
+    Err(EngineError::PathDenied { path: real, why })
+}
+
+/// Whether a place belongs to git: its hooks and its configuration are run by others. A worktree inside of a bare repository
+/// is one.
+fn is_in_git_folder(real: &Path) -> bool {
+    let nearest = real.ancestors().find_map(|folder| {
+        let is_git =
+            folder.join("HEAD").is_file() && folder.join("objects").is_dir() && folder.join("refs").is_dir();
+        if is_git { Some(true) } else { folder.join(".git").exists().then_some(false) }
+    });
+    nearest.unwrap_or(false)
 }
 
 /// The protected checkout that a place is or lies in. A linked worktree is none, wherever it lies: it was made to be worked

@@ -100,6 +100,7 @@ fn programs_that_are_missing_or_of_another_version() {
     assert_eq!(of(&told, "version"), ["warn", "provider_version_untested"]);
     let doctor = world.env.run(&["doctor"]).stdout;
     assert!(doctor.contains("3.0.0; tested with 2.1.x"), "{doctor}");
+    assert!(doctor.contains("credentials: none seen"), "{doctor}");
     let worktree = world.repo.display().to_string();
     let args =
         ["start", "--beads", "v", "--provider", "claude-code", "--prompt-file", "-", "--worktree", &worktree];
@@ -252,5 +253,38 @@ fn some_of_the_agents_and_no_network() {
             assert_eq!(row["level"] == "ok", there, "{row}");
             assert!(there || row["found"] == "not found on PATH", "{row}");
         }
+    }
+}
+
+/// By name, never by value, and without a question to 1Password.
+#[test]
+fn doctor_tells_where_credentials_come_from() {
+    let mut world = World::new();
+    program(&world, "claude", "echo '2.1.400'\n");
+    program(&world, "gemini", "echo 0.61.0\n");
+    let row = |world: &World, name: &str| {
+        let told = world.env.run(&["doctor", "--json"]).stdout;
+        assert!(!told.contains("secret-"), "{told}");
+        let document: Value = serde_json::from_str(&told).unwrap();
+        let rows = document["checks"].as_array().unwrap().clone();
+        let row = rows.into_iter().find(|row| row["name"] == format!("provider {name}")).unwrap();
+        ["level", "found", "next_action"].map(|key| row[key].as_str().unwrap().to_owned())
+    };
+    let [level, found, next] = row(&world, "gemini");
+    assert_eq!(level, "warn");
+    assert!(found.ends_with("credentials: no credentials for Gemini CLI were found"), "{found}");
+    assert!(next.contains("GEMINI_API_KEY"), "{next}");
+    let [level, found, _] = row(&world, "cc-glm");
+    assert!(level == "warn" && found.contains("there is no `op` on PATH to resolve op://"), "{found}");
+    program(&world, "op", "echo x >>\"$HOME/asked\"; echo secret-3\n");
+    let [level, found, _] = row(&world, "cc-glm");
+    assert!(level == "ok" && found.contains("in 1Password, from the default"), "{level} {found}");
+    assert!(!world.env.home().join("asked").exists(), "doctor asked 1Password");
+    world.env.set("ZAI_API_KEY", "secret-1");
+    world.env.set("GEMINI_API_KEY", "secret-2");
+    for (name, variable) in [("cc-glm", "ZAI_API_KEY"), ("gemini", "GEMINI_API_KEY")] {
+        let [level, found, next] = row(&world, name);
+        assert_eq!((level.as_str(), next.as_str()), ("ok", "-"), "{name}");
+        assert!(found.ends_with(&format!("credentials: variable {variable}")), "{found}");
     }
 }

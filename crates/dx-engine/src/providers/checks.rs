@@ -6,6 +6,7 @@ use super::provider::Provider;
 use super::{Wish, form};
 use crate::asked::Asked;
 use crate::environment;
+use crate::error::EngineError;
 use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
 use dx_protocol::{Level, PreflightRow, ReasonCode};
@@ -159,26 +160,31 @@ pub(crate) fn version_row(provider: &Provider, version: &Version) -> Option<Pref
     })
 }
 
-/// Whether credentials are where the program looks for them. Its own store may hold some that cannot be seen.
+/// Whether credentials are where the program looks for them, and can be had there. Its own store may hold some that cannot
+/// be seen.
 pub(crate) fn credentials(provider: &Provider, wish: &Wish<'_>) -> Option<PreflightRow> {
+    match provider.auth.and_then(|auth| auth.had) {
+        Some(had) => Some(auth_row(provider, had(wish))),
+        None => credentials_named(provider, wish.env, wish.worktree),
+    }
+}
+
+/// The same, as far as it can be seen without asking another program.
+pub(crate) fn credentials_named(
+    provider: &Provider,
+    env: &[(OsString, OsString)],
+    place: &Path,
+) -> Option<PreflightRow> {
     if let Some(auth) = provider.auth {
-        return Some(match auth(provider, wish) {
-            Ok(source) => ok(provider, "credentials", source),
-            Err(error) => PreflightRow {
-                level: Level::Error,
-                code: Some(error.reason()),
-                next_action: error.next_action(),
-                ..ok(provider, "credentials", crate::secrets::mask_text(&error.to_string()).into_owned())
-            },
-        });
+        return Some(auth_row(provider, (auth.named)(env, place)));
     }
     if provider.credentials.is_empty() && provider.logins.is_empty() {
         return None;
     }
-    if let Some(source) = form::source(provider, wish.env) {
+    if let Some(source) = form::source(provider, env) {
         return Some(ok(provider, "credentials", source));
     }
-    let home = wish.env.iter().find(|(n, _)| n == "HOME").map(|(_, v)| Path::new(v));
+    let home = env.iter().find(|(n, _)| n == "HOME").map(|(_, v)| Path::new(v));
     let login = home.and_then(|home| provider.logins.iter().map(|l| home.join(l)).find(|path| path.exists()));
     if let Some(path) = login {
         return Some(ok(provider, "credentials", format!("login or configuration in {}", path.display())));
@@ -188,6 +194,18 @@ pub(crate) fn credentials(provider: &Provider, wish: &Wish<'_>) -> Option<Prefli
     let mut row = warn(provider, "credentials", code, format!("none seen: no login, and none of {names}"));
     row.next_action = format!("log in with its program, or set one of {names}");
     Some(row)
+}
+
+fn auth_row(provider: &Provider, source: Result<String, EngineError>) -> PreflightRow {
+    match source {
+        Ok(source) => ok(provider, "credentials", source),
+        Err(error) => PreflightRow {
+            level: Level::Error,
+            code: Some(error.reason()),
+            next_action: error.next_action(),
+            ..ok(provider, "credentials", crate::secrets::mask_text(&error.to_string()).into_owned())
+        },
+    }
 }
 
 #[cfg(test)]

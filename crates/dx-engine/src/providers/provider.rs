@@ -9,6 +9,7 @@ use crate::environment;
 use crate::error::EngineError;
 use crate::settings::Place;
 use dx_protocol::{Grammar, Lane, OutputRules, PreflightRow, ReasonCode};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// See [`Provider::recall`].
@@ -60,8 +61,16 @@ pub(crate) struct Provider {
     pub(crate) more_checks: fn(&Provider) -> Vec<PreflightRow>,
 }
 
+type Source = Result<String, EngineError>;
+
 /// Where the credentials of a job would come from, in words.
-pub(crate) type Auth = fn(&Provider, &Wish<'_>) -> Result<String, EngineError>;
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Auth {
+    /// As far as an environment and a worktree tell; no other program is asked.
+    pub(crate) named: fn(&[(OsString, OsString)], &Path) -> Source,
+    /// The same, and whether they can be had there, where that is more.
+    pub(crate) had: Option<fn(&Wish<'_>) -> Source>,
+}
 
 /// Where a provider comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]

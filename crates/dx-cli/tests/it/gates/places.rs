@@ -71,6 +71,36 @@ fn the_state_directory_is_never_a_worktree() {
     }
 }
 
+/// Who writes there has others run what it wrote.
+#[test]
+fn gits_own_folders_are_never_a_worktree() {
+    let world = World::new();
+    let allowed = world.env.allowed_root();
+    let bare = allowed.join("bare.git");
+    let text = |path: &std::path::Path| path.display().to_string();
+    world.env.git(&world.repo, &["clone", "--quiet", "--bare", ".", &text(&bare)]);
+    let inside = bare.join("inside");
+    world.env.git(&bare, &["worktree", "add", "--quiet", "-b", "inside", &text(&inside)]);
+    let own = world.repo.join(".git");
+    symlink(&own, allowed.join("leads-to-git")).unwrap();
+    for place in [
+        own.clone(),
+        own.join("hooks"),
+        allowed.join("leads-to-git"),
+        bare.clone(),
+        bare.join("worktrees/inside"),
+    ] {
+        let answer =
+            reason(&world, 22, "non_worktree_path", &["permission-gate", "--worktree", &text(&place)]);
+        assert!(answer["next_action"].as_str().unwrap().contains("git's own folder"), "{answer}");
+    }
+    reason(&world, 0, "permission_ok", &["permission-gate", "--worktree", &text(&inside)]);
+    let args = ["start", "--beads", "a", "--provider", "exec", "--worktree", &text(&own), "--", "true"];
+    assert_eq!(world.error(22, &args)["reason_code"], "non_worktree_path");
+    let runs = std::fs::read_dir(world.env.state_dir().join("runs"));
+    assert_eq!(runs.map_or(0, Iterator::count), 0, "something was made");
+}
+
 #[test]
 fn the_worktree_root_always_passes() {
     let mut world = World::new();

@@ -51,34 +51,57 @@ fn place(variable: &dyn Fn(&str) -> Option<OsString>) -> Place {
     }
 }
 
-/// The key for one start. From here on this process shows it nowhere.
-pub(super) fn resolve(wish: &Wish<'_>) -> Result<Credential, EngineError> {
-    // What `--env` gives the job counts before the caller's own.
+impl Place {
+    /// In words.
+    fn source(&self) -> String {
+        match self {
+            Self::Plain { variable } => format!("variable {variable}"),
+            Self::File(_) => "the file that variable CC_GLM_TOKEN_FILE names".to_owned(),
+            Self::Reference { uri, named_by } => format!("{uri} in 1Password, from {named_by}"),
+        }
+    }
+}
+
+/// The place that decides for a job of this environment. What `--env` gives the job counts before the caller's own.
+fn place_in(env: &[(OsString, OsString)]) -> (Place, impl Fn(&str) -> Option<OsString>) {
     let variable = |name: &str| {
-        let given = wish.env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
+        let given = env.iter().find(|(n, _)| n == name).map(|(_, value)| value.clone());
         given.or_else(|| std::env::var_os(name))
     };
-    let place = place(&variable);
-    let (value, source) = match &place {
+    (place(&variable), variable)
+}
+
+/// Where the key would come from. 1Password is not asked.
+pub(super) fn named(env: &[(OsString, OsString)]) -> Result<String, EngineError> {
+    let (place, _) = place_in(env);
+    match &place {
+        Place::File(path) => read(path).map(drop)?,
+        Place::Reference { uri, .. } => op::look_for(uri).map(drop).map_err(no_key)?,
+        Place::Plain { .. } => {}
+    }
+    Ok(place.source())
+}
+
+/// The key for one start. From here on this process shows it nowhere.
+pub(super) fn resolve(wish: &Wish<'_>) -> Result<Credential, EngineError> {
+    let (place, variable) = place_in(wish.env);
+    let value = match &place {
         Place::Plain { variable: name } => {
             let value = variable(name).unwrap_or_default().into_string().ok();
-            let value = value.as_deref().and_then(word);
             let problem = || no_key(format!("variable {name} holds no key: it is not one word"));
-            (value.ok_or_else(problem)?, format!("variable {name}"))
+            value.as_deref().and_then(word).ok_or_else(problem)?
         }
-        Place::File(path) => (read(path)?, "the file that variable CC_GLM_TOKEN_FILE names".to_owned()),
+        Place::File(path) => read(path)?,
         Place::Reference { uri, named_by } => {
             (wish.progress)(&format!("asking 1Password for {uri} …"));
             let answer = op::read(uri).map_err(|why| no_key(format!("{why} ({uri} is from {named_by})")))?;
             // Before anything is said of it.
             secrets::also(&[answer.clone().into_bytes()]);
-            let value =
-                word(&answer).ok_or_else(|| no_key(format!("{uri} holds no key: it is not one word")))?;
-            (value, format!("{uri} in 1Password, from {named_by}"))
+            word(&answer).ok_or_else(|| no_key(format!("{uri} holds no key: it is not one word")))?
         }
     };
     secrets::also(&[value.clone().into_bytes()]);
-    Ok(Credential { value, source })
+    Ok(Credential { value, source: place.source() })
 }
 
 /// The key, when no other program has to be asked for it.

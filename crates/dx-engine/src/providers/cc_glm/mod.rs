@@ -9,7 +9,7 @@ mod op;
 
 use super::claude_code::{self, Access};
 use super::models::{Allowed, Models};
-use super::provider::{Provider, texts};
+use super::provider::{Auth, Provider, texts};
 use super::{Resolved, Wish};
 use crate::error::EngineError;
 use crate::settings::{CC_GLM_ALLOWED_MODELS, CC_GLM_BASE_URL, CC_GLM_CANONICAL_MODEL};
@@ -44,7 +44,10 @@ pub(super) fn provider() -> Provider {
         grammar: Grammar::Claude,
         // Nothing of the caller's account with Anthropic: it would go to Z.ai.
         passes: texts(&claude_code::SETTINGS),
-        auth: Some(|_, wish| credentials::resolve(wish).map(|credential| credential.source)),
+        auth: Some(Auth {
+            named: |env, _| credentials::named(env),
+            had: Some(|wish| credentials::resolve(wish).map(|credential| credential.source)),
+        }),
         resolve,
         ..Provider::default()
     }

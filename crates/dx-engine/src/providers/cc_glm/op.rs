@@ -8,6 +8,7 @@ use dx_proc::{clock, poll};
 use rustix::fs::OFlags;
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 
 const PROGRAM: &str = "op";
@@ -26,14 +27,19 @@ pub(super) fn is_reference(text: &str) -> bool {
     text.starts_with(SCHEME)
 }
 
-/// The value of a reference; `Err` is for people.
-pub(super) fn read(reference: &str) -> Result<String, String> {
-    let command = format!("`{PROGRAM} read {reference}`");
+/// The program that could tell the value of a reference; `Err` is for people.
+pub(super) fn look_for(reference: &str) -> Result<PathBuf, String> {
     if !is_reference(reference) {
         return Err(format!("`{reference}` does not begin with {SCHEME}"));
     }
-    let program = environment::find_program(PROGRAM)
-        .ok_or_else(|| format!("there is no `{PROGRAM}` on PATH to resolve {reference}"))?;
+    let program = environment::find_program(PROGRAM);
+    program.ok_or_else(|| format!("there is no `{PROGRAM}` on PATH to resolve {reference}"))
+}
+
+/// The value of a reference; `Err` is for people.
+pub(super) fn read(reference: &str) -> Result<String, String> {
+    let command = format!("`{PROGRAM} read {reference}`");
+    let program = look_for(reference)?;
     let mut asked = Asked::start(
         Command::new(program)
             .args(["read", "--no-newline", reference])

@@ -3,9 +3,10 @@
 //! Refuses a start only when there is nothing that Gemini CLI could use: it would exit with 41 before it asks a model.
 //! Must never: read a credential, or decide for Gemini CLI between two of them.
 
-use super::{Wish, value};
+use super::{folder, value};
 use crate::error::EngineError;
 use dx_protocol::ReasonCode;
+use std::ffi::OsString;
 use std::path::Path;
 
 /// What was found.
@@ -27,8 +28,10 @@ const CHOSEN: [&str; 2] = ["selectedType", "selectedAuthType"];
 const SYSTEM: &str = "/etc/gemini-cli/settings.json";
 
 /// The source that Gemini CLI will use, as far as can be seen from outside.
-pub(super) fn find(wish: &Wish<'_>, folder: Option<&Path>) -> Result<Found, EngineError> {
-    let set = |name: &&str| value(wish, name).is_some();
+pub(super) fn find(env: &[(OsString, OsString)], worktree: &Path) -> Result<Found, EngineError> {
+    let folder = folder(env);
+    let folder = folder.as_deref();
+    let set = |name: &&str| value(env, name).is_some();
     let found = |source: String| Ok(Found { source, env: None });
     if set(&"GEMINI_API_KEY") {
         return found("variable GEMINI_API_KEY".to_owned());
@@ -44,15 +47,14 @@ pub(super) fn find(wish: &Wish<'_>, folder: Option<&Path>) -> Result<Found, Engi
     if LOGINS.iter().any(|name| below(name)) {
         return found("Gemini CLI's cached login".to_owned());
     }
-    let system = value(wish, "GEMINI_CLI_SYSTEM_SETTINGS_PATH").map_or(Path::new(SYSTEM), Path::new);
+    let system = value(env, "GEMINI_CLI_SYSTEM_SETTINGS_PATH").map_or(Path::new(SYSTEM), Path::new);
     let own = folder.map(|folder| folder.join("settings.json"));
     if own.iter().map(AsRef::as_ref).chain([system]).any(chooses) {
         return found("what Gemini CLI's settings choose".to_owned());
     }
     // The first of these that it finds is read, from the worktree upwards and then at home.
     let homes = folder.and_then(Path::parent);
-    if wish
-        .worktree
+    if worktree
         .ancestors()
         .chain(homes)
         .any(|dir| dir.join(".gemini/.env").is_file() || dir.join(".env").is_file())

@@ -6,7 +6,7 @@
 mod credentials;
 
 use super::models::{Allowed, Models, Policy};
-use super::provider::{Provider, texts};
+use super::provider::{Auth, Provider, texts};
 use super::{Resolved, StatePath, Wish, without_credentials};
 use crate::environment;
 use crate::error::EngineError;
@@ -58,7 +58,10 @@ pub(super) fn provider() -> Provider {
         grammar: Grammar::Gemini,
         passes: texts(&PASSED),
         resolve,
-        auth: Some(|_, wish| credentials::find(wish, folder(wish).as_deref()).map(|found| found.source)),
+        auth: Some(Auth {
+            named: |env, worktree| credentials::find(env, worktree).map(|found| found.source),
+            had: None,
+        }),
         ..Provider::default()
     }
 }
@@ -72,8 +75,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
             next_action: Some("start without --agent".to_owned()),
         });
     }
-    let folder = folder(wish);
-    let credentials = credentials::find(wish, folder.as_deref())?;
+    let credentials = credentials::find(wish.env, wish.worktree)?;
     let model = Policy::of(wish, &provider.models)?.wanted()?.unwrap_or_default();
     let mut argv: Vec<OsString> = vec![binary.into()];
     argv.extend(["-o", "stream-json", "--model", &model].map(OsString::from));
@@ -81,7 +83,7 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
         argv.push("--yolo".into());
     }
     let mut env = headless();
-    if value(wish, TRUST).is_none() {
+    if value(wish.env, TRUST).is_none() {
         env.push((TRUST, "true".to_owned()));
     }
     env.extend(credentials.env);
@@ -94,22 +96,22 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
         selected_model: model,
         fallback_reason: "none".to_owned(),
         auth_source: credentials.source,
-        base_url: value(wish, "GOOGLE_GEMINI_BASE_URL")
+        base_url: value(wish.env, "GOOGLE_GEMINI_BASE_URL")
             .map_or_else(|| "-".to_owned(), |url| without_credentials(&url.to_string_lossy())),
-        state: folder.into_iter().map(StatePath::Folder).collect(),
+        state: folder(wish.env).into_iter().map(StatePath::Folder).collect(),
         adapter: false,
     })
 }
 
 /// Its settings, login and sessions.
-fn folder(wish: &Wish<'_>) -> Option<PathBuf> {
-    let home = environment::dir_in(wish.env, "GEMINI_CLI_HOME", ".")?;
+fn folder(env: &[(OsString, OsString)]) -> Option<PathBuf> {
+    let home = environment::dir_in(env, "GEMINI_CLI_HOME", ".")?;
     Some(home.components().collect::<PathBuf>().join(".gemini"))
 }
 
 /// A variable of the agent that says something.
-fn value<'a>(wish: &Wish<'a>, name: &str) -> Option<&'a OsStr> {
-    wish.env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_os_str())
+fn value<'a>(env: &'a [(OsString, OsString)], name: &str) -> Option<&'a OsStr> {
+    env.iter().find(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_os_str())
 }
 
 /// Settings for a run without a person, and without processes between it and us.
