@@ -140,7 +140,7 @@ fn reviews_that_say_nothing_or_stop_the_item_block_it() {
 }
 
 /// Without a word about it in the file.
-fn sandbox_off(world: &World) {
+pub(super) fn sandbox_off(world: &World) {
     let config = world.env.path("xdg/config/dx-runner/config.toml");
     std::fs::create_dir_all(config.parent().unwrap()).unwrap();
     std::fs::write(&config, "sandbox = \"off\"\n").unwrap();
