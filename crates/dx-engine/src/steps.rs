@@ -13,15 +13,17 @@ use crate::lookup::{self, Found};
 use crate::providers::rules;
 use crate::secrets::Masking;
 use crate::work::{self, Work};
+use crate::worktree::Place;
 use dx_core::Run;
 use dx_jobdir::{StateDir, claim, disk, ended, faults, read_bounded};
 use dx_monitor::Access;
 use dx_protocol::{
-    Created, Event, Exit, Finding, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY,
+    BeadsId, Created, Event, Exit, Finding, GATE_COMMIT, GATE_FEATURE_KEY, GATE_READ_ONLY, GATE_REPOSITORY,
     GateReport, ProviderReport, ReasonCode, Record, RefChange, RunUuid, Settled, Timestamp, TreeStart,
     WorkReport,
 };
 use std::borrow::Cow;
+use std::path::Path;
 
 /// Lists in a report have no more entries than this.
 const MAX_NAMES: usize = 100;
@@ -198,7 +200,8 @@ fn mask(report: &mut WorkReport, masking: &Masking) {
     }
 }
 
-/// Names the jobs of ours that ran at the same time on the branches that changed: nobody has to wonder about those.
+/// Names the jobs of ours that ran at the same time on the branches that changed, and those that a new branch was made for:
+/// nobody has to wonder about those.
 fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [RefChange]) {
     if refs.is_empty() {
         return;
@@ -226,6 +229,22 @@ fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [
             }
         }
     }
+    for change in refs.iter_mut().filter(|change| change.job.is_none()) {
+        change.job = made_for(tree, change).map(|beads| beads.to_string());
+    }
+}
+
+/// The id whose worktree, beside this one, a new branch was made for by us: nobody has worked on it yet.
+fn made_for(tree: &TreeStart, change: &RefChange) -> Option<BeadsId> {
+    let name = change.name.strip_prefix("refs/heads/").filter(|_| change.was.is_none())?;
+    let root = Path::new(&tree.work_tree).parent()?.parent()?;
+    let beads: BeadsId = name.parse().ok()?;
+    let made = |place: &Place| {
+        let made = place.load()?;
+        (made.branch == name && made.common_dir == tree.common_dir && Some(&made.base) == change.now.as_ref())
+            .then_some(made.beads)
+    };
+    Place::of_id(root, &beads).iter().find_map(made)
 }
 
 fn uuid_time(uuid: &RunUuid) -> Option<Timestamp> {

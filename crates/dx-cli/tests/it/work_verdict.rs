@@ -187,6 +187,8 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
     );
     start("mine", &mine, false);
     dx_testkit::wait_for_file(crate::world::PATIENCE, &waiting);
+    // A worktree in which no job works yet.
+    env.run(&["worktree", "create", "bd-9", "--repo", &repo_text]).assert_code(0);
     start("other", &script, false);
     env.run(&["wait", "--beads", "mine"]).assert_code(0);
     let check: Value =
@@ -207,6 +209,7 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
     let told: Vec<(&str, bool, bool, Option<&str>)> =
         changes.iter().map(|(n, was, now, job)| (n.as_str(), *was, *now, job.as_str())).collect();
     let expected = [
+        ("bd-9", false, true, Some("bd-9")),
         ("fresh", false, true, None),
         ("gone", true, false, None),
         ("loose", true, true, None),
