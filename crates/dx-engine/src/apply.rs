@@ -169,11 +169,7 @@ impl Work {
         let scratch = Scratch::new()?;
         let index = scratch.index("apply");
         Call::new(&self.repository, &["read-tree", &self.head]).index(&index).run()?;
-        let mut list = files.join(&b'\0');
-        list.push(0);
-        let args =
-            ["-c", "core.safecrlf=false", "update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
-        Call::new(&self.repository, &args).index(&index).stdin(list).run()?;
+        self.repository.stage(&index, &files)?;
         let tree = Call::new(&self.repository, &["write-tree"]).index(&index).line()?;
         let same = Call::new(main, &["rev-parse", "--verify", &format!("{}^{{tree}}", self.head)]).line()?;
         if tree == same {

@@ -8,10 +8,13 @@
 
 mod call;
 mod scratch;
+mod staging;
 mod unhidden;
 
 pub(crate) use call::Call;
 pub(crate) use scratch::{Scratch, copy_index};
+pub(crate) use staging::stands_at;
+pub(crate) use unhidden::Unhidden;
 
 use crate::error::EngineError;
 use dx_protocol::TreeStart;

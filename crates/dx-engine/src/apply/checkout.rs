@@ -200,9 +200,7 @@ impl Cut {
         Call::new(checkout, &["read-tree", &self.at]).index(&index).run()?;
         let args = ["diff-tree", "-r", "-z", "--no-renames", "--name-only", &self.at, &self.new];
         let changed = Call::new(checkout, &args).run()?;
-        let args =
-            ["-c", "core.safecrlf=false", "update-index", "-z", "--add", "--remove", "--replace", "--stdin"];
-        Call::new(checkout, &args).index(&index).stdin(changed).run()?;
+        checkout.stage(&index, &paths(&changed).collect::<Vec<_>>())?;
         let tree = Call::new(checkout, &["write-tree"]).index(&index).line()?;
         let kept =
             crate::worktree::commit(checkout, &tree, &[&self.at], "files of an apply that was cut off")?;

@@ -61,7 +61,7 @@ impl Unhidden {
         Ok(Some(Self { scratch, paths }))
     }
 
-    fn index(&self) -> std::path::PathBuf {
+    pub(crate) fn index(&self) -> std::path::PathBuf {
         self.scratch.index("unhidden")
     }
 }

@@ -4,8 +4,8 @@
 //! Called by [`super`] and by the inspection of worktrees. Must never: follow a link, or take for work what git knows.
 
 use super::{Stamp, stamp_of};
+use crate::git::stands_at;
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::path::Path;
 
 /// Those of the recorded paths at which a file or a link still is, with their stamps.
@@ -15,20 +15,11 @@ pub(crate) fn still_there<'a>(
 ) -> BTreeMap<Vec<u8>, Stamp> {
     recorded
         .into_iter()
-        .filter(|path| is_file_below(work_tree, Path::new(path)))
+        .filter(|path| {
+            stands_at(work_tree, Path::new(path)).is_some_and(|kind| kind.is_file() || kind.is_symlink())
+        })
         .map(|path| (path.as_bytes().to_vec(), stamp_of(work_tree, path.as_bytes())))
         .collect()
-}
-
-fn is_file_below(work_tree: &Path, path: &Path) -> bool {
-    let kind =
-        |path: &Path| std::fs::symlink_metadata(work_tree.join(path)).ok().map(|meta| meta.file_type());
-    let folders = || path.ancestors().skip(1).filter(|folder| !folder.as_os_str().is_empty());
-    path.is_relative()
-        && path.file_name().is_some()
-        && kind(path).is_some_and(|kind| kind.is_file() || kind.is_symlink())
-        && folders()
-            .all(|folder| folder != OsStr::new("..") && kind(folder).is_some_and(|kind| kind.is_dir()))
 }
 
 #[cfg(test)]

@@ -6,17 +6,13 @@ use super::copy::is_unchanged;
 use super::made::{Copied, Made};
 use super::nested::{self, Found};
 use crate::error::EngineError;
-use crate::git::{Call, Repository, Scratch, line};
+use crate::git::{Call, Repository, Scratch, Unhidden, line};
 use crate::work::overlooked;
 use dx_jobdir::{StateDir, ended};
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-/// A repository's configuration shall not make git pass over what it cannot read, or refuse what it would convert.
-const EXACT: [&str; 6] =
-    ["-c", "add.ignoreErrors=false", "-c", "core.safecrlf=false", "-c", "core.splitIndex=false"];
 
 /// The whole state of a worktree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,12 +56,8 @@ impl Trees {
         let operation = operation(&worktree.git_dir);
         let index_tree = match scratch.copy(&index, "staged") {
             Ok(_) => {
-                let unmerged = Call::new(worktree, &["ls-files", "--unmerged", "-z"]).index(&staged).run()?;
-                if unmerged.is_empty() {
-                    Call::new(worktree, &["write-tree"]).index(&staged).line()?
-                } else {
-                    head_tree.clone()
-                }
+                resolve(worktree, &staged, &head)?;
+                Call::new(worktree, &["write-tree"]).index(&staged).line()?
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => head_tree.clone(),
             Err(source) => return Err(EngineError::Io { what: "read the worktree's index", source }),
@@ -73,14 +65,16 @@ impl Trees {
 
         let work = scratch.index("work");
         if worktree.git_dir.join("info/sparse-checkout").exists() {
-            // Only the index tells which files are meant to be absent.
+            // Only the index tells which files are meant to be absent; what else it hides is looked at.
+            let unhidden = Unhidden::of(worktree)?;
+            let from = unhidden.as_ref().map_or(staged, Unhidden::index);
             scratch
-                .copy(&staged, "work")
+                .copy(&from, "work")
                 .map_err(|source| EngineError::Io { what: "read the worktree's index", source })?;
         } else {
             Call::new(worktree, &["read-tree", &index_tree]).index(&work).run()?;
         }
-        Call::new(worktree, &[&EXACT[..], &["add", "--update"]].concat()).index(&work).run()?;
+        worktree.stage_known(&work)?;
         let work_tree = Call::new(worktree, &["write-tree"]).index(&work).line()?;
 
         let others = ["ls-files", "--others", "--exclude-standard", "-z"];
@@ -154,6 +148,31 @@ pub(crate) fn operation(git_dir: &Path) -> Option<&'static str> {
     .find_map(|(name, what)| git_dir.join(name).exists().then_some(what))
 }
 
+/// Puts what the commit has in the place of conflicts, which no tree can hold; everything else that is staged stays.
+fn resolve(worktree: &Repository, index: &Path, head: &str) -> Result<(), EngineError> {
+    let unmerged = Call::new(worktree, &["ls-files", "--unmerged", "-z"]).index(index).run()?;
+    let path = |entry: &[u8]| entry.splitn(2, |b| *b == b'\t').nth(1).map(<[u8]>::to_vec);
+    let conflicts: BTreeSet<Vec<u8>> = paths(&unmerged).filter_map(path).collect();
+    if conflicts.is_empty() {
+        return Ok(());
+    }
+    // Mode 0 takes all stages of a path away.
+    let none = format!("0 {}\t", "0".repeat(head.len()));
+    let mut list = Vec::new();
+    for path in &conflicts {
+        list.extend_from_slice(none.as_bytes());
+        list.extend_from_slice(path);
+        list.push(0);
+    }
+    let committed = Call::new(worktree, &["ls-tree", "-r", "-z", head]).run()?;
+    for entry in paths(&committed).filter(|entry| path(entry).is_some_and(|path| conflicts.contains(&path))) {
+        list.extend_from_slice(entry);
+        list.push(0);
+    }
+    let args = ["update-index", "-z", "--index-info"];
+    Call::new(worktree, &args).index(index).stdin(list).run().map(drop)
+}
+
 /// What the jobs that ended in a worktree recorded as changed.
 pub(crate) fn recorded(state: &StateDir, made: &Made, path: &Path) -> BTreeSet<String> {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
@@ -203,10 +222,7 @@ fn tree_of(worktree: &Repository, index: &Path, files: &[&[u8]]) -> Result<Optio
     if files.is_empty() {
         return Ok(None);
     }
-    let mut list = files.join(&b'\0');
-    list.push(0);
-    let args = [&EXACT[..], &["update-index", "-z", "--add", "--remove", "--stdin"]].concat();
-    Call::new(worktree, &args).index(index).stdin(list).run()?;
+    worktree.stage(index, files)?;
     Call::new(worktree, &["write-tree"]).index(index).line().map(Some)
 }
 

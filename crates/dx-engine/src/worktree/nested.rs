@@ -86,7 +86,8 @@ fn look_into(
 pub(super) fn is_saved(path: &Path) -> bool {
     let Some(inner) = Repository::find(path).filter(|inner| inner.work_tree == path) else { return false };
     let nothing = |args: &[&str]| inner.git(args).is_ok_and(|output| output.is_empty());
-    nothing(&["status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=none"])
+    // Not into its submodules, which git would ask with their own configuration: each is looked at for itself.
+    nothing(&["status", "--porcelain", "-z", "--untracked-files=all", "--ignore-submodules=dirty"])
         && nothing(&["rev-list", "--max-count=1", "HEAD", "--branches", "--tags", "--not", "--remotes"])
         && nothing(&["for-each-ref", "refs/stash"])
 }

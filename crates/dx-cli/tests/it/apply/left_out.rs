@@ -6,6 +6,8 @@ use crate::world::{read, write};
 use dx_testkit::TestEnv;
 use std::path::Path;
 
+const COMMIT_IN: &str = "git -c user.name=a -c user.email=a@example.invalid -C";
+
 /// Ignore rules outside of the worktree: of the repository, and of the user.
 fn overlook(env: &TestEnv, repo: &Path, repositorys: &str, users: &str) {
     write(repo.join(".git/info/exclude"), repositorys);
@@ -104,4 +106,58 @@ fn names_are_told_as_they_are_and_without_the_jobs_secrets() {
     assert!(applied.contains("\"grün\""), "{applied}");
     let report = env.run(&["report", "--beads", "bd-1", "--format", "json"]).assert_code(0).stdout;
     assert!(report.contains("\"path\":\"grün\"") && !report.contains("sotto"), "{report}");
+}
+
+#[test]
+fn what_repositories_inside_have_configured_does_not_run() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let ran = env.path("ran");
+    // One that the job committed as a submodule, one that it left, and a submodule of that.
+    let script = format!(
+        "inner() {{
+            git init -q $1; echo '* filter=x' > $1/.gitattributes; echo 1 > $1/f; git -C $1 add .; {COMMIT_IN} $1 commit -qm x
+            git -C $1 config filter.x.clean 'touch {ran}; cat'; git -C $1 config core.fsmonitor 'touch {ran}; false'
+         }}
+         git init -q n; inner n/s; inner s; for d in . n; do
+            printf '[submodule \"s\"]\n\tpath = s\n\turl = ./s\n' > $d/.gitmodules
+            git -C $d add .gitmodules s; {COMMIT_IN} $d commit -qm sub
+         done; echo 2 > s/f; echo 2 > n/s/f; echo two > a.txt",
+        ran = ran.display()
+    );
+    let place = repo.to_str().unwrap();
+    let start = ["start", "--id", "bd-1", "--provider", "exec", "--sandbox", "off", "--worktree", "auto"];
+    let more = ["--repo", place, "--wait", "--", "sh", "-ec", &script];
+    env.run(&[&start[..], &more].concat()).assert_code(0);
+    let worktree = env.path("xdg/data/dx-runner/worktrees/bd-1/demo");
+    let _armed_itself = std::fs::remove_file(&ran);
+    let diff = env.run(&["diff", "--beads", "bd-1"]).assert_code(0).stdout;
+    assert!(diff.contains("files in submodules: s/f\n") && diff.contains("inside: n, n/s\n"), "{diff}");
+    env.run(&["report", "--beads", "bd-1"]).assert_code(0);
+    env.run(&["worktree", "list"]).assert_code(0);
+    let kept = env.run(&["worktree", "salvage", "bd-1", "--json"]).assert_code(0).stdout;
+    assert!(kept.contains("\"unstaged\":1"), "{kept}");
+    apply(&env, "bd-1", &[]);
+    refused(&env, 32, &["worktree", "remove", "bd-1"]);
+    env.run(&["gc", "--older-than", "0s", "--keep", "0"]).assert_code(0);
+    assert!(worktree.join("n/s/f").exists() && !ran.exists());
+    env.git(&worktree, &["status"]);
+    assert!(ran.exists(), "it was armed");
+}
+
+#[test]
+fn files_that_became_folders_or_links_come_home() {
+    let env = environment();
+    let repo =
+        env.git_repo("demo", &[("a.txt", "one\n"), ("sub/b", "b\n"), ("sub/deep/c", "c\n"), ("link", "l\n")]);
+    let script =
+        "rm -r sub; ln -s elsewhere sub; rm a.txt; mkdir a.txt; echo x > a.txt/y; rm link; ln -s a.txt link";
+    let worktree = job(&env, &repo, "bd-1", script);
+    apply(&env, "bd-1", &[]);
+    assert_eq!(std::fs::read_link(repo.join("sub")).unwrap(), Path::new("elsewhere"));
+    assert_eq!((read(repo.join("a.txt/y")), read(repo.join("link/y"))), ("x\n".into(), "x\n".into()));
+    assert_eq!(env.git(&repo, &["status", "--porcelain"]), "");
+    env.run(&["worktree", "salvage", "bd-1"]).assert_code(0);
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert!(!worktree.exists());
 }

@@ -125,9 +125,18 @@ fn clean_work_and_conflicts_are_kept_too() {
     let mut merge = env.command("git");
     merge.arg("-C").arg(&path).args(["merge", "-q", "side"]);
     env.run_command(merge).assert_code(1);
+    // What is staged beside the conflict, and then changed again, is only in the index.
+    write(path.join("other"), "staged\n");
+    env.git(&path, &["add", "other"]);
+    write(path.join("other"), "later\n");
     let kept = salvage(&env, "bd-2");
     assert_eq!(kept["not_kept"], serde_json::json!(["the state of a merge"]));
-    assert!(read(restore(&env, &kept).join("a.txt")).contains("<<<<<<<"));
+    let back = restore(&env, &kept);
+    assert!(read(back.join("a.txt")).contains("<<<<<<<"));
+    assert_eq!(
+        (env.git(&back, &["show", ":other"]), read(back.join("other"))),
+        ("staged\n".into(), "later\n".into())
+    );
 }
 
 #[test]
@@ -213,4 +222,30 @@ fn a_worktree_whose_commit_has_no_file_is_kept_and_removed_like_any_other() {
     env.run(&["worktree", "salvage", "bd-1"]).assert_code(0);
     env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
     assert!(!path.exists());
+}
+
+#[test]
+fn edits_that_the_index_hides_beside_a_sparse_checkout_are_work() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n"), ("b.txt", "one\n"), ("src/c.txt", "one\n")]);
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    let git_dir = PathBuf::from(env.git(&path, &["rev-parse", "--absolute-git-dir"]).trim());
+    std::fs::create_dir_all(git_dir.join("info")).unwrap();
+    write(git_dir.join("info/sparse-checkout"), "/*\n!/src/\n");
+    env.git(&path, &["update-index", "--skip-worktree", "src/c.txt", "a.txt"]);
+    env.git(&path, &["update-index", "--assume-unchanged", "b.txt"]);
+    std::fs::remove_dir_all(path.join("src")).unwrap();
+    write(path.join("a.txt"), "two\n");
+    write(path.join("b.txt"), "two\n");
+    let error = refused(&env, 32, &["worktree", "remove", "bd-1"]);
+    assert!(error["message"].as_str().unwrap().contains("changes that are not staged"), "{error}");
+    let kept = salvage(&env, "bd-1");
+    assert_eq!((&kept["unstaged"], &kept["untracked"]), (&2.into(), &0.into()), "{kept}");
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    let back = restore(&env, &kept);
+    let read = |name: &str| read(back.join(name));
+    assert_eq!(
+        (read("a.txt"), read("b.txt"), read("src/c.txt")),
+        ("two\n".into(), "two\n".into(), "one\n".into())
+    );
 }
