@@ -22,6 +22,7 @@ pub(crate) fn files() -> Result<Vec<(String, String)>, CliError> {
         ("configuration.md".to_owned(), configuration()),
         ("exit-codes.md".to_owned(), exit_codes()),
         ("reason-codes.md".to_owned(), reason_codes()),
+        ("roles.md".to_owned(), dx_engine::roles_reference()),
     ];
     for (name, make) in schemas::ALL {
         let mut text = serde_json::to_string_pretty(&make())?;

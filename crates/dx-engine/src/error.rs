@@ -173,6 +173,14 @@ pub enum EngineError {
     WaveFileUnreadable { path: PathBuf, source: io::Error },
     #[error("the wave file is not valid:\n{0}")]
     WaveFile(crate::WaveFileError),
+    #[error("the agent pack is not installed in {}", .0.display())]
+    PackNotInstalled(PathBuf),
+    #[error("{} cannot be written: {why}", path.display())]
+    PackTarget { path: PathBuf, why: String },
+    #[error("there is no backup `{name}`")]
+    NoPackBackup { name: String, known: Vec<String> },
+    #[error("{} {why}", path.display())]
+    PackRecord { path: PathBuf, why: String, newer: bool },
     #[error("the job `{beads}` belongs to host {host}")]
     Elsewhere { beads: String, host: String },
 }
@@ -248,6 +256,11 @@ impl EngineError {
             Self::WaveCancelled { .. } => ReasonCode::ManualStop,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
             Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
+            Self::PackNotInstalled(_) => ReasonCode::PackNotInstalled,
+            Self::PackTarget { .. } => ReasonCode::PackTargetUnwritable,
+            Self::NoPackBackup { .. } => ReasonCode::PackBackupNotFound,
+            Self::PackRecord { newer: true, .. } => ReasonCode::RecordNewer,
+            Self::PackRecord { .. } => ReasonCode::RecordUnreadable,
             Self::Output { .. } => ReasonCode::OutputUnwritable,
         }
     }
@@ -264,6 +277,7 @@ impl EngineError {
                 let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));
                 format!("{}known providers: {}", hint.unwrap_or_default(), known.join(", "))
             }
+            Self::NoPackBackup { known, .. } if !known.is_empty() => format!("one of {}", known.join(", ")),
             Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),
             Self::PathDenied { why: PathDenied::InState, .. } => {
                 "a worktree outside the state directory, where no job may work, and not above it".to_owned()

@@ -43,6 +43,7 @@ mod wait;
 mod watchdog;
 mod wave;
 mod work;
+mod workflow;
 mod worktree;
 
 pub use api::*;
@@ -59,6 +60,9 @@ pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, setting
 pub use start::GiveUp;
 
 pub use watchdog::Watchdog;
+pub use dx_workflow::reference as roles_reference;
+pub use workflow::WorkflowScope;
+
 pub use wave::{COORDINATE, Problem, WaveFileError, coordinate};
 
 use dx_jobdir::StateDir;

@@ -10,7 +10,7 @@ mod create;
 pub(crate) mod disk_use;
 mod inspect;
 mod list;
-mod lock;
+pub(crate) mod lock;
 pub(crate) mod made;
 mod nested;
 mod project;

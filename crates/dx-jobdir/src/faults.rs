@@ -71,6 +71,19 @@ pub const WAVE_STEPS: &[&str] = &[
 /// The named steps of a watchdog's round, which have tests of their own.
 pub const WATCHDOG_STEPS: &[&str] =
     &["watchdog.decided", "watchdog.ended", "watchdog.restarted", "watchdog.blocked"];
+/// The named steps of putting the agent pack into a folder and taking it out, which have tests of their own.
+pub const WORKFLOW_STEPS: &[&str] = &[
+    "workflow.folders_made",
+    "workflow.planned",
+    "workflow.backup_recorded",
+    "workflow.backed_up",
+    "workflow.temporary_written",
+    "workflow.file_written",
+    "workflow.files_written",
+    "workflow.stale_removed",
+    "workflow.removed",
+    "workflow.restored",
+];
 
 #[cfg(feature = "faults")]
 mod imp {
@@ -81,7 +94,8 @@ mod imp {
         let known = super::STEPS.contains(&name)
             || super::WORKTREE_STEPS.contains(&name)
             || super::WAVE_STEPS.contains(&name)
-            || super::WATCHDOG_STEPS.contains(&name);
+            || super::WATCHDOG_STEPS.contains(&name)
+            || super::WORKFLOW_STEPS.contains(&name);
         debug_assert!(known, "unlisted step {name}");
         let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
         let spec = spec.to_string_lossy().into_owned();

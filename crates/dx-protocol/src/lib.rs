@@ -30,6 +30,7 @@ mod watchdog;
 mod wave;
 mod wave_document;
 mod wave_notice;
+mod workflow;
 mod worktree;
 
 pub use agent_event::*;
@@ -59,4 +60,5 @@ pub use watchdog::*;
 pub use wave::*;
 pub use wave_document::*;
 pub use wave_notice::*;
+pub use workflow::*;
 pub use worktree::*;

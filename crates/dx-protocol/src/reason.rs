@@ -263,6 +263,9 @@ reason_codes! {
     ConfigUnknownKey, "config_unknown_key", Usage, "There is no setting of this name.", "dx-runner config show lists all";
     ConfigUnreadable, "config_unreadable", Format, "A configuration file cannot be read, is too large or not UTF-8.", "look at the file that is named";
     ConfigUnsafe, "config_unsafe", PermissionDenied, "A configuration file is a link, or others can write it.", "make it a file that only you can write";
+    PackNotInstalled, "pack_not_installed", Error, "The agent pack is not installed in this folder.", "dx-runner workflow install";
+    PackTargetUnwritable, "pack_target_unwritable", Error, "The folder of the agent pack cannot be written; nothing was changed.", "look at the path that is named, or choose another --scope";
+    PackBackupNotFound, "pack_backup_not_found", Usage, "There is no such backup.", "dx-runner workflow status lists them";
     ConfigExists, "config_exists", Conflict, "The configuration file exists already; nothing was written.", "edit it, or move it away";
     ConfigUnwritable, "config_unwritable", Error, "The configuration file cannot be written.", "look at its folder";
     ProfileNotFound, "profile_not_found", Usage, "No such profile.", "dx-runner profiles";

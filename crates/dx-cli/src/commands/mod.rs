@@ -43,6 +43,7 @@ pub(crate) mod stop;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
 pub(crate) mod wave;
+pub(crate) mod workflow;
 pub(crate) mod worktree;
 
 use clap::{Parser, Subcommand};
@@ -94,6 +95,7 @@ pub(crate) enum Command {
     Skill(skill::SkillArgs),
     Wave(wave::WaveArgs),
     Watchdog(watchdog::WatchdogArgs),
+    Workflow(workflow::WorkflowArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
@@ -162,6 +164,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Skill(args) => skill::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
         Command::Watchdog(args) => watchdog::run(ctx, args),
+        Command::Workflow(args) => workflow::run(ctx, args),
         Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),
         Command::Profiles(args) => profiles::run(ctx, args),

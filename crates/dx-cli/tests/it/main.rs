@@ -54,6 +54,7 @@ mod warm_start;
 mod watchdog;
 mod wave;
 mod work_verdict;
+mod workflow;
 mod worktree;
 mod worktrees;
 mod world;

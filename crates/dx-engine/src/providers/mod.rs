@@ -20,6 +20,7 @@ pub(crate) mod script;
 mod table;
 
 pub(crate) use form::PROMPT;
+pub(crate) use opencode::headless as opencode_headless;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;
 pub(crate) use provider::{Origin, Provider};
 pub(crate) use table::Providers;

@@ -114,6 +114,6 @@ fn state(wish: &Wish<'_>) -> Vec<StatePath> {
 }
 
 /// Settings for a run without a person: nothing is updated or downloaded behind our back.
-pub(in crate::providers) fn headless() -> Vec<(&'static str, String)> {
+pub(crate) fn headless() -> Vec<(&'static str, String)> {
     vec![("OPENCODE_DISABLE_AUTOUPDATE", "1".to_owned()), ("OPENCODE_DISABLE_LSP_DOWNLOAD", "1".to_owned())]
 }

@@ -1,0 +1,4 @@
+//! `workflow`: the agent pack in the folders that OpenCode reads.
+
+mod install;
+mod live;

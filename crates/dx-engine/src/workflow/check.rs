@@ -1,0 +1,272 @@
+//! `workflow check`: the pack of this program, or what is in a target; with `live` as the real OpenCode loads it.
+//!
+//! Must never: change the target, or let a definition of the user's pass for one of the package.
+
+use super::target::{MAX_BYTES, Target, WorkflowScope};
+use crate::Engine;
+use crate::asked::Asked;
+use crate::environment;
+use crate::error::EngineError;
+use crate::providers::opencode_headless;
+use dx_jobdir::disk;
+use dx_protocol::{PackFinding, ReasonCode, WorkflowCheckDocument};
+use dx_workflow::{FILES, Rule, Source, agents, rules_of, text_of};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Names under which OpenCode reads definitions.
+const FOLDERS: [&str; 4] = ["agents", "agent", "commands", "command"];
+/// A fresh home is set up by the first question.
+const DEADLINE: Duration = Duration::from_mins(2);
+const MAX_FILES: usize = 2000;
+
+impl Engine {
+    /// Looks at the package, or with a scope at what is in its folder.
+    pub fn workflow_check(
+        &self,
+        scope: Option<WorkflowScope>,
+        live: bool,
+    ) -> Result<WorkflowCheckDocument, EngineError> {
+        let routes = self.route_table()?;
+        let task_types: Vec<&str> = routes.iter().map(|route| route.task_type.as_str()).collect();
+        let (subject, files) = match scope {
+            None => ("package".to_owned(), package()),
+            Some(scope) => {
+                let target = Target::of(scope)?;
+                if target.manifest()?.is_none() {
+                    return Err(EngineError::PackNotInstalled(target.folder));
+                }
+                (target.folder.display().to_string(), below(&target.folder))
+            }
+        };
+        let sources: Vec<Source<'_>> = files
+            .iter()
+            .map(|(path, bytes)| Source { path: path.clone(), bytes, ours: text_of(path).is_some() })
+            .collect();
+        let mut findings = dx_workflow::check(&sources, &task_types, true);
+        let mut version = None;
+        if live {
+            self.progress("letting OpenCode load the agents …");
+            let (told, found) = self.live(scope)?;
+            version = Some(told);
+            findings.extend(found);
+        }
+        findings.sort();
+        Ok(WorkflowCheckDocument {
+            schema: "dx-runner/workflow-check/1".to_owned(),
+            subject,
+            live: version,
+            files: files.len() as u64,
+            findings,
+        })
+    }
+
+    /// The version of the real OpenCode, and where what it made of the agents is not the roles table.
+    fn live(&self, scope: Option<WorkflowScope>) -> Result<(String, Vec<PackFinding>), EngineError> {
+        let scratch = Scratch::new(&self.state()?.cache_dir())?;
+        let mut env = Vec::new();
+        let mut here = None;
+        match scope {
+            None => {
+                // Nothing of the user's: what is looked at is the package.
+                let io = |source| EngineError::Io { what: "write the pack for OpenCode", source };
+                let pack = scratch.0.join("pack");
+                for file in FILES {
+                    let path = pack.join(file.path);
+                    path.parent()
+                        .map_or(Ok(()), fs::create_dir_all)
+                        .and_then(|()| fs::write(&path, file.text))
+                        .map_err(io)?;
+                }
+                env.push(("OPENCODE_CONFIG_DIR", pack));
+                env.push(("XDG_CONFIG_HOME", scratch.0.join("config")));
+                env.push(("OPENCODE_DISABLE_PROJECT_CONFIG", "1".into()));
+                here = Some(scratch.0.clone());
+            }
+            Some(WorkflowScope::Project) => {
+                here = WorkflowScope::Project.folder()?.parent().map(Path::to_owned)
+            }
+            Some(WorkflowScope::Global) => {}
+        }
+        let version = scratch.ask(&["--version"], &env, here.as_deref())?.trim().to_owned();
+        let listed = read_list(&scratch.ask(&["agent", "list"], &env, here.as_deref())?);
+        Ok((version, agents().flat_map(|agent| compare(agent, listed.get(agent))).collect()))
+    }
+}
+
+fn package() -> Vec<(String, Vec<u8>)> {
+    FILES.iter().map(|file| (file.path.to_owned(), file.text.as_bytes().to_vec())).collect()
+}
+
+/// Definitions in the folders that OpenCode reads, ours and others'.
+fn below(target: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut files = Vec::new();
+    let mut folders: Vec<String> = FOLDERS.map(str::to_owned).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(target.join(&folder)).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{folder}/{name}");
+            if entry.path().is_dir() {
+                folders.push(path);
+            } else if Path::new(&name).extension().is_some_and(|e| e == "md") && files.len() < MAX_FILES {
+                let bytes = fs::canonicalize(entry.path())
+                    .and_then(|real| dx_jobdir::read_bounded(&real, MAX_BYTES))
+                    .unwrap_or_default();
+                files.push((path, bytes));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// One rule as OpenCode lists it.
+#[derive(Debug, Clone, Deserialize)]
+struct Listed {
+    permission: String,
+    pattern: String,
+    action: String,
+}
+
+/// Mode and rules by agent, from `opencode agent list`: `name (mode)`, below it the rules.
+fn read_list(text: &str) -> BTreeMap<String, (String, Vec<Listed>)> {
+    let mut agents = BTreeMap::new();
+    let mut rest = text.lines().peekable();
+    while let Some(line) = rest.next() {
+        let head = line.strip_suffix(')').and_then(|line| line.rsplit_once(" ("));
+        let Some((name, mode)) = head.filter(|_| !line.starts_with(char::is_whitespace)) else { continue };
+        let mut json = String::new();
+        while let Some(line) = rest.next_if(|line| line.starts_with(char::is_whitespace)) {
+            json.push_str(line);
+        }
+        let rules = serde_json::from_str(&json).unwrap_or_default();
+        agents.insert(name.to_owned(), (mode.to_owned(), rules));
+    }
+    agents
+}
+
+/// Where an agent as loaded is not the one of the table. OpenCode puts its own rules before ours, and behind them only such about
+/// folders of its own.
+fn compare(agent: &str, listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFinding> {
+    let file = format!("agents/{agent}.md");
+    let finding = |line: usize, rule: &str, message: String, fix: &str| PackFinding {
+        file: file.clone(),
+        line: line as u64,
+        rule: rule.to_owned(),
+        message,
+        fix: fix.to_owned(),
+    };
+    let Some((mode, rules)) = listed else {
+        let message = "OpenCode does not load it".to_owned();
+        return vec![finding(
+            1,
+            "live_missing",
+            message,
+            "dx-runner workflow install; then opencode debug config",
+        )];
+    };
+    let mut found = Vec::new();
+    let definition = dx_workflow::Definition::parse(text_of(&file).unwrap_or_default().as_bytes());
+    let ours = definition.ok().and_then(|d| d.text("mode").map(str::to_owned)).unwrap_or_default();
+    if *mode != ours {
+        let message = format!("OpenCode runs it as `{mode}`, the pack says `{ours}`");
+        found.push(finding(1, "live_mode", message, "look at `agent` in your opencode.json"));
+    }
+    let wanted = rules_of(agent);
+    let same = |rule: &Rule, listed: &Listed| {
+        (rule.tool.as_str(), rule.pattern.as_str(), rule.effect.as_str())
+            == (listed.permission.as_str(), listed.pattern.as_str(), listed.action.as_str())
+    };
+    let starts = (0..rules.len()).rev().find(|at| {
+        rules.len() - at >= wanted.len()
+            && wanted.iter().zip(&rules[*at..]).all(|(rule, listed)| same(rule, listed))
+    });
+    let fix = "dx-runner workflow diff; and look at `permission` in your opencode.json";
+    match starts {
+        None => {
+            let first = wanted.iter().find(|rule| !rules.iter().any(|listed| same(rule, listed)));
+            let message = match first {
+                Some(rule) => format!("OpenCode does not have its rule `{}: {}`", rule.tool, rule.pattern),
+                None => "OpenCode has its rules in another order".to_owned(),
+            };
+            found.push(finding(first.map_or(1, |rule| rule.line), "live_rules", message, fix));
+        }
+        Some(at) => {
+            let later =
+                rules[at + wanted.len()..].iter().find(|rule| rule.permission != "external_directory");
+            if let Some(rule) = later {
+                let message =
+                    format!("`{}: {}` is {} by a later rule", rule.permission, rule.pattern, rule.action);
+                found.push(finding(1, "live_rules", message, fix));
+            }
+        }
+    }
+    found
+}
+
+/// A folder that goes with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(cache: &Path) -> Result<Self, EngineError> {
+        disk::make_dir(cache)?;
+        let path = cache.join(format!(".workflow-{}", std::process::id()));
+        let _stale = fs::remove_dir_all(&path);
+        disk::make_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    /// What OpenCode prints.
+    fn ask(
+        &self,
+        args: &[&str],
+        env: &[(&str, PathBuf)],
+        here: Option<&Path>,
+    ) -> Result<String, EngineError> {
+        let command = format!("opencode {}", args.join(" "));
+        let failed = |reason, message: String| EngineError::Provider {
+            reason,
+            message: format!("`{command}` {message}"),
+            next_action: None,
+        };
+        let io = |error: std::io::Error| failed(ReasonCode::OpencodeAgentsFailed, error.to_string());
+        let missing = || failed(ReasonCode::OpencodeBinaryMissing, "is not on PATH".to_owned());
+        let binary = environment::find_program("opencode").ok_or_else(missing)?;
+        let (out, err) = (self.0.join("out"), self.0.join("err"));
+        let mut command = Command::new(binary);
+        command
+            .args(args)
+            .envs(opencode_headless())
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(&out).map_err(io)?)
+            .stderr(fs::File::create(&err).map_err(io)?);
+        if let Some(here) = here {
+            command.current_dir(here);
+        }
+        let status = Asked::start(&mut command).and_then(|mut asked| asked.wait(DEADLINE)).map_err(io)?;
+        let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
+        match status {
+            Some(status) if status.success() => Ok(text(&out)),
+            Some(status) => {
+                let said = text(&err);
+                let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
+                Err(failed(ReasonCode::OpencodeAgentsFailed, format!("ended with {status}: {said}")))
+            }
+            None => {
+                let message = format!("did not answer in {} s", DEADLINE.as_secs());
+                Err(failed(ReasonCode::OpencodeAgentsFailed, message))
+            }
+        }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _gone = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,18 @@
+//! The agent pack and task files: their texts, what they allow, what is wrong with them.
+//!
+//! Used by the engine, which reads and writes the files, and by the reference. A crate of its own for its parser of YAML.
+//! Pure: no I/O, no clock, no process. Must never: decide about a job.
+
+mod check;
+mod definition;
+mod pack;
+mod permission;
+mod prompt_needs;
+mod roles;
+mod yaml;
+
+pub use check::{Finding, Source, check};
+pub use definition::{Broken, Definition, Effect, Rule};
+pub use pack::{FILES, PackFile, VERSION, agents, hash, text_of};
+pub use permission::{Decided, decide, effect, matches};
+pub use roles::{reference, rules_of};

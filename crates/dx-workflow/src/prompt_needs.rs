@@ -1,0 +1,81 @@
+//! What a prompt tells its agent to do, as calls that its permissions have to admit.
+//!
+//! Called by: `check`. Reads backticks and a few fixed words; must never: guess from ordinary prose.
+
+/// A call that the text asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Need {
+    /// Counted from 1 within the text.
+    pub(crate) line: usize,
+    pub(crate) tool: &'static str,
+    pub(crate) on: String,
+    pub(crate) said: String,
+}
+
+/// Everything that the text asks for.
+pub(crate) fn of(body: &str) -> Vec<Need> {
+    body.lines().enumerate().flat_map(|(index, line)| of_line(index + 1, line)).collect()
+}
+
+fn of_line(number: usize, line: &str) -> Vec<Need> {
+    let need = |tool, on: String, said: &str| Need { line: number, tool, on, said: said.to_owned() };
+    let mut needs = Vec::new();
+    if line.contains("question tool") || line.contains("Ask ") {
+        needs.push(need("question", "*".to_owned(), line.trim()));
+    }
+    for (before, quoted) in quotes(line) {
+        let before = before.to_lowercase();
+        if let Some(tool) = ["webfetch", "websearch", "todowrite"].into_iter().find(|tool| quoted == *tool) {
+            needs.push(need(tool, "*".to_owned(), quoted));
+        }
+        if quoted.starts_with("dx-runner ") || quoted.starts_with("git ") {
+            needs.push(need("bash", filled(quoted), quoted));
+        }
+        let written = before.ends_with("write ") || before.ends_with("edit ");
+        if written && quoted.ends_with(".md") {
+            let place = if quoted.contains('/') { String::new() } else { ".ai/tasks/001-x/".to_owned() };
+            needs.push(need("edit", place + quoted, quoted));
+        }
+    }
+    needs
+}
+
+/// Texts between backticks, each with what stands before it on the line.
+pub(crate) fn quotes(line: &str) -> Vec<(&str, &str)> {
+    let ticks: Vec<usize> = line.match_indices('`').map(|(at, _)| at).collect();
+    let pairs = ticks.chunks_exact(2);
+    pairs.map(|pair| (&line[..pair[0]], &line[pair[0] + 1..pair[1]])).collect()
+}
+
+/// `<placeholder>` as a word, so that a command looks like one that is run.
+fn filled(text: &str) -> String {
+    let mut filled = String::new();
+    let mut rest = text;
+    while let Some((head, tail)) = rest.split_once('<') {
+        filled.push_str(head);
+        match tail.split_once('>') {
+            Some((_, after)) => {
+                filled.push('x');
+                rest = after;
+            }
+            None => return text.to_owned(),
+        }
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn needs_are_what_is_between_backticks() {
+        let found =
+            of("Look.\nMake it with `dx-runner task new \"<title>\"`, write `a-report.md` and `x.md`.\n");
+        let rows: Vec<_> = found.iter().map(|need| (need.line, need.tool, need.on.as_str())).collect();
+        assert_eq!(
+            rows,
+            [(2, "bash", "dx-runner task new \"x\""), (2, "edit", ".ai/tasks/001-x/a-report.md")]
+        );
+    }
+}
