@@ -181,6 +181,18 @@ pub enum EngineError {
     NoPackBackup { name: String, known: Vec<String> },
     #[error("{} {why}", path.display())]
     PackRecord { path: PathBuf, why: String, newer: bool },
+    #[error("there is no task `{task}`")]
+    NoTask { task: String, near: Vec<String> },
+    #[error("the files of task {task} are not right:{}", crate::error::findings(findings))]
+    TaskInvalid { task: String, findings: Vec<dx_protocol::PackFinding> },
+    #[error("task {task} has no specification")]
+    TaskUnplanned { task: String },
+    #[error("nobody has approved the plan of task {task} as it is now")]
+    TaskUnapproved { task: String },
+    #[error("task {task} is being run already")]
+    TaskRunning { task: String },
+    #[error("task {task} has ended as {}: {message}", status.as_str())]
+    TaskEnded { task: String, status: dx_protocol::TaskStatus, message: String },
     #[error("the job `{beads}` belongs to host {host}")]
     Elsewhere { beads: String, host: String },
 }
@@ -195,8 +207,10 @@ impl EngineError {
             }
             Self::Io { .. } | Self::Process(_) | Self::History(_) => ReasonCode::Internal,
             Self::StateDir(_) => ReasonCode::StateDirUnsafe,
-            Self::Journal(JournalError::Newer { .. }) => ReasonCode::RecordNewer,
-            Self::Journal(_) => ReasonCode::RecordUnreadable,
+            Self::Journal(JournalError::Newer { .. }) | Self::PackRecord { newer: true, .. } => {
+                ReasonCode::RecordNewer
+            }
+            Self::Journal(_) | Self::PackRecord { .. } => ReasonCode::RecordUnreadable,
             Self::InvalidId(_) => ReasonCode::InvalidId,
             Self::NoJob { .. } => ReasonCode::NoMeta,
             Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
@@ -256,11 +270,15 @@ impl EngineError {
             Self::WaveCancelled { .. } => ReasonCode::ManualStop,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
             Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
+            Self::NoTask { .. } => ReasonCode::TaskNotFound,
+            Self::TaskInvalid { .. } => ReasonCode::TaskInvalid,
+            Self::TaskUnplanned { .. } => ReasonCode::TaskUnplanned,
+            Self::TaskUnapproved { .. } => ReasonCode::TaskUnapproved,
+            Self::TaskRunning { .. } => ReasonCode::TaskRunning,
+            Self::TaskEnded { .. } => ReasonCode::TaskEnded,
             Self::PackNotInstalled(_) => ReasonCode::PackNotInstalled,
             Self::PackTarget { .. } => ReasonCode::PackTargetUnwritable,
             Self::NoPackBackup { .. } => ReasonCode::PackBackupNotFound,
-            Self::PackRecord { newer: true, .. } => ReasonCode::RecordNewer,
-            Self::PackRecord { .. } => ReasonCode::RecordUnreadable,
             Self::Output { .. } => ReasonCode::OutputUnwritable,
         }
     }
@@ -268,7 +286,12 @@ impl EngineError {
     /// What to do; more exact than the code's own where this error knows more.
     pub fn next_action(&self) -> String {
         match self {
-            Self::NoJob { near, .. } | Self::NoWave { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
+            Self::NoJob { near, .. } | Self::NoWave { near, .. } | Self::NoTask { near, .. } if !near.is_empty() => format!("did you mean {}?", near.join(", ")),
+            Self::TaskInvalid { task, .. }
+            | Self::TaskUnplanned { task }
+            | Self::TaskUnapproved { task }
+            | Self::TaskRunning { task }
+            | Self::TaskEnded { task, .. } => self.reason().next_action().replace("<task>", task),
             Self::WaveRunning { wave } | Self::WaveEnded { wave } | Self::WaveCancelled { wave } => {
                 self.reason().next_action().replace("<wave>", wave)
             }
@@ -379,4 +402,11 @@ fn lines(lines: &[(usize, String)]) -> String {
 /// A line for each file.
 fn list(conflicts: &[crate::Conflict]) -> String {
     conflicts.iter().flat_map(|conflict| ["\n  ", &conflict.path, ": ", &conflict.why]).collect()
+}
+
+/// A line for each finding.
+fn findings(findings: &[dx_protocol::PackFinding]) -> String {
+    let line =
+        |found: &dx_protocol::PackFinding| format!("\n  {}:{}: {}", found.file, found.line, found.message);
+    findings.iter().map(line).collect::<Vec<_>>().concat()
 }

@@ -38,6 +38,7 @@ mod start;
 mod status;
 mod steps;
 mod stop;
+mod task;
 mod view;
 mod wait;
 mod watchdog;
@@ -58,10 +59,11 @@ pub use preflight::PreflightRequest;
 pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 pub use start::GiveUp;
-
+pub use task::TaskRunRequest;
 pub use watchdog::Watchdog;
-pub use dx_workflow::reference as roles_reference;
 pub use workflow::WorkflowScope;
+
+pub use dx_workflow::reference as roles_reference;
 
 pub use wave::{COORDINATE, Problem, WaveFileError, coordinate};
 

@@ -71,6 +71,7 @@ pub const WAVE_STEPS: &[&str] = &[
 /// The named steps of a watchdog's round, which have tests of their own.
 pub const WATCHDOG_STEPS: &[&str] =
     &["watchdog.decided", "watchdog.ended", "watchdog.restarted", "watchdog.blocked"];
+
 /// The named steps of putting the agent pack into a folder and taking it out, which have tests of their own.
 pub const WORKFLOW_STEPS: &[&str] = &[
     "workflow.folders_made",
@@ -85,6 +86,18 @@ pub const WORKFLOW_STEPS: &[&str] = &[
     "workflow.restored",
 ];
 
+/// The named steps of a task's run, which have tests of their own.
+pub const TASK_STEPS: &[&str] = &[
+    "task.begun",
+    "task.step_recorded",
+    "task.step_started",
+    "task.step_judged",
+    "task.command_started",
+    "task.command_recorded",
+    "task.unit_done",
+    "task.ended",
+];
+
 #[cfg(feature = "faults")]
 mod imp {
     use std::io::{self, Write};
@@ -95,7 +108,8 @@ mod imp {
             || super::WORKTREE_STEPS.contains(&name)
             || super::WAVE_STEPS.contains(&name)
             || super::WATCHDOG_STEPS.contains(&name)
-            || super::WORKFLOW_STEPS.contains(&name);
+            || super::WORKFLOW_STEPS.contains(&name)
+            || super::TASK_STEPS.contains(&name);
         debug_assert!(known, "unlisted step {name}");
         let Some(spec) = std::env::var_os("DX_FAULT_KILL") else { return };
         let spec = spec.to_string_lossy().into_owned();

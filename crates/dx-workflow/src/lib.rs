@@ -9,6 +9,7 @@ mod pack;
 mod permission;
 mod prompt_needs;
 mod roles;
+pub mod task;
 mod yaml;
 
 pub use check::{Finding, Source, check};

@@ -32,7 +32,7 @@ fn of_line(number: usize, line: &str) -> Vec<Need> {
             needs.push(need("bash", filled(quoted), quoted));
         }
         let written = before.ends_with("write ") || before.ends_with("edit ");
-        if written && quoted.ends_with(".md") {
+        if written && quoted.strip_suffix(".md").is_some() {
             let place = if quoted.contains('/') { String::new() } else { ".ai/tasks/001-x/".to_owned() };
             needs.push(need("edit", place + quoted, quoted));
         }

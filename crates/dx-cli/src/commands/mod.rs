@@ -40,6 +40,7 @@ pub(crate) mod start;
 pub(crate) mod start_options;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod task;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
 pub(crate) mod wave;
@@ -96,6 +97,7 @@ pub(crate) enum Command {
     Wave(wave::WaveArgs),
     Watchdog(watchdog::WatchdogArgs),
     Workflow(workflow::WorkflowArgs),
+    Task(task::TaskArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
@@ -164,6 +166,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::Skill(args) => skill::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
         Command::Watchdog(args) => watchdog::run(ctx, args),
+        Command::Task(args) => task::run(ctx, args),
         Command::Workflow(args) => workflow::run(ctx, args),
         Command::Hooks(args) => hooks::run(ctx, args),
         Command::Providers(args) => providers::run(ctx, args),

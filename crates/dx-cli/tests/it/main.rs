@@ -48,6 +48,8 @@ mod seeds;
 mod server;
 mod states;
 mod stop;
+mod task_run;
+mod tasks;
 mod truth;
 mod usage;
 mod warm_start;

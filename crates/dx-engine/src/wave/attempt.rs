@@ -132,7 +132,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
 }
 
 /// An error with its causes.
-pub(super) fn told(error: &EngineError) -> String {
+pub(crate) fn told(error: &EngineError) -> String {
     let mut text = error.to_string();
     let mut next = std::error::Error::source(error);
     while let Some(cause) = next {
@@ -170,7 +170,7 @@ impl Ground {
 }
 
 /// A request that leaves everything open.
-pub(super) fn blank(provider: &ProviderName) -> StartRequest {
+pub(crate) fn blank(provider: &ProviderName) -> StartRequest {
     StartRequest {
         beads: None,
         provider: provider.clone(),

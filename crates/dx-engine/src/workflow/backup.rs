@@ -68,20 +68,16 @@ pub(super) fn make(
     if pending.is_none() && !rows.iter().any(loses) {
         return Ok(None);
     }
-    let (name, mut record) = match pending {
-        Some(pending) => pending,
-        None => {
-            let schema = SCHEMA.to_owned();
-            let record = PackBackup {
-                schema,
-                manifest: before,
-                kept: Vec::new(),
-                created: Vec::new(),
-                folders: made.to_vec(),
-            };
-            (free_name(target), record)
-        }
-    };
+    let (name, mut record) = pending.unwrap_or_else(|| {
+        let record = PackBackup {
+            schema: SCHEMA.to_owned(),
+            manifest: before,
+            kept: Vec::new(),
+            created: Vec::new(),
+            folders: made.to_vec(),
+        };
+        (free_name(target), record)
+    });
     for row in rows.iter_mut().filter(|row| row.action.changes()) {
         let written = text_of(&row.path)
             .filter(|_| row.action != PackFileAction::Remove)
@@ -140,7 +136,7 @@ pub(super) fn restore(target: &Target, name: &str) -> Result<(Vec<PackFileRow>, 
     };
     let (mut rows, mut whole) = (Vec::new(), true);
     let mut row = |path: &str, state, action, backup| {
-        rows.push(PackFileRow { path: path.to_owned(), state, action, backup })
+        rows.push(PackFileRow { path: path.to_owned(), state, action, backup });
     };
     for kept in &record.kept {
         if std::fs::symlink_metadata(target.path(&kept.backup)).is_err() {

@@ -88,7 +88,7 @@ impl Engine {
                 here = Some(scratch.0.clone());
             }
             Some(WorkflowScope::Project) => {
-                here = WorkflowScope::Project.folder()?.parent().map(Path::to_owned)
+                here = WorkflowScope::Project.folder()?.parent().map(Path::to_owned);
             }
             Some(WorkflowScope::Global) => {}
         }

@@ -23,7 +23,7 @@ pub(super) fn plan_of(
     target: &Target,
     manifest: Option<&PackManifest>,
     force: bool,
-) -> Result<(Vec<PackFileRow>, bool), EngineError> {
+) -> (Vec<PackFileRow>, bool) {
     let content = |path: &str| target.content(path);
     // A folder or what cannot be read stays where it is: nobody could put it back.
     let replaceable =
@@ -31,12 +31,12 @@ pub(super) fn plan_of(
     let rows = plan::install(plan::states(manifest, &content), force, &replaceable);
     let settled = manifest.is_some_and(|manifest| *manifest == final_manifest(manifest, &rows, &[]));
     let changed = !settled || rows.iter().any(|row| row.action.changes());
-    Ok((rows, changed))
+    (rows, changed)
 }
 
 pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     target.check_writable()?;
-    let (rows, changed) = plan_of(target, target.manifest()?.as_ref(), force)?;
+    let (rows, changed) = plan_of(target, target.manifest()?.as_ref(), force);
     if !changed {
         return Ok(Done { rows, changed, backup: None });
     }
@@ -44,7 +44,7 @@ pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     // Again, with the lock: somebody else may have been quicker.
     let before = target.manifest()?;
     let before_text = target.manifest_text();
-    let (mut rows, changed) = plan_of(target, before.as_ref(), force)?;
+    let (mut rows, changed) = plan_of(target, before.as_ref(), force);
     if !changed {
         return Ok(Done { rows, changed, backup: None });
     }

@@ -35,7 +35,7 @@ impl Engine {
         let before = target.manifest()?;
         if dry_run {
             target.check_writable()?;
-            let (rows, changed) = install::plan_of(&target, before.as_ref(), force)?;
+            let (rows, changed) = install::plan_of(&target, before.as_ref(), force);
             let next = "dx-runner workflow install without --dry-run";
             let document = document("install", &target, before.as_ref(), rows, changed, next);
             return Ok(WorkflowDocument { dry_run, ..document });
@@ -60,7 +60,7 @@ impl Engine {
     pub fn workflow_status(&self, scope: WorkflowScope) -> Result<WorkflowDocument, EngineError> {
         let target = Target::of(scope)?;
         let manifest = target.manifest()?;
-        let (rows, changed) = install::plan_of(&target, manifest.as_ref(), false)?;
+        let (rows, changed) = install::plan_of(&target, manifest.as_ref(), false);
         let next = match (&manifest, changed) {
             (None, _) | (_, true) => "dx-runner workflow install",
             _ if rows.iter().any(|row| row.action == PackFileAction::Keep) => "dx-runner workflow diff",
@@ -74,7 +74,7 @@ impl Engine {
     pub fn workflow_diff(&self, scope: WorkflowScope) -> Result<WorkflowDiffDocument, EngineError> {
         let target = Target::of(scope)?;
         let manifest = target.manifest()?;
-        let (rows, _) = install::plan_of(&target, manifest.as_ref(), false)?;
+        let (rows, _) = install::plan_of(&target, manifest.as_ref(), false);
         let mut diff = String::new();
         for row in rows.iter().filter(|row| row.state != PackFileState::Current) {
             let old = match target.content(&row.path) {

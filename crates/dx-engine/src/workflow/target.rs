@@ -154,7 +154,7 @@ impl Target {
         for name in [".", FOLDERS[0], FOLDERS[1]] {
             let path = if name == "." { self.folder.clone() } else { self.path(name) };
             if holds_nothing(&path, name == ".") {
-                fs::create_dir_all(&path).map_err(|source| self.failed(&path, &source))?;
+                fs::create_dir_all(&path).map_err(|source| failed(&path, &source))?;
                 made.push(name.to_owned());
             }
         }
@@ -164,12 +164,8 @@ impl Target {
 
     /// One writer at a time.
     pub(super) fn lock(&self) -> Result<Lock, EngineError> {
-        let real = self.folder.canonicalize().map_err(|source| self.failed(&self.folder, &source))?;
+        let real = self.folder.canonicalize().map_err(|source| failed(&self.folder, &source))?;
         Lock::existing(&real)?.ok_or_else(|| EngineError::PackNotInstalled(self.folder.clone()))
-    }
-
-    fn failed(&self, path: &Path, source: &io::Error) -> EngineError {
-        EngineError::PackTarget { path: path.to_owned(), why: source.to_string() }
     }
 
     /// Writes a file whole or not at all; readers see the old or the new one.
@@ -186,7 +182,7 @@ impl Target {
         };
         write().map_err(|source| {
             let _gone = fs::remove_file(&temporary);
-            self.failed(&path, &source)
+            failed(&path, &source)
         })
     }
 
@@ -204,7 +200,7 @@ impl Target {
         let path = self.path(below);
         match fs::remove_file(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.map_err(|source| self.failed(&path, &source)),
+            other => other.map_err(|source| failed(&path, &source)),
         }
     }
 
@@ -219,12 +215,12 @@ impl Target {
             let temporary = temporary(&to);
             fs::copy(&from, &temporary).and_then(|_| fs::rename(&temporary, &to))
         });
-        kept.map_err(|source| self.failed(&to, &source))
+        kept.map_err(|source| failed(&to, &source))
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), EngineError> {
         let (from, to) = (self.path(from), self.path(to));
-        fs::rename(&from, &to).map_err(|source| self.failed(&to, &source))
+        fs::rename(&from, &to).map_err(|source| failed(&to, &source))
     }
 
     /// Removes what a writer that was killed left beside files of ours.
@@ -242,6 +238,10 @@ impl Target {
             let _kept = fs::remove_dir(path);
         }
     }
+}
+
+fn failed(path: &Path, source: &io::Error) -> EngineError {
+    EngineError::PackTarget { path: path.to_owned(), why: source.to_string() }
 }
 
 /// What is at a path.

@@ -7,6 +7,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// Runs the rest with the first argument read-only.
+const SCRIPT: &str = r#"mount --make-rprivate / && mount -o bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 99
+shift; exec "$@""#;
+
 /// What is below a folder: content of files, `None` for folders.
 type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
@@ -111,7 +115,11 @@ impl Place {
 
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    use std::fmt::Write;
+    sha2::Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
 }
 
 fn actions(document: &Value, action: &str) -> Vec<String> {
@@ -257,7 +265,7 @@ fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_un
             assert_eq!((output.code, marker.exists()), (-9, true), "{step}: {output}");
         };
         kill(&["install", "--force"]);
-        for (path, now) in place.tree().iter().filter(|(path, _)| path.ends_with(".md")) {
+        for (path, now) in place.tree().iter().filter(|(path, _)| path.strip_suffix(".md").is_some()) {
             let old = before.get(path).cloned().flatten();
             let whole = now == &old || now.as_ref().is_some_and(|bytes| bytes.starts_with(b"---\n"));
             assert!(whole, "{step}: {path} is half of a file");
@@ -349,8 +357,6 @@ fn a_folder_that_cannot_be_written_is_told_before_anything_is_done() {
     let place = Place::new("xdg");
     place.older();
     let before = place.tree();
-    const SCRIPT: &str = r#"mount --make-rprivate / && mount -o bind "$1" "$1" && mount -o remount,bind,ro "$1" || exit 99
-shift; exec "$@""#;
     let read_only = |args: &[&str]| {
         let product = place.command(args);
         let mut command = place.env.command("unshare");

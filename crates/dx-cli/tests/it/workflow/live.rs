@@ -7,19 +7,17 @@ use crate::opencode::ONE;
 use crate::{document, environment};
 use dx_testkit::TestEnv;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-fn world() -> Option<TestEnv> {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return None;
-    };
+/// An environment with the real OpenCode.
+fn world(agents: &OsStr) -> TestEnv {
     let mut env = environment().deadline(Duration::from_mins(4));
-    env.link_program("opencode", PathBuf::from(agents).join("opencode"));
+    env.link_program("opencode", Path::new(agents).join("opencode"));
     env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
-    Some(env)
+    env
 }
 
 #[track_caller]
@@ -30,7 +28,11 @@ fn check(env: &TestEnv, code: i32, more: &[&str]) -> Value {
 
 #[test]
 fn the_real_opencode_loads_all_agents_with_the_rules_of_the_table() {
-    let Some(env) = world() else { return };
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let env = world(&agents);
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let package = check(&env, 0, &[]);
     assert_eq!(package["findings"], serde_json::json!([]));

@@ -1,0 +1,242 @@
+//! `task run`: the agents of a specification in their order, each as a job, and what the runner sees of them.
+//!
+//! Everything that is decided is written to `state.json` first; jobs have keys, so that going on after a kill starts none twice.
+//! Must never: begin anything that the record does not say, or let two run one task.
+
+use super::files::{Project, Task};
+use super::step::{self, Ground};
+use super::{document, is_approved, refuse_findings};
+use crate::Engine;
+use crate::error::EngineError;
+use crate::worktree::{self, Wish};
+use dx_jobdir::faults;
+use dx_proc::clock;
+use dx_protocol::{BeadsId, ProviderName, ReasonCode, TaskDocument, TaskState, TaskStatus, Timestamp};
+use dx_workflow::hash;
+use dx_workflow::task::{Next, Spec, VALIDATOR, layers, next, number};
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// `task run`.
+#[derive(Debug, Clone)]
+pub struct TaskRunRequest {
+    /// Number or name.
+    pub task: String,
+    pub provider: ProviderName,
+    /// Work in a worktree of its own instead of here.
+    pub own_worktree: bool,
+    /// For all agents.
+    pub model: Option<String>,
+    /// For one agent.
+    pub models: BTreeMap<String, String>,
+    pub allow_model_override: bool,
+    /// Begin anew after a run that failed.
+    pub again: bool,
+}
+
+impl Engine {
+    /// Carries out a task; returns when it has ended, or cannot go on.
+    pub fn task_run(&self, request: &TaskRunRequest) -> Result<TaskDocument, EngineError> {
+        crate::start::refuse_nested()?;
+        let project = Project::here()?;
+        let task = project.find(&request.task)?;
+        let _lock = lock(&task)?;
+        let files = task.files();
+        let Some(text) = files.own.spec.clone() else {
+            return Err(EngineError::TaskUnplanned { task: task.id });
+        };
+        let spec = Spec::parse(&text);
+        if let Some(units) = &spec.units {
+            refuse_findings(&task, &files)?;
+            if !is_approved(&task, &files)? {
+                return Err(EngineError::TaskUnapproved { task: task.id });
+            }
+            let order: Vec<u32> = layers(units).unwrap_or_default().concat();
+            return self.run_units(request, &project, &task, &text, &order);
+        }
+        if spec.execution.is_empty() {
+            let state = begun(&task, &text)?;
+            let message = "`## Execution` names nobody, so nobody runs".to_owned();
+            end(&task, state, TaskStatus::Blocked, Some(ReasonCode::ExecutionEmpty), message)?;
+            return document(&task);
+        }
+        refuse_findings(&task, &files)?;
+        self.run_one(request, &project, &task, &text)?;
+        document(&task)
+    }
+
+    /// The units of a plan, each when what it needs is done.
+    fn run_units(
+        &self,
+        request: &TaskRunRequest,
+        project: &Project,
+        task: &Task,
+        text: &str,
+        order: &[u32],
+    ) -> Result<TaskDocument, EngineError> {
+        let spec = Spec::parse(text);
+        let mut state = resumed(task, text, request.again)?;
+        state.worktree = self.place(request, project, task, &state)?.display().to_string();
+        task.put_state(&state)?;
+        let units = spec.units.unwrap_or_default();
+        for unit in order.iter().filter_map(|wanted| units.iter().find(|unit| unit.number == Some(*wanted))) {
+            let folder = unit.folder();
+            let child = Task { id: format!("{}/{folder}", task.id), folder: task.folder.join(&folder) };
+            let Some(text) = child.files().own.spec else { continue };
+            if request.own_worktree {
+                step::bring(project, &child, Path::new(&state.worktree))?;
+            }
+            let ended = self.run_one(request, project, &child, &text)?;
+            if ended.status != TaskStatus::Done {
+                let message = format!("unit {folder}: {}", ended.message);
+                end(task, state, ended.status, ended.reason_code, message)?;
+                return document(task);
+            }
+            faults::step("task.unit_done");
+        }
+        end(task, state, TaskStatus::Done, None, "done".to_owned())?;
+        document(task)
+    }
+
+    /// One specification, from where it stands.
+    fn run_one(
+        &self,
+        request: &TaskRunRequest,
+        project: &Project,
+        task: &Task,
+        text: &str,
+    ) -> Result<TaskState, EngineError> {
+        let spec = Spec::parse(text);
+        let mut state = resumed(task, text, request.again)?;
+        if state.status == TaskStatus::Done {
+            return Ok(state);
+        }
+        let place = self.place(request, project, task, &state)?;
+        state.worktree = place.display().to_string();
+        task.put_state(&state)?;
+        faults::step("task.begun");
+        if request.own_worktree {
+            step::bring(project, task, &place)?;
+        }
+        let commands: Vec<String> = spec.test_commands.iter().map(|(_, command)| command.clone()).collect();
+        let ground = Ground { engine: self, request, project, task, spec: text, place: &place };
+        loop {
+            match next(&spec.execution, &commands, &state) {
+                Next::Step { agent, round } => {
+                    if agent == VALIDATOR {
+                        self.progress(&format!("{}: validator, round {round}", task.id));
+                    } else {
+                        self.progress(&format!("{}: {agent}, round {round}", task.id));
+                    }
+                    step::turn(&ground, &mut state, &agent, round)?;
+                }
+                Next::Command { index, round } => {
+                    let Some(command) = commands.get(index) else { break };
+                    step::command(&ground, &mut state, command, index, round)?;
+                }
+                Next::End { status, reason, message } => {
+                    return end(task, state, status, reason, message);
+                }
+            }
+        }
+        Ok(state)
+    }
+
+    /// Where the agents work.
+    fn place(
+        &self,
+        request: &TaskRunRequest,
+        project: &Project,
+        task: &Task,
+        state: &TaskState,
+    ) -> Result<PathBuf, EngineError> {
+        if !request.own_worktree {
+            return Ok(project.top.clone());
+        }
+        if Path::new(&state.worktree).is_dir() && Path::new(&state.worktree) != project.top {
+            return Ok(state.worktree.clone().into());
+        }
+        // The units of a plan share one: each builds on what it needs.
+        let whole = task.id.split('/').next().unwrap_or(&task.id);
+        let beads: BeadsId = format!("task-{whole}").parse()?;
+        let ready = worktree::create(&Wish {
+            beads: &beads,
+            repo: &project.top,
+            base: None,
+            branch: None,
+            places: &self.places()?,
+            sandbox: &self.sandbox_in(&project.top)?,
+            progress: &|_| {},
+        })?;
+        Ok(ready.path())
+    }
+}
+
+/// The state of a run that has begun: the one that is there, when it is of this specification.
+fn resumed(task: &Task, text: &str, again: bool) -> Result<TaskState, EngineError> {
+    let state = task.state()?;
+    let same = state.as_ref().is_some_and(|state| state.spec_sha256 == hash(text.as_bytes()));
+    match state {
+        Some(state) if same && matches!(state.status, TaskStatus::Running | TaskStatus::Done) => Ok(state),
+        Some(state) if same && !again && state.attempt > 0 && state.status != TaskStatus::Planned => {
+            Err(EngineError::TaskEnded {
+                task: task.id.clone(),
+                status: state.status,
+                message: state.message,
+            })
+        }
+        _ => begun(task, text),
+    }
+}
+
+/// A new attempt; an approval stays.
+fn begun(task: &Task, text: &str) -> Result<TaskState, EngineError> {
+    let before = task.state()?;
+    let attempt = before.as_ref().map_or(0, |state| state.attempt) + 1;
+    let state = TaskState {
+        status: TaskStatus::Running,
+        spec_sha256: hash(text.as_bytes()),
+        attempt,
+        approved: before.and_then(|state| state.approved),
+        started_at: Some(Timestamp(clock::now_ms())),
+        ..task.new_state()
+    };
+    task.put_state(&state)?;
+    Ok(state)
+}
+
+fn end(
+    task: &Task,
+    state: TaskState,
+    status: TaskStatus,
+    reason_code: Option<ReasonCode>,
+    message: String,
+) -> Result<TaskState, EngineError> {
+    let ended_at = Some(Timestamp(clock::now_ms()));
+    let state = TaskState { status, reason_code, message, ended_at, ..state };
+    task.put_state(&state)?;
+    faults::step("task.ended");
+    Ok(state)
+}
+
+/// Only one runs a task; the lock is its folder and goes with the process.
+fn lock(task: &Task) -> Result<OwnedFd, EngineError> {
+    let io = |source: rustix::io::Errno| EngineError::Io { what: "lock the task", source: source.into() };
+    let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(&task.folder, flags, Mode::empty()).map_err(io)?;
+    match rustix::fs::flock(&fd, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(fd),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(EngineError::TaskRunning { task: task.id.clone() }),
+        Err(error) => Err(io(error)),
+    }
+}
+
+/// The beginning of all ids of a task's jobs.
+pub(super) fn job_prefix(task: &Task, state: &TaskState) -> String {
+    let (whole, unit) = task.id.split_once('/').unwrap_or((&task.id, ""));
+    let unit = unit.split('-').next().filter(|unit| !unit.is_empty()).map(|unit| format!(".{unit}"));
+    let number = number(whole).unwrap_or_default();
+    format!("task-{number}{}-{}", unit.unwrap_or_default(), state.attempt)
+}

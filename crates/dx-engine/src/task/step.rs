@@ -1,0 +1,366 @@
+//! One turn of an agent, one run of a test command: the job, and what the runner sees of it afterwards.
+//!
+//! Must never: take a report for the work, or an agent's permissions for its boundary.
+
+use super::files::{Project, TASKS, Task, text};
+use super::prompt;
+use super::run::{TaskRunRequest, job_prefix};
+use crate::Engine;
+use crate::api::{JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice};
+use crate::apply::Work;
+use crate::error::EngineError;
+use crate::{lookup, wave};
+use dx_jobdir::faults;
+use dx_proc::clock;
+use dx_protocol::{
+    BeadsId, CheckDocument, HeadMove, OutcomeState, ProviderName, ReasonCode, TaskCommand, TaskState,
+    TaskStep, TaskStepState, Timestamp,
+};
+use dx_workflow::task::{Report, ReportKind, SPEC, report_findings};
+use dx_workflow::{Effect, effect, hash, rules_of};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// A turn that takes longer is ended.
+const DEADLINE: Duration = Duration::from_hours(1);
+/// Of a command's output so much is kept.
+const MAX_OUTPUT: usize = 4 << 10;
+/// Of `.ai` no more files are looked at.
+const MAX_FILES: usize = 10_000;
+
+/// What all turns of a run share.
+pub(super) struct Ground<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) request: &'a TaskRunRequest,
+    pub(super) project: &'a Project,
+    pub(super) task: &'a Task,
+    /// The specification's text.
+    pub(super) spec: &'a str,
+    /// Where the agents work: the project, or a worktree.
+    pub(super) place: &'a Path,
+}
+
+impl Ground<'_> {
+    /// The task's folder where the agents work.
+    fn folder(&self) -> Task {
+        Task { id: self.task.id.clone(), folder: self.place.join(TASKS).join(&self.task.id) }
+    }
+}
+
+/// Lets one agent work, or goes on waiting for it, and judges what it did.
+pub(super) fn turn(
+    ground: &Ground<'_>,
+    state: &mut TaskState,
+    agent: &str,
+    round: u32,
+) -> Result<(), EngineError> {
+    let is_this = |step: &TaskStep| step.agent == agent && step.round == round;
+    let at = state.steps.iter().position(is_this).unwrap_or(state.steps.len());
+    if at == state.steps.len() {
+        let job = format!("{}-{round}-{agent}", job_prefix(ground.task, state));
+        state.steps.push(begun(job, agent, round, ground.place));
+        ground.task.put_state(state)?;
+        faults::step("task.step_recorded");
+    }
+    let known = text(&ground.task.state_path());
+    let request = request(ground, state, agent, round)?;
+    let worked = ground.engine.start(&request).and_then(|started| {
+        faults::step("task.step_started");
+        let document = wait(ground, &started.ids.beads, &request.provider)?;
+        Ok((started.ids.run_uuid, document))
+    });
+    let step = &mut state.steps[at];
+    let judged = worked.and_then(|(uuid, document)| {
+        step.run_uuid = Some(uuid);
+        judge(ground, step, &document)
+    });
+    let problem = match judged {
+        Ok(problem) => problem,
+        Err(error) => Some((error.reason(), wave::told(&error))),
+    };
+    let problem = match problem {
+        None if text(&ground.task.state_path()) != known => {
+            let message = "it changed state.json, which is the runner's".to_owned();
+            Some((ReasonCode::RoleScopeViolation, message))
+        }
+        other => other,
+    };
+    step.ended_at = Some(Timestamp(clock::now_ms()));
+    step.before.clear();
+    step.state = if problem.is_none() { TaskStepState::Passed } else { TaskStepState::Failed };
+    if let Some((reason, message)) = problem {
+        (step.reason_code, step.message) = (Some(reason), message);
+    }
+    if ground.place != ground.project.top {
+        take_back(ground)?;
+    }
+    ground.task.put_state(state)?;
+    faults::step("task.step_judged");
+    Ok(())
+}
+
+/// A turn of which nothing is known but that it begins.
+fn begun(job: String, agent: &str, round: u32, place: &Path) -> TaskStep {
+    TaskStep {
+        agent: agent.to_owned(),
+        round,
+        job,
+        run_uuid: None,
+        state: TaskStepState::Running,
+        reason_code: None,
+        message: String::new(),
+        changed_paths: Vec::new(),
+        violations: Vec::new(),
+        report: None,
+        claims_pass: None,
+        before: hidden_files(place),
+        started_at: Timestamp(clock::now_ms()),
+        ended_at: None,
+    }
+}
+
+fn request(
+    ground: &Ground<'_>,
+    state: &TaskState,
+    agent: &str,
+    round: u32,
+) -> Result<StartRequest, EngineError> {
+    let job = state.steps.iter().find(|step| step.agent == agent && step.round == round);
+    let job = job.map(|step| step.job.clone()).unwrap_or_default();
+    let model = ground.request.models.get(agent).or(ground.request.model.as_ref()).cloned();
+    let prompt = prompt::of(&ground.folder(), ground.spec, state, agent, round);
+    let blank = wave::blank(&ground.request.provider);
+    let request = StartRequest {
+        beads: Some(job.parse()?),
+        prompt: Some(PromptSource::Text(prompt.clone().into_bytes())),
+        worktree: WorktreeChoice::Path(ground.place.to_owned()),
+        allow_model_override: ground.request.allow_model_override,
+        model,
+        agent: Some(agent.to_owned()),
+        max_runtime: Some(DEADLINE),
+        idempotency_key: Some(key(ground, state, &job)),
+        ..blank
+    };
+    if agent == "implementer"
+        && prompt::agy_is_enabled(ground.project.context().as_deref())
+        && let Some(program) = crate::environment::find_program("agy")
+    {
+        return agy(ground, request, &program, &prompt);
+    }
+    Ok(request)
+}
+
+/// The implementer's turn by another program: it gets a pointer to a file with everything.
+fn agy(
+    ground: &Ground<'_>,
+    request: StartRequest,
+    program: &Path,
+    prompt: &str,
+) -> Result<StartRequest, EngineError> {
+    let handoff = ground.folder().folder.join("agy-handoff.md");
+    let persona = dx_workflow::text_of("agents/implementer.md").unwrap_or_default();
+    let persona = persona.splitn(3, "---\n").nth(2).unwrap_or(persona);
+    let context = ground.project.context().unwrap_or_default();
+    let text = format!(
+        "{}\n\n# The step\n\n{prompt}\n\n# task-spec.md\n\n{}\n\n# .ai/context.md\n\n{context}\n",
+        persona.trim(),
+        ground.spec
+    );
+    fs::write(&handoff, text).map_err(|source| EngineError::Io { what: "write the handoff file", source })?;
+    let pointer = format!("Read {} and do exactly what it says.", handoff.display());
+    let flags = ["--dangerously-skip-permissions", "--print"].map(str::to_owned);
+    let command = std::iter::once(program.display().to_string()).chain(flags).chain([pointer]).collect();
+    let provider: ProviderName = "exec".parse()?;
+    Ok(StartRequest {
+        provider,
+        command,
+        prompt: None,
+        model: None,
+        agent: None,
+        allow_model_override: false,
+        ..request
+    })
+}
+
+/// A start with it never starts a second job.
+fn key(ground: &Ground<'_>, state: &TaskState, job: &str) -> String {
+    let began = state.started_at.map_or(0, |at| at.0);
+    format!("{job}:{began}:{}:{}", state.spec_sha256, hash(ground.place.display().to_string().as_bytes()))
+}
+
+fn wait(ground: &Ground<'_>, beads: &BeadsId, provider: &ProviderName) -> Result<CheckDocument, EngineError> {
+    let job = JobName { beads: beads.clone(), provider: Some(provider.clone()) };
+    let request = WaitRequest { jobs: vec![job], any: false, timeout: None };
+    let mut documents = ground.engine.wait(&request)?;
+    documents.pop().ok_or(EngineError::MonitorLost)
+}
+
+/// What is wrong with a turn; `None`: nothing.
+fn judge(
+    ground: &Ground<'_>,
+    step: &mut TaskStep,
+    document: &CheckDocument,
+) -> Result<Option<(ReasonCode, String)>, EngineError> {
+    let state = ground.engine.state()?;
+    let uuid = step.run_uuid.clone().ok_or(EngineError::MonitorLost)?;
+    let found = lookup::read_run(&state, &state.run(&uuid).journal(), false)?;
+    let mut changed: BTreeSet<String> = BTreeSet::new();
+    let mut moved = false;
+    if let Some(tree) = &found.run.created.tree {
+        let work = Work::of(&found, tree)?;
+        changed.extend(work.report.files_changed.iter().cloned());
+        moved = work.report.head_move != HeadMove::Stay;
+    }
+    let now = hidden_files(ground.place);
+    let all: BTreeSet<&String> = step.before.keys().chain(now.keys()).collect();
+    changed.extend(all.into_iter().filter(|path| step.before.get(*path) != now.get(*path)).cloned());
+    // What we write ourselves beside an agent.
+    let own = [ground.task.path("state.json"), ground.task.path("agy-handoff.md")];
+    changed.retain(|path| !own.contains(path));
+    step.changed_paths = changed.into_iter().collect();
+    let rules = rules_of(&step.agent);
+    let outside = |path: &&String| {
+        let elsewhere = path.starts_with(TASKS) && !path.starts_with(&format!("{}/", ground.task.path("")));
+        elsewhere || effect(&rules, "edit", path) != Effect::Allow
+    };
+    step.violations = step.changed_paths.iter().filter(outside).cloned().collect();
+    if moved {
+        step.violations.push("HEAD".to_owned());
+    }
+    if !step.violations.is_empty() {
+        let message = format!("it wrote what its role may not: {}", step.violations.join(", "));
+        return Ok(Some((ReasonCode::RoleScopeViolation, message)));
+    }
+    let outcome = document.outcome.as_ref();
+    if outcome.is_none_or(|outcome| outcome.state != OutcomeState::Success) {
+        let reason = outcome.map_or(document.reason_code, |outcome| outcome.reason_code);
+        let next = format!("its job {} ended as {reason}; {}", step.job, document.next_action);
+        return Ok(Some((reason, next)));
+    }
+    Ok(report(ground, step))
+}
+
+/// What is wrong with a turn's report.
+fn report(ground: &Ground<'_>, step: &mut TaskStep) -> Option<(ReasonCode, String)> {
+    let kind = ReportKind::of_agent(&step.agent)?;
+    let path = ground.task.path(kind.file());
+    let written = text(&ground.folder().folder.join(kind.file()));
+    // One that was there before is not this turn's.
+    let Some(text) = written.filter(|_| step.changed_paths.contains(&path)) else {
+        let message = format!("it ended well, and did not write {path}");
+        return Some((ReasonCode::ReportMissing, message));
+    };
+    step.report = Some(path.clone());
+    let parsed = Report::parse(&text);
+    step.claims_pass = parsed.passed;
+    if parsed.is_blocked() {
+        let message = format!("it is blocked, see {path}");
+        return Some((ReasonCode::AgentBlocked, message));
+    }
+    let found = report_findings(&path, kind, &text, &hash(ground.spec.as_bytes()));
+    found
+        .first()
+        .map(|first| (ReasonCode::ReportInvalid, format!("{}:{}: {}", first.file, first.line, first.message)))
+}
+
+/// Runs a test command, as a job: watched, confined, and taken up again after a kill.
+pub(super) fn command(
+    ground: &Ground<'_>,
+    state: &mut TaskState,
+    command: &str,
+    index: usize,
+    round: u32,
+) -> Result<(), EngineError> {
+    let job = format!("{}-{round}-test-{}", job_prefix(ground.task, state), index + 1);
+    let provider: ProviderName = "exec".parse()?;
+    let request = StartRequest {
+        beads: Some(job.parse()?),
+        worktree: WorktreeChoice::Path(ground.place.to_owned()),
+        command: ["sh", "-c", command].map(str::to_owned).to_vec(),
+        max_runtime: Some(DEADLINE),
+        idempotency_key: Some(key(ground, state, &job)),
+        ..wave::blank(&provider)
+    };
+    let started = ground.engine.start(&request)?;
+    faults::step("task.command_started");
+    let document = wait(ground, &started.ids.beads, &provider)?;
+    let exit_code = document.outcome.as_ref().and_then(|outcome| outcome.exit_code.parse().ok());
+    let log = dx_jobdir::read_bounded(&started.log, 16 << 20).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let from = log.char_indices().rev().nth(MAX_OUTPUT).map_or(0, |(at, _)| at);
+    state.commands.push(TaskCommand {
+        command: command.to_owned(),
+        round,
+        exit_code,
+        output: crate::mask_text(&log[from..]).into_owned(),
+        at: Timestamp(clock::now_ms()),
+    });
+    ground.task.put_state(state)?;
+    faults::step("task.command_recorded");
+    Ok(())
+}
+
+/// Hashes of everything below `.ai`: some projects have git pass over it.
+fn hidden_files(place: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![".ai".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(place.join(&folder)).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{folder}/{name}");
+            match fs::symlink_metadata(entry.path()) {
+                Ok(meta) if meta.is_dir() => folders.push(path),
+                Ok(meta) if meta.is_file() && found.len() < MAX_FILES => {
+                    let bytes = dx_jobdir::read_bounded(&entry.path(), 64 << 20).unwrap_or_default();
+                    found.insert(path, hash(&bytes));
+                }
+                _ => {
+                    let to = fs::read_link(entry.path()).unwrap_or_default();
+                    found.insert(path, format!("-> {}", to.display()));
+                }
+            }
+        }
+    }
+    // Written by the runner while an agent works.
+    found.retain(|path, _| !path.ends_with("/state.json"));
+    found
+}
+
+/// Puts what the agents need to read into a worktree: project facts, decisions, the specification.
+pub(super) fn bring(project: &Project, task: &Task, place: &Path) -> Result<(), EngineError> {
+    if place == project.top {
+        return Ok(());
+    }
+    let mut files = vec![".ai/context.md".to_owned(), task.path(SPEC)];
+    let whole = task.id.split('/').next().unwrap_or(&task.id);
+    files.push(format!("{TASKS}/{whole}/{SPEC}"));
+    let decisions = fs::read_dir(project.top.join(".ai/decisions")).into_iter().flatten().flatten();
+    let names = decisions.filter_map(|entry| entry.file_name().into_string().ok());
+    files.extend(names.map(|name| format!(".ai/decisions/{name}")));
+    for file in files {
+        if let Some(content) = text(&project.top.join(&file)) {
+            put(&place.join(&file), &content)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings reports and decisions home from a worktree.
+fn take_back(ground: &Ground<'_>) -> Result<(), EngineError> {
+    for kind in ReportKind::ALL {
+        if let Some(content) = text(&ground.folder().folder.join(kind.file())) {
+            put(&ground.task.folder.join(kind.file()), &content)?;
+        }
+    }
+    Ok(())
+}
+
+fn put(path: &Path, content: &str) -> Result<(), EngineError> {
+    if text(path).as_deref() == Some(content) {
+        return Ok(());
+    }
+    let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, content));
+    made.map_err(|source| EngineError::Io { what: "copy a task's file", source })
+}
