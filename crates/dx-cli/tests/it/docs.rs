@@ -50,6 +50,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5 --prompt-file question.md --compare",
         "asks models; tests/it/server does it",
     ),
+    (
+        "docs/guide/tasks.md",
+        "dx-runner task run 1 --worktree auto",
+        "needs a real opencode; tests/it/task_run runs it",
+    ),
     ("README.md", "cargo run --release -- demo", "builds; tests/it/demo.rs runs it"),
     ("README.md", "cargo xtask test", "it runs this very test"),
     ("README.md", "cargo install --path crates/dx-cli", "builds; would write into the user's home"),

@@ -210,8 +210,8 @@ fn judge(
     let mut moved = false;
     if let Some(tree) = &found.run.created.tree {
         let work = Work::of(&found, tree)?;
-        changed.extend(work.report.files_changed.iter().cloned());
-        moved = work.report.head_move != HeadMove::Stay;
+        changed.extend(work.changes.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()));
+        moved = work.changes.report.head_move != HeadMove::Stay;
     }
     let now = hidden_files(ground.place);
     let all: BTreeSet<&String> = step.before.keys().chain(now.keys()).collect();

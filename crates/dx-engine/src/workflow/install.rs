@@ -48,7 +48,7 @@ pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     if !changed {
         return Ok(Done { rows, changed, backup: None });
     }
-    target.sweep(&rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>());
+    target.sweep();
     let pending = backup::pending(target)?;
     let intent = intent(before.as_ref(), &rows, &made, target);
     // First, so that it holds the manifest that was there before anything happened.

@@ -125,7 +125,7 @@ impl Engine {
             rows.push(PackFileRow { path: file.path.clone(), state, action, backup: None });
         }
         if !dry_run {
-            target.sweep(&rows.iter().map(|row| row.path.as_str()).collect::<Vec<_>>());
+            target.sweep();
             for row in rows.iter().filter(|row| row.action == PackFileAction::Remove) {
                 target.remove(&row.path)?;
                 faults::step("workflow.removed");

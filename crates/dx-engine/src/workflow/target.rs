@@ -19,6 +19,8 @@ pub(super) const MANIFEST: &str = ".dx-runner-workflow.json";
 pub(super) const MANIFEST_SCHEMA: &str = "dx-runner/pack-manifest/1";
 /// The folders that are ours to write in.
 pub(super) const FOLDERS: [&str; 2] = ["agents", "commands"];
+/// Ends the names of files that are being written.
+const NEW: &str = ".dx-runner-new";
 /// No definition is larger.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
@@ -223,10 +225,15 @@ impl Target {
         fs::rename(&from, &to).map_err(|source| failed(&to, &source))
     }
 
-    /// Removes what a writer that was killed left beside files of ours.
-    pub(super) fn sweep(&self, names: &[&str]) {
-        for name in names.iter().chain([&MANIFEST]) {
-            let _gone = fs::remove_file(temporary(&self.path(name)));
+    /// Removes what a writer that was killed left beside files of ours. The lock is held, so nobody is writing now.
+    pub(super) fn sweep(&self) {
+        for folder in [self.folder.clone(), self.path(FOLDERS[0]), self.path(FOLDERS[1])] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(NEW)) {
+                    let _gone = fs::remove_file(entry.path());
+                }
+            }
         }
     }
 
@@ -266,7 +273,7 @@ fn holds_nothing(path: &Path, is_target: bool) -> bool {
 /// Only one writer holds the lock, so one name is enough.
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.dx-runner-new"))
+    path.with_file_name(format!(".{name}{NEW}"))
 }
 
 /// Whether this names a file directly in one of the pack's folders.
