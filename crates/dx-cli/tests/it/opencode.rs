@@ -151,7 +151,11 @@ impl World {
     /// Starts a job whose model plays `scenario`.
     #[track_caller]
     fn start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
-        let prompt = format!("Do the task {SECRET_WORD} [[mock:{scenario}]]");
+        self.start_with(id, &format!("Do the task {SECRET_WORD} [[mock:{scenario}]]"), more)
+    }
+
+    #[track_caller]
+    fn start_with(&self, id: &str, prompt: &str, more: &[&str]) -> Output {
         let worktree = self.repository.display().to_string();
         let mut args = vec!["start", "--beads", id, "--provider", "opencode", "--prompt-file", "-"];
         args.extend(["--worktree", &worktree]);
@@ -226,7 +230,11 @@ fn success(world: &World) {
 fn warm_second_start(world: &World) {
     let lists = |world: &World| command_lines(world).lines().filter(|line| *line == "models").count();
     let before = lists(world);
-    let end = world.finish("warm", "text:HI", &[]);
+    // Also a long prompt that looks like options.
+    let prompt = format!("--help\n{}\nThe very end [[mock:text:HI]]", "0123456789abcde\n".repeat(300 * 64));
+    world.start_with("warm", &prompt, &[]).assert_code(0);
+    let end = world.end("warm");
+    assert!(world.calls("The very end").iter().any(|call| call.prompt.contains("--help\n0123")));
     assert_end(&end, "exited_ok", "exit_zero_no_mutations", "0");
     assert_eq!((before, lists(world)), (1, 1), "the list of models was asked for again");
 }

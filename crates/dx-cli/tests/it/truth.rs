@@ -59,5 +59,23 @@ fn the_rows_are_complete() {
         ] {
             assert_eq!(known.iter().filter(|known| **known == case).count(), 1, "{provider}: {case}");
         }
+        // Where an agent tries for minutes, a limit of ours ends it in the short one.
+        let short = table::rows(provider, "test");
+        for class in [
+            "success",
+            "wrong key (401)",
+            "rate limit (429) with reset",
+            "plan used up (429)",
+            "no capacity (429)",
+            "server error (500)",
+            "nobody at the address",
+            "garbage instead of an answer",
+            "empty answer",
+            "permission refused",
+            "unknown model",
+            "hang",
+        ] {
+            assert!(short.iter().any(|row| row.case().starts_with(class)), "{provider}: {class}");
+        }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Provider {
     pub(crate) model_env: Option<String>,
     /// What goes before a model, where [`form::resolve`] names one.
     pub(crate) model_flag: Option<String>,
-    /// Variables that can hold its credentials, in the order in which the program looks.
+    /// Variables that can hold its credentials, or say where they are, in the order in which they count.
     pub(crate) credentials: Vec<String>,
     /// Files of a login, below HOME.
     pub(crate) logins: Vec<String>,
@@ -55,7 +55,7 @@ pub(crate) struct Provider {
     pub(crate) rules: OutputRules,
     /// How a job becomes a command line.
     pub(crate) resolve: fn(&Provider, &Wish<'_>) -> Result<Resolved, EngineError>,
-    /// Where its credentials come from, in words, when variables and logins do not tell.
+    /// Where its credentials come from, in words, when it takes more than variables and logins to tell.
     pub(crate) auth: Option<Auth>,
     /// What else preflight looks at.
     pub(crate) more_checks: fn(&Provider) -> Vec<PreflightRow>,

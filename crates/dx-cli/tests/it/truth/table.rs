@@ -18,6 +18,8 @@ const ROWS: &str = include_str!("rows.txt");
 const PATIENCE: Duration = Duration::from_mins(10);
 /// What is ended must be gone soon.
 const SOON: Duration = Duration::from_mins(2);
+/// An address at which nobody listens.
+const NOBODY: &str = "http://127.0.0.1:1/v1";
 /// No case makes more calls of the model, or somebody notices the bill.
 const CALLS: usize = 60;
 
@@ -109,7 +111,9 @@ impl World {
                 .filter(|(name, _)| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
             {
                 Some((name, value)) => {
-                    command.env(name, value.replace("{home}", self.env.home().to_str().unwrap()))
+                    let nobody = opencode_config(NOBODY).to_string();
+                    let value = value.replace("{home}", self.env.home().to_str().unwrap());
+                    command.env(name, value.replace("{nobody}", &nobody))
                 }
                 None => command.arg(word),
             };
@@ -159,13 +163,12 @@ impl World {
 
 /// Codex takes its settings from a folder: the usual one, and those that rows name.
 fn codex_homes(env: &TestEnv, base_url: &str) {
-    let nobody = "http://127.0.0.1:1/v1";
     for (name, base_url, retries) in [
         (".codex", base_url, Some(2)),
         (".codex-rules", base_url, Some(2)),
         (".codex-defaults", base_url, None),
-        (".codex-nobody", nobody, Some(1)),
-        (".codex-nobody-defaults", nobody, None),
+        (".codex-nobody", NOBODY, Some(1)),
+        (".codex-nobody-defaults", NOBODY, None),
     ] {
         let folder = env.home().join(name);
         std::fs::create_dir_all(folder.join("rules")).unwrap();

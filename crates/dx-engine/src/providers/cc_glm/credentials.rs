@@ -13,6 +13,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+/// What can name a place, in the order in which they decide.
+pub(super) const VARIABLES: [&str; 4] =
+    ["CC_GLM_AUTH_TOKEN", "CC_GLM_TOKEN_FILE", "ZAI_API_KEY", "CC_GLM_OP_URI"];
 /// In 1Password, where nobody names another place.
 const DEFAULT_REFERENCE: &str = "op://dev/Agent-Secrets-Production/ZAI_API_KEY";
 /// A longer file holds no token.

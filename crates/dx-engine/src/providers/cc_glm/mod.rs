@@ -39,6 +39,7 @@ pub(super) fn provider() -> Provider {
             unavailable: ReasonCode::CcGlmModelUnavailable,
             ..Models::default()
         },
+        credentials: texts(&credentials::VARIABLES),
         recall: Some((TOKEN, credentials::at_once)),
         tested: texts(&claude_code::TESTED),
         grammar: Grammar::Claude,

@@ -54,6 +54,7 @@ pub(super) fn provider() -> Provider {
             allowed: Allowed::Setting { setting: &GEMINI_ALLOWED_MODELS, also: None },
             ..Models::default()
         },
+        credentials: texts(&["GEMINI_API_KEY", "GOOGLE_API_KEY"]),
         tested: texts(&["0.61."]),
         grammar: Grammar::Gemini,
         passes: texts(&PASSED),
