@@ -55,6 +55,11 @@ fn helper(args: &[OsString]) -> Option<i32> {
         let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
         return Some(dx_engine::coordinate(wave.to_str()?, Path::new(state_dir), config));
     }
+    if let [entry, rest @ ..] = args
+        && entry == dx_engine::SESSION
+    {
+        return Some(dx_engine::session(rest));
+    }
     if let [entry, state_dir, config] = args
         && entry == dx_engine::BATCH
     {

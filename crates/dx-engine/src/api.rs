@@ -40,6 +40,10 @@ pub struct StartRequest {
     pub agent: Option<String>,
     /// `None`: as configured.
     pub lane: Option<Lane>,
+    /// Tried in turn when that lane cannot be used.
+    pub else_lanes: Vec<Lane>,
+    /// The OpenCode server for the lanes that need one; `None`: the one that is found.
+    pub server: Option<String>,
     /// Run the agent on a pseudo-terminal.
     pub pty: bool,
     pub max_runtime: Option<Duration>,

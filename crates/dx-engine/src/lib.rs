@@ -22,6 +22,7 @@ pub mod helper_entry;
 mod history;
 mod hooks;
 mod job_files;
+mod lanes;
 mod lookup;
 mod permission;
 mod preflight;
@@ -55,6 +56,7 @@ pub use dispatch::{
 };
 pub use error::{EngineError, PathDenied};
 pub use job_files::LogFiles;
+pub use lanes::{SESSION, session};
 pub use preflight::PreflightRequest;
 pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};

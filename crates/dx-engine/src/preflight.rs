@@ -204,6 +204,7 @@ impl Look<'_> {
         progress: &'b dyn Fn(&str),
     ) -> Result<Wish<'b>, EngineError> {
         Ok(Wish {
+            server: None,
             state: self.state,
             worktree: place,
             repository: None,

@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// A folder like any other.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// Why there is no sandbox for jobs of a server's lanes.
+const SHARED: &str = "shared_server";
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub(crate) struct Wanted<'a> {
     /// The agent's environment, which tells where its caches are.
     pub(crate) env: &'a [(OsString, OsString)],
     pub(crate) dry: bool,
+    /// The tools run in a server that others use, too: nothing can hold them.
+    pub(crate) shared: bool,
 }
 
 /// What was decided.
@@ -119,6 +123,13 @@ pub(crate) fn confines(asked: &Asked) -> bool {
 pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
     if wanted.asked.mode == Some(SandboxMode::Off) {
         return Ok(Confined::not(Confinement::Off, "asked"));
+    }
+    if wanted.shared {
+        return if wanted.asked.mode == Some(SandboxMode::Strict) || wanted.asked.read_only {
+            Err(EngineError::SandboxUnavailable(sentence(SHARED)))
+        } else {
+            Ok(Confined::not(Confinement::None, SHARED))
+        };
     }
     let abi = match Abi::of_kernel() {
         Ok(abi) => abi,
@@ -219,6 +230,7 @@ fn why_not(error: &dx_proc::Error) -> &'static str {
 
 fn sentence(reason: &str) -> &'static str {
     match reason {
+        SHARED => "the job's tools run in an OpenCode server that others use, too",
         "no_landlock" => "the kernel has no Landlock, or a filter hides it",
         "landlock_off" => "Landlock is not among the security modules that this kernel was started with",
         _ => "the kernel refuses to use Landlock",

@@ -138,6 +138,8 @@ impl Engine {
             allow_model_override: spec.allow_model_override,
             agent: spec.agent.clone(),
             lane: Some(spec.lane),
+            else_lanes: Vec::new(),
+            server: spec.server.clone(),
             pty: spec.pty,
             max_runtime: Some(Duration::from_secs(spec.limits.max_runtime_sec)),
             no_mutation_timeout: Some(Duration::from_secs(spec.limits.no_mutation_sec)),

@@ -9,6 +9,7 @@ use crate::gates::scope::Scope;
 use crate::gates::unseen::Look;
 use crate::gates::{feature_key, touched};
 use crate::git::Repository;
+use crate::lanes;
 use crate::lookup::{self, Found};
 use crate::providers::rules;
 use crate::secrets::Masking;
@@ -40,6 +41,8 @@ pub(crate) fn run(
     masking: &Masking,
     tell: &mut dyn FnMut(Settled) -> bool,
 ) -> bool {
+    // First: a session that goes on would still change files.
+    lanes::end_session(state, &run.created);
     let mut told = true;
     if run.provider.is_none() {
         let (report, mended) = provider(run, found, masking);

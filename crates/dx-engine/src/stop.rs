@@ -80,6 +80,7 @@ impl Engine {
             let env = environment::allowed(&|name| provider.passes(name));
             let progress = |what: &str| self.progress(what);
             let wish = Wish {
+                server: None,
                 state,
                 worktree: Path::new(&created.spec.worktree),
                 beads: created.ids.beads.as_str(),

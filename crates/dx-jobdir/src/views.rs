@@ -119,7 +119,7 @@ pub fn contract(created: &Created) -> Lines {
         .pair("cwd", &contract.cwd)
         .pair("env_names", contract.env_names.join(","))
         .pair("grammar", contract.grammar.as_str())
-        .pair("lane", "run")
+        .pair("lane", created.spec.lane.as_str())
         .pair("model", &contract.selected_model)
         .pair("fallback_reason", &contract.fallback_reason)
         .pair("auth_source", &contract.auth_source)

@@ -181,6 +181,22 @@ impl Client {
         }
     }
 
+    /// The same as the server has them.
+    pub fn raw_messages(&self, session: &str, deadline: Duration) -> Result<Vec<Value>, ClientError> {
+        self.get("show messages", &format!("/session/{}/message", segment(session)), deadline)
+    }
+
+    /// What the directory's sessions do, as the server has it.
+    pub fn raw_statuses(&self, deadline: Duration) -> Result<Value, ClientError> {
+        self.get("tell what sessions do", "/session/status", deadline)
+    }
+
+    /// Refuses what a session asks to be allowed.
+    pub fn reject(&self, permission: &str, deadline: Duration) -> Result<(), ClientError> {
+        let path = format!("/permission/{}/reply", segment(permission));
+        self.post::<Value>("refuse a permission", &path, &json!({ "reply": "reject" }), deadline).map(drop)
+    }
+
     /// What happens in the directory's project, from now on.
     pub fn events(&self, until: Instant) -> Events {
         Events::new(self.http.clone(), format!("/event{}", self.query), until)

@@ -53,7 +53,8 @@ pub struct Sandbox {
     pub mode: Confinement,
     /// Landlock's version in this kernel, 0 when there is none.
     pub abi: u32,
-    /// Why it is not strict: `asked`, `no_landlock`, `landlock_off`, `landlock_refused`, `not_recorded`; `-` when it is.
+    /// Why it is not strict: `asked`, `no_landlock`, `landlock_off`, `landlock_refused`, `shared_server` (its
+    /// tools run in a server that others use, too), `not_recorded`; `-` when it is.
     pub reason: String,
     /// What strict does not keep the agent from here: `repository_open` (the git directory lies in the worktree, so its
     /// hooks and configuration can be changed), `repository_read_only` (the agent cannot commit), and for older kernels

@@ -11,13 +11,22 @@ pub enum Lane {
     /// One headless process per job.
     #[default]
     Run,
+    /// A session of an OpenCode server, driven by a small process of ours.
+    Server,
+    /// A headless process that is a client of an OpenCode server.
+    Attach,
 }
+
+/// Lanes by their published words.
+pub const LANE_WORDS: &[&str] = &["run", "server", "attach"];
 
 impl Lane {
     /// The published word.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Run => "run",
+            Self::Server => "server",
+            Self::Attach => "attach",
         }
     }
 }
@@ -27,6 +36,8 @@ impl std::str::FromStr for Lane {
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
             "run" => Ok(Self::Run),
+            "server" => Ok(Self::Server),
+            "attach" => Ok(Self::Attach),
             _ => Err(()),
         }
     }
@@ -152,6 +163,9 @@ pub struct JobSpec {
     /// Values given literally, none of them shaped like a secret.
     pub env_values: Vec<(String, String)>,
     pub lane: Lane,
+    /// The server that was named for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// The agent runs on a pseudo-terminal, the one case in which its output passes through processes of ours.
     #[serde(default)]
     pub pty: bool,
@@ -256,7 +270,7 @@ pub struct Contract {
     /// Where the credentials come from, by name.
     pub auth_source: String,
     pub base_url: String,
-    /// `detached`, `pty-detached`, `adapter-script`, later also `server`, `attach`.
+    /// `detached`, `pty-detached`, `adapter-script`, `server`, `attach`.
     pub execution_mode: String,
     /// Hex SHA-256 of the prompt.
     pub prompt_sha256: String,

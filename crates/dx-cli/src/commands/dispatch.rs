@@ -70,8 +70,8 @@ impl QuestionOptions {
 /// Ask one model and print its answer
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A member is `opencode:PROVIDER/MODEL` (through an OpenCode server; see `server start`) or `openai:NAME/MODEL` (an endpoint of
-your configuration). A question may not change anything; with --directory it may read there.
+A member is `opencode:PROVIDER/MODEL` (through an OpenCode server; see `server start`), `openai:NAME/MODEL` (an endpoint of
+your configuration), or `claude:MODEL`, `gemini:MODEL`, `codex:MODEL` (their own command lines, in an empty folder). A question may not change anything; with --directory it may read there.
 Exit codes: 10 no credentials, 25 no such model, 27 no server or provider not connected, 35 deadline, 1 anything else.
 
 Example:

@@ -41,9 +41,12 @@ pub(crate) struct StartOptions {
     /// The agent definition to run, in the provider's words; checked before the start
     #[arg(long, value_name = "NAME")]
     pub(crate) agent: Option<String>,
-    /// How the provider is executed [default: run]
-    #[arg(long, value_enum, value_name = "LANE")]
-    pub(crate) lane: Option<LaneArg>,
+    /// How the provider is executed; of several, the next one when one cannot be used [default: run]
+    #[arg(long, value_enum, value_name = "LANE", value_delimiter = ',')]
+    pub(crate) lane: Vec<LaneArg>,
+    /// The OpenCode server for lanes `server` and `attach` (or OPENCODE_URL) [default: the one of `server start`]
+    #[arg(long, visible_alias = "attach-url", value_name = "URL")]
+    pub(crate) server: Option<String>,
     /// Run the agent on a pseudo-terminal; its output then passes through dx-runner, and killing both of its processes
     /// at once ends the agent
     #[arg(long)]
@@ -111,6 +114,20 @@ pub(crate) struct StartOptions {
 pub(crate) enum LaneArg {
     /// One headless process per job.
     Run,
+    /// A session of an OpenCode server.
+    Server,
+    /// A headless client of an OpenCode server.
+    Attach,
+}
+
+impl LaneArg {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Run => Lane::Run,
+            Self::Server => Lane::Server,
+            Self::Attach => Lane::Attach,
+        }
+    }
 }
 
 /// What `--sandbox` takes.
@@ -149,7 +166,9 @@ impl StartOptions {
             model: self.model.clone(),
             allow_model_override: self.allow_model_override,
             agent: self.agent.clone(),
-            lane: self.lane.map(|LaneArg::Run| Lane::Run),
+            lane: self.lane.first().map(|lane| lane.lane()),
+            else_lanes: self.lane.iter().skip(1).map(|lane| lane.lane()).collect(),
+            server: self.server.clone(),
             pty: self.pty,
             max_runtime: self.max_runtime,
             no_mutation_timeout: self.no_mutation_timeout,
@@ -178,6 +197,10 @@ impl StartOptions {
 
     /// Starts the job; with `--queue` when its turn has come.
     pub(crate) fn start(&self, ctx: &Context, request: &StartRequest) -> Result<Started, CliError> {
+        if self.queue && self.lane.len() > 1 {
+            let message = "who waits for a turn waits in one lane: --queue takes one --lane";
+            return Err(CliError::refused(ReasonCode::InvalidArgument, message));
+        }
         match turn(self.queue) {
             Some(give_up) => Ok(ctx.engine.start_queued(request, give_up)?),
             None => Ok(ctx.engine.start(request)?),

@@ -133,6 +133,8 @@ impl Agent {
             allow_model_override: true,
             agent: None,
             lane: Some(Lane::Run),
+            else_lanes: Vec::new(),
+            server: None,
             pty: false,
             max_runtime: Some(MAX_RUNTIME),
             no_mutation_timeout: None,

@@ -31,6 +31,7 @@ mod launch;
 mod manifests;
 mod masking;
 mod mcp;
+mod members;
 mod opencode;
 mod preflight;
 mod profile_keys;

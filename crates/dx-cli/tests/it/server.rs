@@ -4,6 +4,7 @@
 //! `server start`, and the cases share it.
 
 mod batches;
+mod lanes;
 mod probe;
 mod questions;
 mod real;

@@ -40,6 +40,7 @@ pub(crate) fn created() -> Created {
             command: vec![],
             env_names: vec![],
             env_values: vec![],
+            server: None,
             lane: Lane::Run,
             pty: false,
             limits: Limits::default(),

@@ -2,6 +2,7 @@
 //!
 //! Must never: guess; a name that is none says what names look like.
 
+use super::headless::Cli;
 use std::fmt;
 use std::str::FromStr;
 
@@ -12,6 +13,8 @@ pub enum Member {
     Opencode { provider: String, model: String },
     /// A model of an OpenAI-compatible endpoint of the configuration.
     Openai { endpoint: String, model: String },
+    /// A model of an agent's own command line.
+    Cli { cli: Cli, model: String },
 }
 
 impl Member {
@@ -20,13 +23,14 @@ impl Member {
         match self {
             Self::Opencode { provider, .. } => provider,
             Self::Openai { endpoint, .. } => endpoint,
+            Self::Cli { cli, .. } => cli.word(),
         }
     }
 
     /// The second half.
     pub fn model(&self) -> &str {
         match self {
-            Self::Opencode { model, .. } | Self::Openai { model, .. } => model,
+            Self::Opencode { model, .. } | Self::Openai { model, .. } | Self::Cli { model, .. } => model,
         }
     }
 
@@ -35,6 +39,7 @@ impl Member {
         let kind = match self {
             Self::Opencode { .. } => "opencode",
             Self::Openai { .. } => "openai",
+            Self::Cli { cli, model } => return format!("{}:{model}", cli.word()),
         };
         format!("{kind}:{self}")
     }
@@ -50,9 +55,16 @@ impl FromStr for Member {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let forms = "opencode:PROVIDER/MODEL or openai:NAME/MODEL";
+        let forms = "opencode:PROVIDER/MODEL, openai:NAME/MODEL, claude:MODEL, gemini:MODEL or codex:MODEL";
         let bad = || format!("`{text}` is no member: {forms}");
         let (kind, rest) = text.split_once(':').ok_or_else(bad)?;
+        if let Some(cli) = Cli::ALL.into_iter().find(|cli| cli.word() == kind) {
+            // A name that begins so would be an option.
+            if rest.is_empty() || rest.starts_with('-') || rest.contains(char::is_whitespace) {
+                return Err(bad());
+            }
+            return Ok(Self::Cli { cli, model: rest.to_owned() });
+        }
         let (provider, model) = rest.split_once('/').ok_or_else(bad)?;
         if provider.is_empty() || model.is_empty() || text.contains(char::is_whitespace) {
             return Err(bad());
@@ -72,10 +84,28 @@ mod tests {
 
     #[test]
     fn names_of_members() {
-        for text in ["opencode:a/b", "opencode:openrouter/z-ai/glm-5:free", "openai:local/m"] {
+        for text in [
+            "opencode:a/b",
+            "opencode:openrouter/z-ai/glm-5:free",
+            "openai:local/m",
+            "claude:opus",
+            "gemini:a/b",
+            "codex:x",
+        ] {
             assert_eq!(text.parse::<Member>().unwrap().spec(), text);
         }
-        for text in ["", "a/b", "opencode:a", "opencode:/b", "opencode:a/", "other:a/b", "opencode:a/b c"] {
+        for text in [
+            "",
+            "a/b",
+            "opencode:a",
+            "opencode:/b",
+            "opencode:a/",
+            "other:a/b",
+            "opencode:a/b c",
+            "claude:",
+            "codex:-x",
+            "claude:a b",
+        ] {
             assert!(text.parse::<Member>().is_err(), "{text}");
         }
     }

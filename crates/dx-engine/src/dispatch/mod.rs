@@ -10,6 +10,7 @@ mod answer;
 mod batch;
 mod cancel;
 mod detach;
+mod headless;
 mod judge;
 mod member;
 mod openai;
@@ -212,6 +213,9 @@ impl Engine {
                 opencode::ask(&client, provider, model, question)?
             }
             Member::Openai { endpoint, model } => openai::ask(&self.endpoint(endpoint)?, model, question)?,
+            Member::Cli { cli, model } => {
+                headless::ask(self, *cli, model, question, conditions.directory.as_deref())?
+            }
         };
         raw.checked()
     }

@@ -26,6 +26,7 @@ pub(crate) use provider::{Origin, Provider};
 pub(crate) use table::Providers;
 
 use crate::git::Repository;
+use crate::lanes::LaneServer;
 use crate::settings::Layers;
 use dx_jobdir::StateDir;
 use dx_protocol::Grammar;
@@ -41,6 +42,8 @@ pub(crate) struct Wish<'a> {
     /// The job's id, and where its log will be.
     pub(crate) beads: &'a str,
     pub(crate) log: &'a Path,
+    /// The OpenCode server of a lane that needs one.
+    pub(crate) server: Option<&'a LaneServer>,
     pub(crate) model: Option<&'a str>,
     pub(crate) allow_model_override: bool,
     /// The agent definition to run, in the provider's words.

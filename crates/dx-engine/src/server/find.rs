@@ -16,33 +16,42 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl Engine {
     /// A server that answers. `url` is what the caller named; else `OPENCODE_URL` counts.
     pub(crate) fn find_server(&self, url: Option<&str>) -> Result<Client, EngineError> {
+        Ok(self.find_access(url)?.0)
+    }
+
+    /// The same, and its password.
+    pub(crate) fn find_access(&self, url: Option<&str>) -> Result<(Client, Option<String>), EngineError> {
         let from_env = std::env::var("OPENCODE_URL").ok().filter(|url| !url.is_empty());
         if let Some(url) = url.map(str::to_owned).or(from_env) {
-            let client = self.client(&url)?;
-            client.health(PATIENCE)?;
-            return Ok(client);
+            let found = self.access(&url)?;
+            found.0.health(PATIENCE)?;
+            return Ok(found);
         }
         let ours = self.state_for_reading()?.and_then(|state| managed::Access::of_live(&state));
         if let Some(access) = ours {
             let client = Client::new(&access.url, Some(&access.password))?;
             client.health(PATIENCE)?;
-            return Ok(client);
+            return Ok((client, Some(access.password)));
         }
-        let client = self.client(DEFAULT)?;
-        match client.health(PATIENCE) {
-            Ok(_) => Ok(client),
+        let found = self.access(DEFAULT)?;
+        match found.0.health(PATIENCE) {
+            Ok(_) => Ok(found),
             Err(_) => Err(EngineError::NoServer { tried: DEFAULT.to_owned() }),
         }
     }
 
     /// A server by its address, with the password that is known for it.
     pub(super) fn client(&self, url: &str) -> Result<Client, EngineError> {
+        Ok(self.access(url)?.0)
+    }
+
+    fn access(&self, url: &str) -> Result<(Client, Option<String>), EngineError> {
         let ours = self.state_for_reading()?.and_then(|state| managed::Access::of_live(&state));
         let given = || std::env::var("OPENCODE_SERVER_PASSWORD").ok().filter(|password| !password.is_empty());
         let password = match ours {
             Some(access) if access.url == url.trim_end_matches('/') => Some(access.password),
             _ => given(),
         };
-        Ok(Client::new(url, password.as_deref())?)
+        Ok((Client::new(url, password.as_deref())?, password))
     }
 }

@@ -34,15 +34,15 @@ const LAST_WORDS: usize = 300;
 
 /// How to get in.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Access {
+pub(crate) struct Access {
     schema: String,
-    pub(super) url: String,
-    pub(super) password: String,
+    pub(crate) url: String,
+    pub(crate) password: String,
 }
 
 impl Access {
     /// That of the server that runs; `None` when none does.
-    pub(super) fn of_live(state: &StateDir) -> Option<Self> {
+    pub(crate) fn of_live(state: &StateDir) -> Option<Self> {
         let (provider, beads) = job().ok()?;
         let claimed = std::fs::symlink_metadata(state.live(&provider, &beads)).is_ok();
         let access: Self = serde_json::from_slice(&std::fs::read(state.server_file()).ok()?).ok()?;
@@ -99,6 +99,8 @@ impl Engine {
             allow_model_override: false,
             agent: None,
             lane: None,
+            else_lanes: Vec::new(),
+            server: None,
             pty: false,
             max_runtime: None,
             no_mutation_timeout: None,

@@ -8,7 +8,9 @@ mod managed;
 mod models;
 mod probe;
 
+pub(crate) use managed::Access;
 pub(crate) use models::{in_directory, is_connected};
+pub(crate) use probe::is_old;
 
 use dx_opencode::ClientError;
 use dx_protocol::ReasonCode;

@@ -112,7 +112,8 @@ fn probe(client: &Client, directory: Option<&Path>) -> Found {
     }
 }
 
-fn is_old(version: &str) -> bool {
+/// Whether a server is of a version whose attached runs fail.
+pub(crate) fn is_old(version: &str) -> bool {
     let mut numbers = version.split('.').map(|part| part.parse::<u32>().ok());
     match (numbers.next().flatten(), numbers.next().flatten()) {
         (Some(major), Some(minor)) => (major, minor) < FIRST_WITH_CONTEXT,

@@ -323,7 +323,12 @@ mod tests {
             ("max_runtime = 90", Shape::User, "f.toml:1:1", "expected a time such as \"90s\""),
             ("max_runtime = \"soon\"", Shape::User, "f.toml:1:1", "`soon`: expected a time"),
             ("max_log_bytes = -1", Shape::User, "f.toml:1:1", "expected a whole number, found the number -1"),
-            ("lane = \"fast\"", Shape::Profile, "f.toml:1:1", "expected \"run\", found `fast`"),
+            (
+                "lane = \"fast\"",
+                Shape::Profile,
+                "f.toml:1:1",
+                "expected \"run\" or \"server\" or \"attach\", found `fast`",
+            ),
             ("allowed_prefixes = [\"here\"]", Shape::User, "f.toml:1:1", "absolute paths"),
             ("env = [\"API_TOKEN=abc\"]", Shape::User, "f.toml:1:1", "looks like a secret"),
             ("env = [\"1A\"]", Shape::User, "f.toml:1:1", "`1A` is no variable's name"),

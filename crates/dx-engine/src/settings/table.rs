@@ -139,8 +139,8 @@ settings! {
         "The model of a job must be one of these; empty: any. Every layer's list counts by itself.";
     AGENT: "agent", Kind::Text, Rule::Replace, Preset::None, Env::None, Some("--agent"), Files::All,
         "The agent definition to run, in the provider's words.";
-    LANE: "lane", Kind::Words(&["run"]), Rule::Replace, Preset::Text("run"), Env::None, Some("--lane"), Files::All,
-        "How the provider is executed.";
+    LANE: "lane", Kind::Words(dx_protocol::LANE_WORDS), Rule::Replace, Preset::Text("run"), Env::None, Some("--lane"), Files::All,
+        "How the provider is executed: a process of its own, a session of an OpenCode server, or a client of one.";
     PTY: "pty", Kind::Bool, Rule::Replace, Preset::Off, Env::None, Some("--pty"), Files::All,
         "Run the agent on a pseudo-terminal.";
     ENV: "env", Kind::Variables, Rule::GrantNames, Preset::Empty, Env::None, Some("--env"), Files::All,

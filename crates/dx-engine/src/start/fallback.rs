@@ -8,6 +8,7 @@ use super::prepare::Lineage;
 use crate::Engine;
 use crate::api::StartRequest;
 use crate::error::EngineError;
+use crate::lanes;
 use dx_jobdir::StateDir;
 use dx_protocol::ProviderName;
 
@@ -26,6 +27,15 @@ impl Engine {
             Ok((go(&request, lineage), fallback))
         };
         let (mut result, chain) = attempt(request, None)?;
+        let mut lane = request.lane.unwrap_or_default();
+        for next in &request.else_lanes {
+            let Some(reason) = result.as_ref().err().and_then(lanes::is_of_lane) else { break };
+            let why = format!("lane {}: {reason}", lane.as_str());
+            self.progress(&format!("{why}; trying lane {}", next.as_str()));
+            lane = *next;
+            let other = StartRequest { lane: Some(lane), else_lanes: Vec::new(), ..request.clone() };
+            (result, _) = attempt(&other, Some(why))?;
+        }
         let mut tried = vec![request.provider.clone()];
         for next in chain {
             let Err(refused) = &result else { break };
@@ -40,6 +50,8 @@ impl Engine {
                 model: None,
                 agent: None,
                 lane: None,
+                else_lanes: Vec::new(),
+                server: None,
                 ..request.clone()
             };
             let (retried, _) = attempt(&other, Some(why))?;

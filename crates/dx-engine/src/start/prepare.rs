@@ -25,8 +25,8 @@ use dx_jobdir::StateDir;
 use dx_monitor::{ADAPTER_MODE, MARKER, Plan, record_of};
 use dx_proc::{ProcessIdentity, clock};
 use dx_protocol::{
-    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Limits, OutputRules, ProviderName,
-    RunIds, RunUuid, Sandbox, Timestamp,
+    BeadsId, Contract, Created, JOURNAL_SCHEMA, JOURNAL_VERSION, JobSpec, Lane, Limits, OutputRules,
+    ProviderName, RunIds, RunUuid, Sandbox, Timestamp,
 };
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -153,8 +153,10 @@ impl Engine {
         // The sandbox of a job that may start jobs lets it write their records.
         let records = request.nesting.then(|| state.root());
         let asked = Asked::of(request, &lineage.settings)?.read_only(request.gates.read_only).also(records);
+        let server = self.lane_server(request, &provider, &worktree, uuid)?;
         let wish = providers::Wish {
             state,
+            server: server.as_ref(),
             worktree: &worktree,
             repository: repository.as_ref(),
             beads: beads.as_str(),
@@ -194,6 +196,7 @@ impl Engine {
         environment::set(&mut env, MARKER, uuid.as_str());
 
         let confined = sandbox::resolve(&Wanted {
+            shared: server.is_some(),
             asked: &asked,
             provider: &provider.name,
             worktree: &worktree,
@@ -223,6 +226,7 @@ impl Engine {
             env_names: extra.names,
             env_values: extra.values,
             lane: request.lane.unwrap_or_default(),
+            server: request.server.clone(),
             pty: request.pty,
             limits,
             idempotency_key: request.idempotency_key.clone(),
@@ -233,6 +237,9 @@ impl Engine {
         };
         let mut contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         contract.output_rules = provider.rules.clone();
+        if server.is_some() {
+            request.lane.unwrap_or_default().as_str().clone_into(&mut contract.execution_mode);
+        }
         if resolved.adapter {
             ADAPTER_MODE.clone_into(&mut contract.execution_mode);
         }
@@ -320,7 +327,9 @@ impl Engine {
 
 /// A version that the provider was not tested with.
 fn version_warning(provider: &Provider, wish: &providers::Wish<'_>, resolved: &Resolved) -> Vec<String> {
-    let Some(binary) = resolved.argv.first() else { return Vec::new() };
+    // A session's driver is this program.
+    let own = wish.server.is_some_and(|server| server.lane == Lane::Server);
+    let Some(binary) = resolved.argv.first().filter(|_| !own) else { return Vec::new() };
     match checks::version(wish, provider, Path::new(binary)) {
         Version::Untested(version) => {
             let tested = provider.tested.iter().map(|t| format!("{}.x", t.trim_end_matches('.')));

@@ -75,6 +75,7 @@ fn confined(setup: &Setup<'_>) -> Result<(Env, Option<Rules>), EngineError> {
     environment::set(&mut env, MARKER, setup.mark.as_str());
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let Confined { record, rules } = sandbox::resolve(&Wanted {
+        shared: false,
         asked: setup.sandbox,
         provider: NO_PROVIDER,
         worktree: &real(&setup.worktree.work_tree),

@@ -25,6 +25,10 @@ pub(super) struct JobStart {
     model: Option<String>,
     /// The agent definition to run, in the provider's words.
     agent: Option<String>,
+    /// How the provider is executed: run, server or attach; several with commas are tried in turn.
+    lane: Option<String>,
+    /// The OpenCode server for lanes server and attach.
+    server: Option<String>,
     /// A named set of options.
     profile: Option<String>,
     /// End the job after this long, for example 90m.
@@ -59,6 +63,8 @@ impl Arguments for JobStart {
             .opt("repo", self.repo)
             .opt("model", self.model)
             .opt("agent", self.agent)
+            .opt("lane", self.lane)
+            .opt("server", self.server)
             .opt("profile", self.profile)
             .opt("max-runtime", self.max_runtime)
             .opt("no-mutation-timeout", self.no_mutation_timeout)

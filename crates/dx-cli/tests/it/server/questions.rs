@@ -40,6 +40,13 @@ impl World {
         ids
     }
 
+    /// The same of the folder that is asked about.
+    pub(super) fn sessions_in_folder(&self) -> Vec<String> {
+        let client = dx_opencode::Client::new(&self.url, Some(&self.password())).unwrap();
+        let folder = client.in_directory(&self.folder.display().to_string());
+        folder.sessions(SOON).unwrap().into_iter().map(|session| session.id).collect()
+    }
+
     /// Model calls whose prompt has these words.
     fn calls(&self, words: &str) -> usize {
         self.model.calls().iter().filter(|call| call.prompt.contains(words)).count()

@@ -1,6 +1,6 @@
 //! One real OpenCode server, started by us, and everything that is asked through it.
 
-use super::{batches, questions};
+use super::{batches, lanes, questions};
 use crate::opencode::ONE;
 use crate::real_agent::agents_dir;
 use crate::{document, environment};
@@ -44,6 +44,11 @@ const CASES: &[Case] = &[
     ("a_batch_of_six", batches::a_batch_of_six),
     ("a_judge", batches::a_judge),
     ("a_batch_that_is_given_up", batches::a_batch_that_is_given_up),
+    ("the_same_in_every_lane", lanes::the_same_in_every_lane),
+    ("a_stop_ends_the_sessions_tools", lanes::a_stop_ends_the_sessions_tools),
+    ("a_killed_driver_never_prompts_again", lanes::a_killed_driver_never_prompts_again),
+    ("a_lane_that_cannot_be_used", lanes::a_lane_that_cannot_be_used),
+    ("a_server_that_dies_is_told", lanes::a_server_that_dies_is_told),
 ];
 
 #[test]

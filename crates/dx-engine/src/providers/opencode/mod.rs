@@ -1,6 +1,8 @@
-//! Provider `opencode`, lane `run`: `opencode run --format json --dir W --model M`, the prompt on standard input.
+//! Provider `opencode`: `opencode run --format json --dir W --model M`, the prompt on standard input. Lane `attach` adds
+//! `--attach URL`; in lane `server` a process of ours drives a session.
 
 mod agent;
+mod lanes;
 mod lists;
 mod warm;
 
@@ -11,7 +13,7 @@ use super::{Resolved, StatePath, Wish, checks};
 use crate::environment;
 use crate::error::EngineError;
 use crate::settings::{OPENCODE_ALLOWED_MODELS, OPENCODE_CANONICAL_MODEL};
-use dx_protocol::{Grammar, PreflightRow, ReasonCode};
+use dx_protocol::{Grammar, Lane, PreflightRow, ReasonCode};
 use std::ffi::OsString;
 
 /// Keys of model providers that OpenCode reads from its environment.
@@ -49,6 +51,7 @@ pub(super) fn provider() -> Provider {
         logins: texts(&[".local/share/opencode/auth.json", ".config/opencode/opencode.json"]),
         tested: texts(&["1.18."]),
         more_checks,
+        lanes: vec![Lane::Run, Lane::Server, Lane::Attach],
         grammar: Grammar::Opencode,
         passes: texts(&["OPENCODE_*"]).into_iter().chain(texts(&KEYS)).collect(),
         resolve,
@@ -60,6 +63,10 @@ fn resolve(provider: &Provider, wish: &Wish<'_>) -> Result<Resolved, EngineError
     let binary = provider.binary()?;
     let policy = Policy::of(wish, &provider.models)?;
     let wanted = policy.wanted()?.unwrap_or_default();
+    if let Some(server) = wish.server {
+        let choice = policy.choose(&wanted, &lanes::models(server)?, "the server")?;
+        return lanes::resolve(wish, server, binary, choice);
+    }
     let listed = lists::models(wish, &binary)?;
     let choice = policy.choose(&wanted, &listed, "OpenCode")?;
     // A worktree that a dry run would make holds no definitions yet.

@@ -1,0 +1,130 @@
+//! Members that are agents' command lines: `claude:`, `gemini:` and `codex:`, with the real programs.
+//!
+//! Needs `DX_TEST_AGENTS_DIR`; without it the tests say that they were left out.
+
+use crate::real_agent::agents_dir;
+use crate::world::error_of;
+use crate::{document, environment};
+use dx_scripted_model::{Scenario, ScriptedModel, codex_config};
+use dx_testkit::{TestEnv, wait_until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// A machine under load needs a multiple of what a quiet one does.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+struct World {
+    env: TestEnv,
+    model: ScriptedModel,
+    folder: PathBuf,
+}
+
+impl World {
+    /// `None` without real agents, which is said.
+    fn new() -> Option<Self> {
+        let agents = agents_dir()?;
+        let mut env = environment().deadline(PATIENCE);
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        for name in ["claude", "gemini", "codex"] {
+            env.link_program(name, agents.join(name).canonicalize().unwrap());
+        }
+        for (name, value) in [
+            // A question without tools would be taken for housekeeping.
+            ("ANTHROPIC_BASE_URL", format!("{}/plain", model.root_url())),
+            ("ANTHROPIC_AUTH_TOKEN", "fake-token-of-claude".to_owned()),
+            ("GOOGLE_GEMINI_BASE_URL", format!("{}/plain", model.root_url())),
+            ("GEMINI_API_KEY", "fake-key-of-gemini".to_owned()),
+            ("OPENAI_API_KEY", "fake-key-of-codex".to_owned()),
+        ] {
+            env.set(name, value);
+        }
+        for (file, text) in [
+            (
+                ".gemini/settings.json",
+                r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#.to_owned(),
+            ),
+            (".codex/config.toml", codex_config(&model.base_url(), Some(1))),
+        ] {
+            let path = env.home().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let folder = env.git_repo("asked-about", &[("README.md", "# Asked about\n")]);
+        Some(Self { env, model, folder })
+    }
+
+    #[track_caller]
+    fn ask(&self, code: i32, member: &str, scenario: &str, more: &[&str]) -> Value {
+        let prompt = format!("What is it? [[mock:{scenario}]]");
+        let head = ["dispatch", "--member", member, "--prompt", &prompt, "--json"];
+        let output = self.env.run(&[&head[..], more].concat()).assert_code(code);
+        if code == 0 { document(&self.env, "dispatch", &output.stdout) } else { error_of(&self.env, &output) }
+    }
+}
+
+#[test]
+fn answers_errors_and_deadlines_of_three_command_lines() {
+    let Some(world) = World::new() else { return };
+    let schema = world.env.path("schema.json");
+    std::fs::write(&schema, r#"{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"]}"#)
+        .unwrap();
+    let schema = ["--json-schema", schema.to_str().unwrap()];
+    let folder = world.folder.display().to_string();
+    let case = |member: &str| {
+        let answer = world.ask(0, member, "text:FORTY-TWO", &["--system", "Be brief."]);
+        assert_eq!(
+            (&answer["answer"], &answer["member"]),
+            (&json!("FORTY-TWO"), &json!(member)),
+            "{answer:#}"
+        );
+        assert_eq!(answer["mods"], json!(["custom-system"]));
+        assert!(answer["tokens_out"].as_u64().unwrap() > 0, "{answer:#}");
+        let answer = world.ask(0, member, "text:seven,text:{\"n\":7}", &schema);
+        // Each correction is a new conversation, which the scenario may begin anew.
+        let corrected = answer["corrections"].as_u64().is_some_and(|count| (1..=2).contains(&count));
+        assert!(corrected && answer["structured"] == json!({ "n": 7 }), "{answer:#}");
+        let error = world.ask(1, member, "text:never", &schema);
+        assert_eq!(error["reason_code"], "schema_mismatch", "{member}: {error:#}");
+        assert_eq!(world.ask(10, member, "401", &[])["reason_code"], "auth_missing", "{member}");
+        assert_eq!(world.ask(35, member, "hang", &["--timeout", "6"])["reason_code"], "timeout", "{member}");
+        // A question changes nothing, also where it may read.
+        world.ask(0, member, "write:made.txt:x,bash:touch made-too.txt,text:DONE", &["--directory", &folder]);
+        assert_eq!(world.env.git(&world.folder, &["status", "--porcelain"]), "", "{member}");
+        let refused = world.ask(64, member, "text:x", &["--session", "ses_1"]);
+        assert_eq!(refused["reason_code"], "not_supported", "{refused:#}");
+    };
+    // Each alone takes its time.
+    std::thread::scope(|scope| {
+        for member in ["claude:sonnet", "gemini:gemini-2.5-flash", "codex:gpt-5.5"] {
+            let case = &case;
+            scope.spawn(move || case(member));
+        }
+    });
+    let cache: Vec<_> = crate::world::files_below(&world.env.state_dir())
+        .into_iter()
+        .filter(|path| path.to_string_lossy().contains(".dispatch-"))
+        .collect();
+    assert!(cache.is_empty(), "{cache:?}");
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn a_batch_of_command_lines_and_giving_up() {
+    let Some(world) = World::new() else { return };
+    let members = "claude:sonnet,gemini:gemini-2.5-flash,codex:gpt-5.5";
+    let args = ["batch", "--members", members, "--prompt", "x [[mock:text:SAME]]", "--compare", "--json"];
+    let told = document(&world.env, "batch", &world.env.run(&args).assert_code(0).stdout);
+    assert_eq!((&told["success"], told["groups"][0].as_array().unwrap().len()), (&json!(3), 3), "{told:#}");
+    let mut command = world.env.product();
+    command.args(["batch", "--members", members, "--prompt", "GIVEN-UP [[mock:hang]]"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = crate::world::spawn(command);
+    let asked = || world.model.calls().iter().filter(|call| call.prompt.contains("GIVEN-UP")).count();
+    wait_until(PATIENCE, "all are asked", || asked() >= 3);
+    dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), 2);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+}

@@ -1,0 +1,159 @@
+//! Jobs in the lanes of a server: one set of expectations for all three lanes, and what is special about two of them.
+
+use super::questions::{SOON, assert_quiet};
+use super::real::World;
+use crate::document;
+use crate::world::error_of;
+use dx_testkit::{Output, describe, processes_with_marker, read_pid, send_signal, wait_until};
+use serde_json::{Value, json};
+
+const LANES: [(&str, &str); 3] = [("run", "detached"), ("server", "server"), ("attach", "attach")];
+
+impl World {
+    fn try_start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
+        let folder = self.folder.display().to_string();
+        let head =
+            ["start", "--beads", id, "--provider", "opencode", "--prompt-file", "-", "--worktree", &folder];
+        let model = ["--model", "mock/m1", "--allow-model-override"];
+        let prompt = format!("Task {id} [[mock:{scenario}]]");
+        self.env.run_with_stdin(&[&head[..], &model, more].concat(), prompt)
+    }
+
+    #[track_caller]
+    fn ends(&self, id: &str) -> Value {
+        let output = self.env.run(&["wait", "--json", "--beads", id]);
+        document(&self.env, "check", &output.stdout)
+    }
+
+    fn calls_of(&self, id: &str) -> usize {
+        let words = format!("Task {id} ");
+        self.model.calls().iter().filter(|call| !call.side_call && call.prompt.contains(&words)).count()
+    }
+
+    fn sleeper(&self) -> Option<i32> {
+        let home = self.env.home().display().to_string();
+        processes_with_marker("HOME", &home).into_iter().find(|pid| describe(*pid).contains(": sleep 120.5"))
+    }
+
+    fn view(&self, id: &str, suffix: &str) -> std::path::PathBuf {
+        self.env.state_dir().join(format!("opencode/{id}.{suffix}"))
+    }
+}
+
+pub(super) fn the_same_in_every_lane(world: &World) {
+    let before = world.sessions();
+    for (lane, mode) in LANES {
+        let here = world.sessions_in_folder();
+        let id = format!("good-{lane}");
+        world
+            .try_start(&id, &format!("write:{id}.txt:hello,text:ALL DONE"), &["--lane", lane])
+            .assert_code(0);
+        let end = world.ends(&id);
+        let told = (&end["state"], &end["reason_code"], &end["outcome"]["exit_code"]);
+        assert_eq!(told, (&json!("exited_ok"), &json!("process_exit_with_rc"), &json!("0")), "{end:#}");
+        assert_eq!((&end["tokens_in"], &end["tokens_out"]), (&json!(200), &json!(20)), "{end:#}");
+        assert_eq!(end["tools"], json!({ "write": 1 }), "{end:#}");
+        assert_eq!(end["outcome"]["work"]["files_changed"], json!([format!("{id}.txt")]), "{end:#}");
+        assert_eq!(end["selected_model"], "mock/m1");
+        assert_eq!(end["outcome"]["execution_mode"], mode, "{end:#}");
+        let sandbox = if lane == "run" { "strict" } else { "none" };
+        assert_eq!(end["sandbox"]["mode"], sandbox, "{end:#}");
+        let log = world.run(&["logs", "--beads", &id]).assert_code(0).stdout;
+        assert!(log.contains("ALL DONE") && log.contains("> write"), "{log}");
+
+        let id = format!("locked-{lane}");
+        world.try_start(&id, "401", &["--lane", lane]).assert_code(0);
+        let end = world.ends(&id);
+        let told = (&end["state"], &end["reason_code"]);
+        assert_eq!(told, (&json!("exited_err"), &json!("opencode_auth_blocked")), "{lane}: {end:#}");
+
+        let id = format!("nothing-{lane}");
+        world.try_start(&id, "text:HI", &["--lane", lane]).assert_code(0);
+        let end = world.ends(&id);
+        let told = (&end["state"], &end["reason_code"]);
+        assert_eq!(told, (&json!("exited_ok"), &json!("exit_zero_no_mutations")), "{lane}: {end:#}");
+        // A headless run keeps its own in the same store.
+        if lane != "run" {
+            assert_eq!(world.sessions_in_folder(), here, "{lane}");
+        }
+    }
+    assert_eq!(world.sessions(), before);
+}
+
+pub(super) fn a_stop_ends_the_sessions_tools(world: &World) {
+    for (lane, _) in LANES {
+        let (id, here) = (format!("stop-{lane}"), world.sessions_in_folder());
+        world.try_start(&id, "bash:sleep 120.5,text:NEVER", &["--lane", lane]).assert_code(0);
+        wait_until(SOON, "the tool runs", || world.sleeper().is_some());
+        let done = world.run(&["stop", "--beads", &id, "--grace", "5s", "--json"]).assert_code(0);
+        assert!(done.stdout.contains("\"reason_code\":\"manual_stop\""), "{done}");
+        assert_eq!(world.sleeper().map(describe), None, "{lane}: the tool runs on");
+        let end = world.ends(&id);
+        assert_eq!(
+            (&end["state"], &end["outcome"]["state"]),
+            (&json!("exited_err"), &json!("killed")),
+            "{end:#}"
+        );
+        if lane != "run" {
+            assert_eq!(world.sessions_in_folder(), here, "{lane}");
+        }
+        assert_quiet(world, &format!("Task {id} "));
+    }
+}
+
+pub(super) fn a_killed_driver_never_prompts_again(world: &World) {
+    for lane in ["server", "attach"] {
+        let (id, here) = (format!("killed-{lane}"), world.sessions_in_folder());
+        world.try_start(&id, "bash:sleep 120.5,text:NEVER", &["--lane", lane]).assert_code(0);
+        wait_until(SOON, "the tool runs", || world.sleeper().is_some());
+        let asked = world.calls_of(&id);
+        send_signal(read_pid(world.view(&id, "pid")), 9);
+        let end = world.ends(&id);
+        let told = (&end["state"], &end["outcome"]["exit_code"]);
+        assert_eq!(told, (&json!("exited_err"), &json!("137")), "{end:#}");
+        assert_eq!(world.sleeper().map(describe), None, "{lane}: the tool runs on");
+        assert_eq!(world.sessions_in_folder(), here, "{lane}");
+        assert_quiet(world, &format!("Task {id} "));
+        assert_eq!(world.calls_of(&id), asked, "{lane}: it was prompted again");
+    }
+}
+
+pub(super) fn a_lane_that_cannot_be_used(world: &World) {
+    let dead = ["--server", "http://127.0.0.1:9"];
+    for lane in ["server", "attach"] {
+        let output =
+            world.try_start("lane-dead", "text:x", &[&["--lane", lane, "--json"], &dead[..]].concat());
+        let error = error_of(&world.env, &output);
+        assert_eq!((&error["reason_code"], output.code), (&json!("server_unreachable"), 27), "{error:#}");
+    }
+    world.run(&["check", "--beads", "lane-dead"]).assert_code(1);
+    // The next one in the list is tried, and the record says why.
+    let more = [&["--lane", "attach,run"], &dead[..]].concat();
+    world.try_start("lane-next", "text:HEADLESS", &more).assert_code(0);
+    let end = world.ends("lane-next");
+    assert_eq!(end["outcome"]["execution_mode"], "detached", "{end:#}");
+    assert_eq!(end["fallback_reason"], "lane attach: server_unreachable", "{end:#}");
+    // What needs a sandbox, or has no such lane, is refused.
+    let strict = world.try_start("lane-strict", "text:x", &["--lane", "server", "--sandbox", "strict"]);
+    assert!(strict.stderr.contains("reason: sandbox_unavailable"), "{strict}");
+    let unknown = world.try_start("lane-model", "text:x", &["--lane", "server", "--model", "mock/m9"]);
+    assert_ne!(unknown.code, 0, "{unknown}");
+    let folder = world.folder.display().to_string();
+    let exec = ["start", "--provider", "exec", "--lane", "server", "--worktree", &folder, "--", "true"];
+    let refused = world.run(&exec).assert_code(27);
+    assert!(refused.stderr.contains("reason: provider_lane_unavailable"), "{refused}");
+}
+
+/// The last one: there is another server afterwards.
+pub(super) fn a_server_that_dies_is_told(world: &World) {
+    for lane in ["server", "attach"] {
+        let id = format!("crash-{lane}");
+        world.try_start(&id, "hang", &["--lane", lane]).assert_code(0);
+        wait_until(SOON, "the model is asked", || world.calls_of(&id) > 0);
+        send_signal(read_pid(world.env.state_dir().join("opencode-server/server.pid")), 9);
+        let end = world.ends(&id);
+        assert_eq!(end["state"], "exited_err", "{end:#}");
+        assert_ne!(end["outcome"]["state"], "success", "{end:#}");
+        world.json("server", 0, &["server", "start"]);
+    }
+}

@@ -1,0 +1,311 @@
+//! Members that are agents' own command lines: one short run, in an empty folder or in the one that is asked about, with no
+//! tool that writes.
+//!
+//! The program, its environment and its credentials are those of the provider's jobs; the arguments are not: a question
+//! changes nothing. A schema goes into the words, and the answer is checked here.
+//!
+//! Must never: leave a process or a file behind, or put a prompt on a command line.
+
+use super::answer::Raw;
+use super::schema::{CORRECTIONS, Schema, correction};
+use super::{Failure, Question};
+use crate::Engine;
+use crate::asked::Asked;
+use crate::environment;
+use crate::error::EngineError;
+use crate::providers::{Provider, Wish};
+use dx_events::{Parser, Summary, stderr_event};
+use dx_jobdir::{StateDir, disk};
+use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+/// No more of an answer is read.
+const MOST_BYTES: u64 = 8 << 20;
+/// No text of an answer is longer.
+const MOST_TEXT: usize = 1 << 20;
+/// How often a wait looks whether it is still wanted.
+const GLANCE_MS: u64 = 50;
+
+/// An agent that can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cli {
+    Claude,
+    Gemini,
+    Codex,
+}
+
+impl Cli {
+    pub(super) const ALL: [Self; 3] = [Self::Claude, Self::Gemini, Self::Codex];
+
+    /// As members are named.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Claude => "claude",
+            Self::Gemini => "gemini",
+            Self::Codex => "codex",
+        }
+    }
+
+    fn provider(self) -> &'static str {
+        match self {
+            Self::Claude => "claude-code",
+            other => other.word(),
+        }
+    }
+
+    /// What it is started with. `reads`: it may look at files.
+    fn args(self, model: &str, reads: bool) -> Vec<OsString> {
+        let mut args: Vec<OsString> = match self {
+            Self::Claude => {
+                let tools = if reads { "Read,Glob,Grep" } else { "" };
+                let head = ["-p", "--output-format", "stream-json", "--verbose", "--strict-mcp-config"];
+                head.into_iter().chain(["--tools", tools]).map(OsString::from).collect()
+            }
+            // Without `--yolo` it offers nothing that writes or runs.
+            Self::Gemini => ["-o", "stream-json", "--skip-trust"].map(OsString::from).to_vec(),
+            Self::Codex => {
+                ["exec", "--json", "--skip-git-repo-check", "-s", "read-only"].map(OsString::from).to_vec()
+            }
+        };
+        args.extend(["--model".into(), OsString::from(model)]);
+        args.extend((self == Self::Codex).then(|| OsString::from("-")));
+        args
+    }
+}
+
+/// A program that is ready to be asked.
+struct Ready<'a> {
+    argv: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    grammar: Grammar,
+    folder: &'a Folder,
+    place: PathBuf,
+}
+
+/// Asks, and corrects an answer that does not fit.
+pub(super) fn ask(
+    engine: &Engine,
+    cli: Cli,
+    model: &str,
+    question: &Question<'_>,
+    directory: Option<&Path>,
+) -> Result<Raw, Failure> {
+    let folder = Folder::new(&engine.state()?)?;
+    let ready = prepare(engine, cli, model, question.reads, directory, &folder)?;
+    let mut raw = Raw::default();
+    let begun = worded(question.system, question.prompt, question.schema);
+    let mut prompt = begun.clone();
+    loop {
+        raw.text = once(&ready, &prompt, question, &mut raw)?;
+        let Some(schema) = question.schema else { return Ok(raw) };
+        match schema.value_in(&raw.text) {
+            Ok(value) => {
+                raw.structured = Some(value);
+                return Ok(raw);
+            }
+            Err(_) if raw.text.trim().is_empty() => return Ok(raw),
+            Err(problems) if raw.corrections >= CORRECTIONS => {
+                return Err(Failure::new(ReasonCode::SchemaMismatch, problems.join("; ")));
+            }
+            Err(problems) => {
+                raw.corrections += 1;
+                // Each run is a new conversation.
+                prompt = format!("{begun}\n\nYou answered:\n{}\n\n{}", raw.text, correction(&problems));
+            }
+        }
+    }
+}
+
+/// The prompt with all that has to be said in words.
+fn worded(system: Option<&str>, prompt: &str, schema: Option<&Schema>) -> String {
+    let mut text = system.map(|system| format!("{system}\n\n")).unwrap_or_default();
+    text.push_str(prompt);
+    if let Some(schema) = schema {
+        text.push_str("\n\nAnswer with nothing but one JSON value that fits this JSON schema:\n");
+        text.push_str(&schema.value.to_string());
+    }
+    text
+}
+
+fn prepare<'a>(
+    engine: &Engine,
+    cli: Cli,
+    model: &str,
+    reads: bool,
+    directory: Option<&Path>,
+    folder: &'a Folder,
+) -> Result<Ready<'a>, EngineError> {
+    let settings = engine.layers(None, None)?;
+    let provider = settings.providers.find(&cli.provider().parse()?)?;
+    let settings = settings.with_provider(std::sync::Arc::clone(&provider));
+    let provider: &Provider = &provider;
+    let mut env = environment::allowed(&|name| provider.passes(name));
+    let place = match directory {
+        None => folder.path("work"),
+        Some(path) => {
+            let real = path.canonicalize().ok().filter(|path| path.is_dir());
+            real.ok_or_else(|| EngineError::WorktreeMissing(path.to_owned()))?
+        }
+    };
+    let state = engine.state()?;
+    let resolved = (provider.resolve)(
+        provider,
+        &Wish {
+            state: &state,
+            server: None,
+            worktree: &place,
+            repository: None,
+            beads: "dispatch",
+            log: Path::new("/dev/null"),
+            model: Some(model),
+            allow_model_override: true,
+            agent: None,
+            confined: false,
+            command: &[],
+            has_prompt: true,
+            prompt_file: Path::new("/dev/null"),
+            env: &env,
+            progress: &|what| engine.progress(what),
+            settings: &settings,
+            list_age: None,
+        },
+    )?;
+    for (name, value) in &resolved.env {
+        environment::set(&mut env, name, value);
+    }
+    environment::set(&mut env, "TMPDIR", folder.path("tmp"));
+    if cli == Cli::Claude {
+        // It would try again for minutes, in silence.
+        environment::set(&mut env, "CLAUDE_CODE_MAX_RETRIES", "1");
+    }
+    crate::secrets::also(&crate::secrets::of_environment(&env, &[]));
+    let program = resolved.argv.first().cloned().unwrap_or_default();
+    let argv = std::iter::once(program).chain(cli.args(model, reads)).collect();
+    Ok(Ready { argv, env, grammar: resolved.grammar, folder, place })
+}
+
+/// One run; what was said last.
+fn once(ready: &Ready<'_>, prompt: &str, question: &Question<'_>, raw: &mut Raw) -> Result<String, Failure> {
+    let io = |source| Failure::from(EngineError::Io { what: "start the agent for a question", source });
+    let file = ready.folder.path("prompt");
+    disk::replace(&file, prompt.as_bytes()).map_err(EngineError::from)?;
+    let mut command = Command::new(ready.argv.first().cloned().unwrap_or_default());
+    command
+        .args(ready.argv.iter().skip(1))
+        .env_clear()
+        .envs(ready.env.iter().map(|(name, value)| (name, value)))
+        .current_dir(&ready.place)
+        .stdin(Stdio::from(File::open(&file).map_err(io)?))
+        .stdout(File::create(ready.folder.path("out")).map_err(io)?)
+        .stderr(File::create(ready.folder.path("err")).map_err(io)?)
+        .process_group(0);
+    let mut asked = Asked::start(&mut command).map_err(io)?;
+    let status = wait(&mut asked, question);
+    asked.sweep();
+    judge(ready, status?, raw)
+}
+
+/// Until it has ended; at the deadline, or when it is given up, it is ended with all that it began.
+fn wait(asked: &mut Asked, question: &Question<'_>) -> Result<ExitStatus, Failure> {
+    let failed = |error: String| Failure::new(ReasonCode::Internal, error);
+    let exit = asked.exit().map_err(|error| failed(error.to_string()))?;
+    loop {
+        if exit.is_exited().map_err(|error| failed(error.to_string()))? {
+            return asked.child.wait().map_err(|error| failed(error.to_string()));
+        }
+        let given_up = question.cancel.is_cancelled();
+        if given_up || question.left().is_zero() {
+            asked.end();
+            return Err(if given_up {
+                Failure::new(ReasonCode::Aborted, "the question was given up")
+            } else {
+                question.late("the agent had not ended")
+            });
+        }
+        dx_proc::poll::poll(&[exit.as_fd()], Some(GLANCE_MS)).map_err(|error| failed(error.to_string()))?;
+    }
+}
+
+/// What it said after its last tool, if it says that it went well.
+fn judge(ready: &Ready<'_>, status: ExitStatus, raw: &mut Raw) -> Result<String, Failure> {
+    let read = |name: &str| dx_jobdir::read_bounded(&ready.folder.path(name), MOST_BYTES).unwrap_or_default();
+    let (out, err) = (read("out"), read("err"));
+    let mut summary = Summary::new(ready.grammar);
+    let mut parser = Parser::with_text_max(ready.grammar, MOST_TEXT);
+    let mut said: Vec<String> = Vec::new();
+    let mut take = |_, event: AgentEvent| {
+        match &event {
+            AgentEvent::Text { text } => said.push(text.clone()),
+            AgentEvent::ToolStarted { .. } | AgentEvent::ToolFinished { .. } => said.clear(),
+            _ => {}
+        }
+        summary.apply(&event);
+    };
+    parser.feed(&out, &mut take);
+    parser.finish(&mut take);
+    let err = String::from_utf8_lossy(&err).into_owned();
+    for line in err.lines() {
+        if let Some(event) = stderr_event(ready.grammar, line) {
+            summary.apply(&event);
+        }
+    }
+    raw.tokens.0 += summary.usage.input_tokens;
+    raw.tokens.1 += summary.usage.output_tokens;
+    raw.cost = summary.usage.cost_usd.map(|cost| cost + raw.cost.unwrap_or(0.0)).or(raw.cost);
+    let last = err.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let last: String = last.trim().chars().take(300).collect();
+    match summary.verdict() {
+        ProviderVerdict::Failed { class, message, .. } => Err(Failure::new(reason_of(class), message)),
+        ProviderVerdict::NoResult => match summary.trouble() {
+            Some(trouble) => Err(Failure::new(reason_of(trouble.class), trouble.message)),
+            None => {
+                Err(Failure::new(ReasonCode::ServerError, format!("it told no result ({status}: {last})")))
+            }
+        },
+        // A tool that was refused is no failure: it may have said so.
+        _ if !status.success() => {
+            Err(Failure::new(ReasonCode::ServerError, format!("it ended with {status}: {last}")))
+        }
+        _ => Ok(said.join("\n")),
+    }
+}
+
+fn reason_of(class: ErrorClass) -> ReasonCode {
+    match class {
+        ErrorClass::Auth => ReasonCode::AuthMissing,
+        ErrorClass::RateLimit | ErrorClass::Quota | ErrorClass::Capacity => ReasonCode::RateLimited,
+        ErrorClass::ModelUnavailable => ReasonCode::ModelNotFound,
+        ErrorClass::Aborted => ReasonCode::Aborted,
+        _ => ReasonCode::ServerError,
+    }
+}
+
+/// A folder that goes with the value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(state: &StateDir) -> Result<Self, EngineError> {
+        let cache = state.cache_dir();
+        disk::make_dir(&cache)?;
+        let folder = Self(cache.join(format!(".dispatch-{}", uuid::Uuid::now_v7().simple())));
+        for path in [folder.0.clone(), folder.path("work"), folder.path("tmp")] {
+            disk::make_dir(&path)?;
+        }
+        Ok(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _removed = std::fs::remove_dir_all(&self.0);
+    }
+}

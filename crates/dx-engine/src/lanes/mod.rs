@@ -1,0 +1,126 @@
+//! Jobs whose tools run in an OpenCode server: lanes `server` and `attach`.
+//!
+//! A job has one session, found again by its title, which names the run. In lane `server` a driver of ours sends the prompt,
+//! once, and prints what the session does in the words of `opencode run`; in lane `attach` OpenCode's own client does. Neither
+//! the end of a driver nor that of a client stops a session, so the settler aborts and deletes it, whoever died.
+//!
+//! Called by: `start`, the settler, and the hidden entry of the driver. Must never: send a prompt twice.
+
+mod driver;
+mod events;
+
+pub use driver::{SESSION, session};
+
+use crate::Engine;
+use crate::api::StartRequest;
+use crate::error::EngineError;
+use crate::providers::Provider;
+use crate::server::{Access, is_old};
+use dx_jobdir::StateDir;
+use dx_opencode::Client;
+use dx_protocol::{Created, ExitCode, Lane, ReasonCode, RunUuid};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Where a server's password travels.
+pub(crate) const PASSWORD: &str = "OPENCODE_SERVER_PASSWORD";
+/// A server that is well answers within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An aborted session is idle within this.
+const ABORTED: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The server of a job's lane.
+pub(crate) struct LaneServer {
+    /// For the job's worktree.
+    pub(crate) client: Client,
+    pub(crate) password: Option<String>,
+    pub(crate) lane: Lane,
+    /// Of the job's session.
+    pub(crate) title: String,
+}
+
+fn title(uuid: &RunUuid) -> String {
+    format!("dx-runner job {uuid}")
+}
+
+impl Engine {
+    /// The server for the lane that is asked for; `None` for the lane that needs none.
+    pub(crate) fn lane_server(
+        &self,
+        request: &StartRequest,
+        provider: &Provider,
+        worktree: &Path,
+        uuid: &RunUuid,
+    ) -> Result<Option<LaneServer>, EngineError> {
+        let lane = request.lane.unwrap_or_default();
+        if !provider.is_service() && !provider.lanes.contains(&lane) {
+            let lanes: Vec<&str> = provider.lanes.iter().map(|lane| lane.as_str()).collect();
+            return Err(EngineError::Provider {
+                reason: ReasonCode::ProviderLaneUnavailable,
+                message: format!("provider {} has no lane `{}`", provider.name, lane.as_str()),
+                next_action: Some(format!("--lane with one of: {}", lanes.join(", "))),
+            });
+        }
+        if lane == Lane::Run {
+            return Ok(None);
+        }
+        if request.pty {
+            return Err(EngineError::Argument(format!("lane `{}` has no pseudo-terminal", lane.as_str())));
+        }
+        let (client, password) = self.find_access(request.server.as_deref())?;
+        let health = client.health(PATIENCE)?;
+        if lane == Lane::Attach && is_old(&health.version) {
+            return Err(EngineError::Provider {
+                reason: ReasonCode::AttachVersionUnsupported,
+                message: format!("{} is OpenCode {}", client.url(), health.version),
+                next_action: None,
+            });
+        }
+        let directory = worktree.to_str().ok_or_else(|| EngineError::PathNotUtf8(worktree.to_owned()))?;
+        Ok(Some(LaneServer { client: client.in_directory(directory), password, lane, title: title(uuid) }))
+    }
+}
+
+/// The reason, when it is the lane that cannot be used; another one may be.
+pub(crate) fn is_of_lane(error: &EngineError) -> Option<ReasonCode> {
+    let reason = error.reason();
+    let of_server = matches!(
+        reason,
+        ReasonCode::ServerPasswordRefused
+            | ReasonCode::ServerRefused
+            | ReasonCode::AttachVersionUnsupported
+            | ReasonCode::AttachNoContext
+    );
+    (of_server || reason.exit_code() == ExitCode::LaneUnavailable).then_some(reason)
+}
+
+/// Stops and deletes what a job's session still does. A server that is gone has none.
+pub(crate) fn end_session(state: &StateDir, created: &Created) {
+    if created.spec.lane == Lane::Run {
+        return;
+    }
+    let url = created.contract.base_url.as_str();
+    let ours = Access::of_live(state).filter(|access| access.url == url);
+    let password = ours.map(|access| access.password).or_else(|| std::env::var(PASSWORD).ok());
+    let Ok(client) = Client::new(url, password.as_deref()) else { return };
+    let client = client.in_directory(&created.spec.worktree);
+    let title = title(&created.ids.run_uuid);
+    let sessions = client.sessions(PATIENCE).unwrap_or_default();
+    for session in sessions.iter().filter(|session| session.title == title) {
+        end(&client, &session.id);
+    }
+}
+
+/// Abort, await idle, delete: a session that is deleted while it works goes on working.
+fn end(client: &Client, session: &str) {
+    // What cannot be reached cannot be ended; its owner sees it in the server's list.
+    let _aborted = client.abort(session, PATIENCE);
+    let until = Instant::now() + ABORTED;
+    while Instant::now() < until
+        && client.statuses(PATIENCE).is_ok_and(|statuses| statuses.contains_key(session))
+    {
+        std::thread::sleep(PAUSE);
+    }
+    let _deleted = client.delete(session, PATIENCE);
+}
