@@ -65,6 +65,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("workflow", of::<dx_protocol::WorkflowDocument>),
     ("workflow-check", of::<dx_protocol::WorkflowCheckDocument>),
     ("workflow-diff", of::<dx_protocol::WorkflowDiffDocument>),
+    ("workflow-models", of::<dx_protocol::WorkflowModelsDocument>),
     ("worktree", of::<dx_protocol::WorktreeDocument>),
     ("worktree-removed", of::<dx_protocol::WorktreeRemovedDocument>),
     ("worktrees", of::<dx_protocol::WorktreesDocument>),

@@ -63,7 +63,7 @@ pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, setting
 pub use start::GiveUp;
 pub use task::TaskRunRequest;
 pub use watchdog::Watchdog;
-pub use workflow::WorkflowScope;
+pub use workflow::{ModelsRequest, WorkflowScope};
 
 pub use dx_workflow::reference as roles_reference;
 

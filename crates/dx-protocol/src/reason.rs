@@ -279,6 +279,7 @@ reason_codes! {
     AgentBlocked, "agent_blocked", Approval, "An agent reports that it cannot do its part.", "read its report, and decide what it asks for";
     VerdictContradicted, "verdict_contradicted", CheckFailed, "The validator says PASS, and the runner's own record says otherwise.", "look at the commands in state.json";
     FixCycleExhausted, "fix_cycle_exhausted", Approval, "The work did not pass after its one fix cycle.", "read the validator's report, and decide";
+    ConsentNeeded, "consent_needed", Approval, "Nothing is written without a yes.", "--yes, after you agreed";
     ConfigExists, "config_exists", Conflict, "The configuration file exists already; nothing was written.", "edit it, or move it away";
     ConfigUnwritable, "config_unwritable", Error, "The configuration file cannot be written.", "look at its folder";
     ProfileNotFound, "profile_not_found", Usage, "No such profile.", "dx-runner profiles";

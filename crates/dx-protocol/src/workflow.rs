@@ -194,3 +194,34 @@ pub struct PackBackupFile {
     /// Hash of what was written in its place; `null` when it was removed.
     pub written: Option<String>,
 }
+
+/// `workflow models --json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowModelsDocument {
+    pub schema: String,
+    /// The configuration; it need not be there.
+    pub file: String,
+    /// By group.
+    pub agents: Vec<ModelGroup>,
+    pub available: Vec<AvailableModel>,
+    /// The file was written.
+    pub changed: bool,
+}
+
+/// An agent's model.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ModelGroup {
+    /// `MED` or `LOW`.
+    pub group: String,
+    pub agent: String,
+    /// `-` when none is set.
+    pub model: String,
+    pub variant: String,
+}
+
+/// A model that OpenCode lists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AvailableModel {
+    pub model: String,
+    pub variants: Vec<String>,
+}

@@ -3,8 +3,12 @@
 //! Called by: `commands::run`. Must never: write a file of the user's itself; that is the engine's.
 
 use clap::{Args, Subcommand, ValueEnum};
-use dx_engine::WorkflowScope;
-use dx_protocol::{ExitCode, PackFileAction, PackFinding, WorkflowCheckDocument, WorkflowDocument};
+use dx_engine::{ModelsRequest, WorkflowScope};
+use dx_protocol::{
+    ExitCode, PackFileAction, PackFinding, ReasonCode, WorkflowCheckDocument, WorkflowDocument,
+    WorkflowModelsDocument,
+};
+use std::io::IsTerminal;
 
 use crate::context::Context;
 use crate::error::CliError;
@@ -65,6 +69,14 @@ enum WorkflowCommand {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Show or set the models of the specialists
+    #[command(
+        after_help = "Example:\n  dx-runner workflow models set --med anthropic/claude-sonnet-4-5 --low openai/gpt-5-mini"
+    )]
+    Models {
+        #[command(subcommand)]
+        what: Option<ModelsCommand>,
+    },
     /// Undo the installation that made a backup
     #[command(after_help = "Example:\n  dx-runner workflow restore")]
     Restore {
@@ -73,6 +85,29 @@ enum WorkflowCommand {
         backup: Option<String>,
         #[command(flatten)]
         place: Place,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ModelsCommand {
+    /// What is set, and what OpenCode lists (the default)
+    #[command(after_help = "Example:\n  dx-runner workflow models show")]
+    Show,
+    /// Write one model for each group into opencode.jsonc of this project
+    #[command(after_help = "Example:\n  dx-runner workflow models set --med a/large --low a/small --yes")]
+    Set {
+        /// For validator, test-writer, documentation and init
+        #[arg(long, value_name = "PROVIDER/MODEL")]
+        med: String,
+        /// For implementer, research, executor, shipper and model-config
+        #[arg(long, value_name = "PROVIDER/MODEL")]
+        low: String,
+        /// A variant, for those of the two models that have it
+        #[arg(long, value_name = "VARIANT")]
+        variant: Option<String>,
+        /// Write without asking
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -112,6 +147,7 @@ pub(crate) fn run(ctx: &Context, args: &WorkflowArgs) -> Result<ExitCode, CliErr
         WorkflowCommand::Restore { backup, place } => {
             engine.workflow_restore(place.scope.into(), backup.as_deref())?
         }
+        WorkflowCommand::Models { what } => return models(ctx, what.as_ref()),
         WorkflowCommand::Diff { place } => {
             let document = engine.workflow_diff(place.scope.into())?;
             if ctx.out.is_json() {
@@ -129,6 +165,61 @@ pub(crate) fn run(ctx: &Context, args: &WorkflowArgs) -> Result<ExitCode, CliErr
     };
     ctx.out.either(&document, || text(&document))?;
     Ok(ExitCode::Ok)
+}
+
+fn models(ctx: &Context, what: Option<&ModelsCommand>) -> Result<ExitCode, CliError> {
+    let document = match what {
+        None | Some(ModelsCommand::Show) => ctx.engine.workflow_models()?,
+        Some(ModelsCommand::Set { med, low, variant, yes }) => {
+            let request = ModelsRequest { med: med.clone(), low: low.clone(), variant: variant.clone() };
+            let plan = ctx.engine.workflow_models_plan(&request)?;
+            if plan.changed && !yes && !agreed(ctx, &plan)? {
+                let message = format!("{} was not written", plan.file);
+                return Err(CliError::refused(ReasonCode::ConsentNeeded, message));
+            }
+            ctx.engine.workflow_models_set(&request)?
+        }
+    };
+    ctx.out.either(&document, || models_text(&document))?;
+    Ok(ExitCode::Ok)
+}
+
+/// The user's yes, on a terminal; elsewhere nobody can give it.
+fn agreed(ctx: &Context, plan: &WorkflowModelsDocument) -> Result<bool, CliError> {
+    if ctx.out.is_json() || !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    ctx.out.line(models_text(plan))?;
+    ctx.out.note(format!("Write this to {}? [y/N]", plan.file));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    read.map_err(|source| CliError::Io {
+        what: "read your answer".to_owned(),
+        reason: ReasonCode::Internal,
+        source,
+    })?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn models_text(document: &WorkflowModelsDocument) -> String {
+    let mut lines = vec![format!("{}:", document.file)];
+    for row in &document.agents {
+        let variant = if row.variant == "-" { String::new() } else { format!(", variant {}", row.variant) };
+        lines.push(format!("  {} {}: {}{variant}", row.group, row.agent, row.model));
+    }
+    lines.push("available:".to_owned());
+    for model in &document.available {
+        let variants = if model.variants.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", model.variants.join(", "))
+        };
+        lines.push(format!("  {}{variants}", model.model));
+    }
+    if document.changed {
+        lines.push("restart OpenCode, so that it reads them".to_owned());
+    }
+    lines.join("\n")
 }
 
 fn text(document: &WorkflowDocument) -> String {

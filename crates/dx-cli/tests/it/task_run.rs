@@ -4,4 +4,5 @@
 
 mod cases;
 mod kills;
+mod units;
 mod world;

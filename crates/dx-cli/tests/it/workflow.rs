@@ -2,3 +2,4 @@
 
 mod install;
 mod live;
+mod models;

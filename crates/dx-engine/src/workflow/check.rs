@@ -209,10 +209,10 @@ fn compare(agent: &str, listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFindi
 }
 
 /// A folder that goes with the value.
-struct Scratch(PathBuf);
+pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
-    fn new(cache: &Path) -> Result<Self, EngineError> {
+    pub(super) fn new(cache: &Path) -> Result<Self, EngineError> {
         disk::make_dir(cache)?;
         let path = cache.join(format!(".workflow-{}", std::process::id()));
         let _stale = fs::remove_dir_all(&path);
@@ -221,7 +221,7 @@ impl Scratch {
     }
 
     /// What OpenCode prints.
-    fn ask(
+    pub(super) fn ask(
         &self,
         args: &[&str],
         env: &[(&str, PathBuf)],

@@ -6,9 +6,11 @@
 mod backup;
 mod check;
 mod install;
+mod models;
 mod plan;
 mod target;
 
+pub use models::ModelsRequest;
 pub use target::WorkflowScope;
 
 use crate::Engine;

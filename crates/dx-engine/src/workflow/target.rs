@@ -229,8 +229,7 @@ impl Target {
     pub(super) fn sweep(&self) {
         for folder in [self.folder.clone(), self.path(FOLDERS[0]), self.path(FOLDERS[1])] {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if name.to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(NEW)) {
+                if entry.file_name().to_str().is_some_and(is_unfinished) {
                     let _gone = fs::remove_file(entry.path());
                 }
             }
@@ -263,11 +262,18 @@ pub(super) enum Content {
 /// Whether a folder is missing, or as an installation that was cut off at its beginning left it.
 fn holds_nothing(path: &Path, is_target: bool) -> bool {
     let Ok(entries) = fs::read_dir(path) else { return true };
-    let is_empty_folder = |entry: fs::DirEntry| {
-        let is_ours = entry.file_name().to_str().is_some_and(|name| FOLDERS.contains(&name));
-        is_target && is_ours && holds_nothing(&entry.path(), false)
+    let is_nothing = |entry: fs::DirEntry| {
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { return false };
+        let is_ours = is_target && FOLDERS.contains(&name);
+        is_unfinished(name) || (is_ours && holds_nothing(&entry.path(), false))
     };
-    entries.flatten().all(is_empty_folder)
+    entries.flatten().all(is_nothing)
+}
+
+/// Whether a file of this name was being written by us.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(NEW)
 }
 
 /// Only one writer holds the lock, so one name is enough.

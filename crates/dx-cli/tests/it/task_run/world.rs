@@ -60,6 +60,12 @@ pub(super) fn writes(files: &[(&str, &str)]) -> Scenario {
 impl World {
     /// `turns`: agent and round, and what its model does. `HASH` in it is the specification's.
     pub(super) fn new(agents: &OsStr, execution: &[&str], turns: &[(&str, Scenario)]) -> Self {
+        let turns = turns.iter().map(|(turn, scenario)| (format!("step {turn}"), scenario.clone()));
+        Self::with_words(agents, execution, turns.collect())
+    }
+
+    /// The same with words of prompts.
+    pub(super) fn with_words(agents: &OsStr, execution: &[&str], turns: Vec<(String, Scenario)>) -> Self {
         let mut env = environment().deadline(Duration::from_mins(4));
         let spec = spec("Greet", "greet.txt", execution, "tests/greet.sh", "sh tests/greet.sh");
         let top = env.git_repo(
@@ -75,9 +81,9 @@ impl World {
         std::fs::create_dir_all(&folder).unwrap();
         write(folder.join("task-spec.md"), &spec);
         let hash = dx_workflow_hash(&env, &top);
-        let turns = turns.iter().map(|(turn, scenario)| {
+        let turns = turns.into_iter().map(|(words, scenario)| {
             let scenario = scenario.to_string().replace(HASH, &hash);
-            (format!("step {turn}"), scenario.parse().unwrap())
+            (words, scenario.parse().unwrap())
         });
         let default = Scenario::text("nothing is planned for this turn");
         let model = ScriptedModel::start_by_prompt(turns.collect(), default).unwrap();
@@ -123,6 +129,15 @@ impl World {
 
     pub(super) fn context(&self, text: &str) {
         write(self.top.join(".ai/context.md"), CONTEXT.replace("agy: disabled", text));
+    }
+
+    /// Takes away what runs left in the project, as if there had been none.
+    pub(super) fn forget(&self) {
+        let reports = ["implementation", "validation"].map(report);
+        let others = [".ai/tasks/001-greet/state.json", ".ai/tasks/001-greet/agy-handoff.md", "greet.txt"];
+        for path in reports.iter().map(String::as_str).chain(others) {
+            let _gone = std::fs::remove_file(self.top.join(path));
+        }
     }
 
     /// A stand-in for `agy`, which does what the shell script says.

@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 /// An environment with the real OpenCode.
-fn world(agents: &OsStr) -> TestEnv {
+pub(super) fn world(agents: &OsStr) -> TestEnv {
     let mut env = environment().deadline(Duration::from_mins(4));
     env.link_program("opencode", Path::new(agents).join("opencode"));
     env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");

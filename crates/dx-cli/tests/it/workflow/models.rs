@@ -1,0 +1,98 @@
+//! `workflow models` with the models that the real OpenCode lists.
+
+use super::live::world;
+use crate::document;
+use crate::opencode::ONE;
+use crate::world::{read, write};
+use dx_testkit::TestEnv;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::process::Command;
+use std::sync::PoisonError;
+
+const COMMENTED: &str = "{\n  // mine\n  \"theme\": \"dark\", /* too */\n  \"agent\": {\n    \"orchestrator\": { \"model\": \"mock/m2\" }, // chosen\n    \
+                         \"research\": { \"model\": \"mock/old\", \"variant\": \"low\", },\n  },\n}\n";
+
+fn ask(env: &TestEnv, top: &Path, args: &[&str]) -> Command {
+    let mut command = env.product();
+    command.current_dir(top).args(["workflow", "models"]).args(args).arg("--json");
+    command
+}
+
+#[test]
+fn groups_are_written_after_a_yes_and_everything_else_stays() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut env = world(&agents);
+    let mut config = dx_scripted_model::opencode_config("http://127.0.0.1:1/v1");
+    config["provider"]["mock"]["models"]["m1"]["variants"] = json!({ "deep": { "reasoningEffort": "high" } });
+    env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
+    let top = env.git_repo("app", &[("a.txt", "one\n")]);
+    let document_of = |command: Command| -> Value {
+        document(&env, "workflow-models", &env.run_command(command).assert_code(0).stdout)
+    };
+    let refused = |code: i32, args: &[&str]| {
+        crate::world::error_of(&env, &env.run_command(ask(&env, &top, args)).assert_code(code))
+    };
+    let shown = document_of(ask(&env, &top, &[]));
+    let available =
+        json!([{ "model": "mock/m1", "variants": ["deep"] }, { "model": "mock/m2", "variants": [] }]);
+    assert_eq!((&shown["available"], shown["agents"].as_array().unwrap().len()), (&available, 9));
+    assert!(!top.join("opencode.jsonc").exists());
+
+    let set = ["set", "--med", "mock/m1", "--low", "mock/m2"];
+    assert_eq!(refused(34, &set)["reason_code"], "consent_needed");
+    assert!(!top.join("opencode.jsonc").exists(), "nothing without a yes");
+    let error = refused(25, &["set", "--med", "mock/m9", "--low", "mock/m2", "--yes"]);
+    assert!(error["next_action"].as_str().unwrap().contains("mock/m1, mock/m2"), "{error}");
+    let error = refused(25, &["set", "--med", "mock/m1", "--low", "mock/m2", "--variant", "wide", "--yes"]);
+    assert_eq!(error["next_action"], "one of deep");
+
+    // None is there: one is made.
+    let yes = [&set[..], &["--yes"]].concat();
+    let made = document_of(ask(&env, &top, &yes));
+    assert_eq!(
+        (&made["changed"], &made["file"]),
+        (&true.into(), &top.join("opencode.jsonc").display().to_string().into())
+    );
+    let text: Value = serde_json::from_str(&read(top.join("opencode.jsonc"))).unwrap();
+    assert_eq!(text["agent"]["validator"], json!({ "model": "mock/m1" }));
+    assert_eq!(text["agent"]["shipper"], json!({ "model": "mock/m2" }));
+    assert_eq!(document_of(ask(&env, &top, &yes))["changed"], false);
+
+    // In the other place, with comments and commas; a variant only where there is one.
+    std::fs::remove_file(top.join("opencode.jsonc")).unwrap();
+    let other = top.join(".opencode/opencode.jsonc");
+    std::fs::create_dir_all(other.parent().unwrap()).unwrap();
+    write(&other, COMMENTED);
+    document_of(ask(&env, &top, &[&yes[..], &["--variant", "deep"]].concat()));
+    let text = read(&other);
+    for part in [
+        "// mine",
+        "\"theme\": \"dark\", /* too */",
+        "\"orchestrator\": { \"model\": \"mock/m2\" }, // chosen",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    assert!(
+        !text.contains("mock/old") && !text.contains("\"low\"") && !text.contains("task-planner"),
+        "{text}"
+    );
+    assert!(!top.join("opencode.jsonc").exists());
+    let shown = document_of(ask(&env, &top, &["show"]));
+    let row = |agent: &str| {
+        shown["agents"].as_array().unwrap().iter().find(|r| r["agent"] == agent).unwrap().clone()
+    };
+    assert_eq!(
+        (row("init")["variant"].clone(), row("research")["variant"].clone()),
+        ("deep".into(), "-".into())
+    );
+    assert_eq!(row("research")["model"], "mock/m2");
+
+    write(&other, "{ \"agent\": [] }");
+    assert_eq!(refused(33, &yes)["reason_code"], "record_unreadable");
+    assert_eq!(read(&other), "{ \"agent\": [] }");
+}
