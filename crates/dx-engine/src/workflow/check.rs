@@ -140,7 +140,8 @@ fn read_list(text: &str) -> BTreeMap<String, (String, Vec<Listed>)> {
         let head = line.strip_suffix(')').and_then(|line| line.rsplit_once(" ("));
         let Some((name, mode)) = head.filter(|_| !line.starts_with(char::is_whitespace)) else { continue };
         let mut json = String::new();
-        while let Some(line) = rest.next_if(|line| line.starts_with(char::is_whitespace)) {
+        // Only the first line of the list is indented as a whole: its end stands at the margin.
+        while let Some(line) = rest.next_if(|line| line.starts_with(char::is_whitespace) || *line == "]") {
             json.push_str(line);
         }
         let rules = serde_json::from_str(&json).unwrap_or_default();
@@ -268,5 +269,19 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _gone = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_agents_is_read_as_opencode_prints_it() {
+        let text = "build (primary)\n  [\n  {\n    \"permission\": \"*\",\n    \"action\": \"deny\",\n    \"pattern\": \"*\"\n  }\n]\n\
+                    my own (all)\n  []\n";
+        let agents = read_list(text);
+        assert_eq!((agents.len(), agents["build"].1.len(), agents["my own"].0.as_str()), (2, 1, "all"));
+        assert_eq!((agents["build"].1[0].action.as_str(), agents["my own"].1.len()), ("deny", 0));
     }
 }

@@ -197,7 +197,7 @@ fn planned(
 /// Sets or removes a key; whether that changed anything.
 fn put(entry: &CstObject, name: &str, value: Option<&String>) -> bool {
     let there = entry.get(name);
-    let now = there.as_ref().and_then(|property| property.to_serde_value());
+    let now = there.as_ref().and_then(jsonc_parser::cst::CstObjectProp::to_serde_value);
     match (there, value) {
         (None, None) => false,
         (Some(_), Some(value)) if now.as_ref().and_then(serde_json::Value::as_str) == Some(value) => false,

@@ -93,6 +93,7 @@ fn groups_are_written_after_a_yes_and_everything_else_stays() {
     assert_eq!(row("research")["model"], "mock/m2");
 
     write(&other, "{ \"agent\": [] }");
-    assert_eq!(refused(33, &yes)["reason_code"], "record_unreadable");
+    // OpenCode itself does not take it.
+    assert_eq!(refused(21, &yes)["reason_code"], "opencode_agents_failed");
     assert_eq!(read(&other), "{ \"agent\": [] }");
 }
