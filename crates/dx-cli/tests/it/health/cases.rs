@@ -212,6 +212,10 @@ fn start(env: &TestEnv, job: &Watched) -> (Command, String) {
     if provider == "opencode" {
         command.args(["--model", "mock/m1", "--allow-model-override"]);
     }
+    if provider == "claude-code" {
+        // What one case is told of a limit shall hold no other up.
+        command.args(["--model", id]);
+    }
     let prompt = if provider == "exec" {
         command.args((case.agent == "pty").then_some("--pty")).arg("--").arg(env.fake_agent()).args(&actions);
         String::new()
