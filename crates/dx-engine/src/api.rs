@@ -66,6 +66,35 @@ pub struct StartRequest {
     pub profile: Option<String>,
 }
 
+impl StartRequest {
+    /// A request that leaves everything open.
+    pub fn new(provider: &ProviderName) -> Self {
+        Self {
+            beads: None,
+            provider: provider.clone(),
+            prompt: None,
+            worktree: WorktreeChoice::Auto,
+            repo: None,
+            model: None,
+            allow_model_override: false,
+            agent: None,
+            lane: None,
+            pty: false,
+            max_runtime: None,
+            no_mutation_timeout: None,
+            stall: None,
+            env: Vec::new(),
+            command: Vec::new(),
+            idempotency_key: None,
+            gates: Gates::default(),
+            sandbox: None,
+            sandbox_write: None,
+            nesting: false,
+            profile: None,
+        }
+    }
+}
+
 /// A run that was started, or that an idempotency key named.
 #[derive(Debug, Clone)]
 pub struct Started {

@@ -143,6 +143,12 @@ fn linked(dir: &Path, file: &Path) -> Option<PathBuf> {
     dir.join(text.strip_prefix("gitdir:")?.trim()).canonicalize().ok()
 }
 
+/// The commit of HEAD of the repository that a folder lies in; `None` outside of one, and before its first commit.
+pub fn head_of(folder: &std::path::Path) -> Option<String> {
+    let head = Repository::find(folder)?.git(&["rev-parse", "--verify", "HEAD"]).ok()?;
+    Some(line(&head))
+}
+
 /// Git without a repository, and without what a configuration could make it run; see also [`overrides`].
 pub(crate) fn base() -> Command {
     let mut command = Command::new("git");

@@ -31,6 +31,7 @@ mod providers;
 mod prune;
 mod report;
 mod sandbox;
+mod scratch;
 mod secrets;
 mod server;
 mod settings;
@@ -55,9 +56,11 @@ pub use dispatch::{
     DispatchRequest, Member, Members, SchemaSource, Target, tell_begun,
 };
 pub use error::{EngineError, PathDenied};
+pub use git::head_of;
 pub use job_files::LogFiles;
 pub use lanes::{SESSION, session};
 pub use preflight::PreflightRequest;
+pub use prompt::sha256_hex;
 pub use secrets::{mask_text, own_secrets};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 pub use start::GiveUp;

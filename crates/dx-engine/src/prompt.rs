@@ -57,7 +57,8 @@ impl Prompt {
     }
 }
 
-pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+/// Hexadecimal SHA-256.
+pub fn sha256_hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         let _fits = write!(hex, "{byte:02x}");
         hex

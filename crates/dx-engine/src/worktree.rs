@@ -16,7 +16,7 @@ mod nested;
 mod project;
 mod register;
 mod remove;
-mod salvage;
+pub(crate) mod salvage;
 pub(crate) mod setup;
 
 pub(crate) use create::{Ready, Wish, create, place, repository, undo_unused};

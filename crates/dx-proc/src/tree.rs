@@ -47,6 +47,16 @@ pub fn tree_cpu_ms(roots: &[i32]) -> u64 {
     ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
 }
 
+/// Resident memory in KiB of the roots and all their descendants; pages that they share count for each.
+pub fn tree_resident_kib(roots: &[i32]) -> u64 {
+    let pages = |pid: i32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+        text.split(' ').nth(1)?.parse::<u64>().ok()
+    };
+    let pages: u64 = with_descendants(roots).into_iter().filter_map(pages).sum();
+    pages.saturating_mul(rustix::param::page_size() as u64) / 1024
+}
+
 /// A process by what people call it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {

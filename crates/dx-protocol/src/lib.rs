@@ -4,6 +4,7 @@
 //! Formats only grow: a field may be added, never renamed, retyped or removed, and old records load for ever.
 
 mod agent_event;
+mod bench;
 mod config_document;
 mod document;
 mod exit_code;
@@ -35,6 +36,7 @@ mod workflow;
 mod worktree;
 
 pub use agent_event::*;
+pub use bench::*;
 pub use config_document::*;
 pub use document::*;
 pub use exit_code::*;

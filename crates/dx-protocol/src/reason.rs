@@ -209,6 +209,14 @@ reason_codes! {
     BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
     BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";
+    // Benchmarks.
+    BenchOk, "bench_ok", Ok, "All jobs of the benchmark succeeded.", "-";
+    BenchPartial, "bench_partial", Partial, "Some jobs of the benchmark succeeded, some did not.", "look at the failures in summary.md";
+    BenchFailed, "bench_failed", Error, "No job of the benchmark succeeded.", "look at the failures in summary.md";
+    BenchNotFound, "bench_not_found", Error, "There is no benchmark run in this folder.", "name the folder of a run, or --out with the one that holds it";
+    BenchChanged, "bench_changed", Conflict, "The run was begun with other workflows, prompts or numbers.", "the options that it was begun with, or another --run-id";
+    BenchPromptsInvalid, "bench_prompts_invalid", Usage, "The file of prompts cannot be used.", "mend what is named; the built-in file is an example: dx-runner bench prompts";
+    EmptyAnswer, "empty_answer", JobError, "The job ended well, but its model said nothing.", "look at the job's log";
     // Providers of the configuration, and adapter scripts.
     ProviderBinaryMissing, "provider_binary_missing", PreflightFailed, "The provider's program was not found.", "install it, put it on PATH, or mend `command` in your configuration", Fallback;
     ProviderAuthBlocked, "provider_auth_blocked", JobError, "The model refused the credentials.", "check the provider's credentials", Fallback;

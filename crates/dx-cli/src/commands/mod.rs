@@ -4,6 +4,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod batch;
+pub(crate) mod bench;
 pub(crate) mod bundle;
 pub(crate) mod check;
 pub(crate) mod completions;
@@ -98,6 +99,7 @@ pub(crate) enum Command {
     Watchdog(watchdog::WatchdogArgs),
     Workflow(workflow::WorkflowArgs),
     Task(task::TaskArgs),
+    Bench(bench::BenchArgs),
     Hooks(hooks::HooksArgs),
     Providers(providers::ProvidersArgs),
     Profiles(profiles::ProfilesArgs),
@@ -164,6 +166,7 @@ fn run(ctx: &Context, command: &Command) -> Result<ExitCode, CliError> {
         Command::ProbeAttach(args) => probe_attach::run(ctx, args),
         Command::Mcp(args) => mcp::run(ctx, args),
         Command::Skill(args) => skill::run(ctx, args),
+        Command::Bench(args) => bench::run(ctx, args),
         Command::Wave(args) => wave::run(ctx, args),
         Command::Watchdog(args) => watchdog::run(ctx, args),
         Command::Task(args) => task::run(ctx, args),

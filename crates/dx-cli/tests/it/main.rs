@@ -5,6 +5,7 @@
 mod admission;
 mod agent_names;
 mod apply;
+mod bench;
 mod bundle;
 mod cc_glm;
 mod claude;

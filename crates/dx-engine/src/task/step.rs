@@ -131,7 +131,7 @@ fn request(
     let job = job.map(|step| step.job.clone()).unwrap_or_default();
     let model = ground.request.models.get(agent).or(ground.request.model.as_ref()).cloned();
     let prompt = prompt::of(&ground.folder(), ground.spec, state, agent, round);
-    let blank = wave::blank(&ground.request.provider);
+    let blank = StartRequest::new(&ground.request.provider);
     let request = StartRequest {
         beads: Some(job.parse()?),
         prompt: Some(PromptSource::Text(prompt.clone().into_bytes())),
@@ -281,7 +281,7 @@ pub(super) fn command(
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         max_runtime: Some(DEADLINE),
         idempotency_key: Some(key(ground, state, &job)),
-        ..wave::blank(&provider)
+        ..StartRequest::new(&provider)
     };
     let started = ground.engine.start(&request)?;
     faults::step("task.command_started");

@@ -164,37 +164,8 @@ impl Ground {
             gates: Gates { check: item.check.clone(), ..Gates::default() },
             sandbox: item.sandbox,
             profile: item.profile.clone(),
-            ..blank(&attempt.provider)
+            ..StartRequest::new(&attempt.provider)
         })
-    }
-}
-
-/// A request that leaves everything open.
-pub(crate) fn blank(provider: &ProviderName) -> StartRequest {
-    StartRequest {
-        beads: None,
-        provider: provider.clone(),
-        prompt: None,
-        worktree: WorktreeChoice::Auto,
-        repo: None,
-        model: None,
-        allow_model_override: false,
-        agent: None,
-        lane: None,
-        else_lanes: Vec::new(),
-        server: None,
-        pty: false,
-        max_runtime: None,
-        no_mutation_timeout: None,
-        stall: None,
-        env: Vec::new(),
-        command: Vec::new(),
-        idempotency_key: None,
-        gates: Gates::default(),
-        sandbox: None,
-        sandbox_write: None,
-        nesting: false,
-        profile: None,
     }
 }
 

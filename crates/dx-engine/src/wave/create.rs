@@ -8,7 +8,6 @@ use crate::api::{PromptSource, StartRequest, WorktreeChoice};
 use crate::error::EngineError;
 use crate::git::Call;
 use crate::settle::Programs;
-use crate::wave::attempt::blank;
 use crate::{Engine, start, worktree};
 use dx_jobdir::{StateDir, WavePaths, WaveWriter, claim, disk, faults, wave as files};
 use dx_proc::clock;
@@ -188,7 +187,7 @@ fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: 
         model,
         command: item.command.clone(),
         profile: item.profile.clone(),
-        ..blank(provider)
+        ..StartRequest::new(provider)
     }
 }
 

@@ -16,7 +16,7 @@ mod show;
 mod verdict;
 mod watch;
 
-pub(crate) use attempt::{blank, told};
+pub(crate) use attempt::told;
 pub use file::{Problem, WaveFileError};
 
 use crate::Engine;

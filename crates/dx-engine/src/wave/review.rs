@@ -3,7 +3,7 @@
 //!
 //! Called by the coordinator, in a thread. Must never write the wave's journal.
 
-use super::attempt::{Ground, blank, told};
+use super::attempt::{Ground, told};
 use super::watch::watch;
 use super::{prompt, verdict};
 use crate::api::{PromptSource, StartRequest};
@@ -62,7 +62,7 @@ fn look(
         profile: review.by.profile.clone(),
         // Enforced by the sandbox, and judged at the end: one who changes something is none who looks.
         gates: Gates { read_only: true, ..Gates::default() },
-        ..blank(&review.by.provider)
+        ..StartRequest::new(&review.by.provider)
     };
     let started = ground.start(&review.commit, &request).map_err(failed)?;
     let run = started.ids.run_uuid.clone();

@@ -1,0 +1,64 @@
+//! Why a benchmark was refused or given up.
+
+use dx_engine::EngineError;
+use dx_protocol::{ExitCode, ReasonCode};
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("the file of prompts cannot be used: {0}")]
+    Prompts(String),
+    #[error("{0}")]
+    Argument(String),
+    #[error("the run `{0}` was begun with other workflows, prompts or numbers")]
+    Changed(String),
+    #[error("another process works on the run `{0}`")]
+    Busy(String),
+    #[error("there is no benchmark run in {0}")]
+    NotFound(PathBuf),
+    #[error("cannot {what} {path}: {source}")]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("interrupted; its jobs were ended, and what is done is kept")]
+    Interrupted,
+}
+
+impl BenchError {
+    pub(crate) fn io(what: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { what, path: path.to_owned(), source }
+    }
+
+    /// The published reason.
+    pub fn reason(&self) -> ReasonCode {
+        match self {
+            Self::Engine(error) => error.reason(),
+            Self::Prompts(_) => ReasonCode::BenchPromptsInvalid,
+            Self::Argument(_) => ReasonCode::InvalidArgument,
+            Self::Changed(_) => ReasonCode::BenchChanged,
+            Self::Busy(_) => ReasonCode::LockHeld,
+            Self::NotFound(_) => ReasonCode::BenchNotFound,
+            Self::Io { .. } => ReasonCode::Internal,
+            Self::Interrupted => ReasonCode::Interrupted,
+        }
+    }
+
+    /// What to do.
+    pub fn next_action(&self) -> String {
+        match self {
+            Self::Engine(error) => error.next_action(),
+            Self::Argument(_) => "dx-runner bench run --help".to_owned(),
+            Self::Interrupted => "dx-runner bench run with the same --run-id goes on".to_owned(),
+            other => other.reason().next_action().to_owned(),
+        }
+    }
+
+    /// What the command ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Engine(error) => error.exit_code(),
+            other => other.reason().exit_code(),
+        }
+    }
+}

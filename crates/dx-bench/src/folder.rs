@@ -1,0 +1,140 @@
+//! The folder of a run: `manifest.json`, `records.ndjson`, `raw/`, and what is rendered from them.
+//!
+//! A record is synced before the run goes on, so that a run which is killed goes on behind it. Must never: change a record,
+//! or let two processes write one run.
+
+use crate::error::BenchError;
+use dx_jobdir::{DiskError, DiskFile, disk};
+use dx_protocol::{BenchManifest, BenchRecord};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+const MANIFEST: &str = "manifest.json";
+const RECORDS: &str = "records.ndjson";
+const LOCK: &str = ".lock";
+/// Far above what any run writes.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// A run's folder.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held while records are written.
+    lock: Option<File>,
+}
+
+impl Folder {
+    /// The folder of a run that is to be looked at: itself, or its name below `out`.
+    pub fn find(name: &Path, out: &Path) -> Result<Self, BenchError> {
+        let found = [name.to_owned(), out.join(name)].into_iter().find(|path| path.join(MANIFEST).is_file());
+        let path = found.ok_or_else(|| BenchError::NotFound(name.to_owned()))?;
+        Ok(Self { path, lock: None })
+    }
+
+    /// Makes the folder, or takes up the one that is there, and keeps others from it.
+    pub(crate) fn take(path: PathBuf, run_id: &str) -> Result<Self, BenchError> {
+        for folder in [&path, &path.join("raw")] {
+            std::fs::create_dir_all(folder).map_err(|e| BenchError::io("make the folder", folder, e))?;
+        }
+        let file = path.join(LOCK);
+        let lock = File::options().create(true).append(true).open(&file);
+        let lock = lock.map_err(|e| BenchError::io("open", &file, e))?;
+        lock.try_lock().map_err(|_| BenchError::Busy(run_id.to_owned()))?;
+        Ok(Self { path, lock: Some(lock) })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// Replaces a file, whole or not at all.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BenchError> {
+        let path = self.file(name);
+        disk::replace_synced(&path, bytes).map_err(|e| failed("write", &path, e))
+    }
+
+    pub(crate) fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), BenchError> {
+        let mut text = serde_json::to_vec_pretty(value).map_err(|e| BenchError::Argument(e.to_string()))?;
+        text.push(b'\n');
+        self.write(name, &text)
+    }
+
+    /// The plan; `None` for a run that was not begun.
+    pub fn manifest(&self) -> Result<Option<BenchManifest>, BenchError> {
+        let path = self.file(MANIFEST);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read(&path).map(Some)
+    }
+
+    pub(crate) fn begin(&self, manifest: &BenchManifest) -> Result<(), BenchError> {
+        self.write_json(MANIFEST, manifest)
+    }
+
+    /// All records, the last of each job. A line that was cut off is none.
+    pub fn records(&self) -> Result<Vec<BenchRecord>, BenchError> {
+        let path = self.file(RECORDS);
+        let bytes = match dx_jobdir::read_bounded(&path, MAX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(BenchError::io("read", &path, error)),
+        };
+        let mut records: Vec<BenchRecord> = Vec::new();
+        for record in bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+        {
+            let record: BenchRecord = record;
+            records.retain(|other| other.job != record.job);
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    pub(crate) fn append(&self, record: &BenchRecord) -> Result<(), BenchError> {
+        debug_assert!(self.lock.is_some());
+        let path = self.file(RECORDS);
+        let mut line = serde_json::to_vec(record).map_err(|e| BenchError::Argument(e.to_string()))?;
+        line.push(b'\n');
+        let append = || {
+            let file = DiskFile::open_append_or_create(&path)?;
+            // Behind a line that was cut off.
+            if !ends_a_line(&path) {
+                file.append(b"\n")?;
+            }
+            file.append(&line)?;
+            file.sync_data()
+        };
+        append().map_err(|e| failed("write", &path, e))
+    }
+}
+
+fn ends_a_line(path: &Path) -> bool {
+    use std::io::{Read, Seek, SeekFrom};
+    let last = || {
+        let mut file = File::open(path)?;
+        if file.metadata()?.len() == 0 {
+            return Ok(b'\n');
+        }
+        file.seek(SeekFrom::End(-1))?;
+        let mut byte = [0];
+        file.read_exact(&mut byte).map(|()| byte[0])
+    };
+    last().is_ok_and(|byte: u8| byte == b'\n') || std::io::Result::is_err(&last())
+}
+
+fn failed(what: &'static str, path: &Path, error: DiskError) -> BenchError {
+    BenchError::io(what, path, error.source)
+}
+
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, BenchError> {
+    let bytes =
+        dx_jobdir::read_bounded(path, MAX_BYTES).map_err(|source| BenchError::io("read", path, source))?;
+    serde_json::from_slice(&bytes).map_err(|e| BenchError::io("understand", path, e.into()))
+}

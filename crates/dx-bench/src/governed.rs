@@ -1,0 +1,340 @@
+//! A governed run: preflight and baseline, then the jobs, then figures and reports whatever became of the jobs, then
+//! integrity. Must never: start a job when a gate before it failed, or end without a report once it has begun.
+
+use crate::error::BenchError;
+use crate::folder::Folder;
+use crate::job::{self, Ground, Task};
+use crate::prompts::{Prompt, Prompts};
+use crate::{html, markdown, plan, summary, workflow};
+use dx_engine::{Cancel, Engine, PreflightRequest};
+use dx_proc::clock;
+use dx_protocol::{
+    BenchDocument, BenchGate, BenchManifest, BenchPlanned, BenchRecord, BenchSummary, ExitCode, GateDocument,
+    Level, PreflightDocument, ReasonCode, Timestamp,
+};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+const MANIFEST_SCHEMA: &str = "dx-runner/bench-manifest/1";
+const DOCUMENT_SCHEMA: &str = "dx-runner/bench/1";
+/// The whole run looks at its cancellation this often.
+const TICK: Duration = Duration::from_millis(100);
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub workflows: Vec<String>,
+    /// `MODEL` for all, `WORKFLOW=MODEL` for one.
+    pub models: Vec<String>,
+    /// The built-in prompts when `None`.
+    pub prompts: Option<PathBuf>,
+    pub parallel: u32,
+    pub rounds: u32,
+    pub max_retries: u32,
+    pub timeout: Duration,
+    /// Commit that HEAD of `repo` must contain.
+    pub required_baseline: Option<String>,
+    /// Commit that must be on `branch`, HEAD when `None`, when all is done.
+    pub reported_commit: Option<String>,
+    pub branch: Option<String>,
+    /// Where the benchmark was called.
+    pub repo: PathBuf,
+    pub run_id: Option<String>,
+    /// The folder of all runs.
+    pub out: PathBuf,
+}
+
+/// What happens, for who looks on.
+#[derive(Debug, Clone, Copy)]
+pub enum News<'a> {
+    /// So many jobs are to be run; so many were done by an earlier call.
+    Begun {
+        run_id: &'a str,
+        jobs: usize,
+        done: usize,
+    },
+    Started(&'a BenchPlanned),
+    Ended(&'a BenchRecord),
+}
+
+struct Prepared {
+    manifest: BenchManifest,
+    prompts: Vec<Prompt>,
+}
+
+/// The plan, without versions of programs: starts nothing, writes nothing, and is the same each time.
+pub fn dry_run(request: &Request) -> Result<BenchManifest, BenchError> {
+    Ok(prepare(request)?.manifest)
+}
+
+/// Runs what is not done yet.
+pub fn run(
+    engine: &Engine,
+    request: &Request,
+    cancel: &Cancel,
+    told: &(dyn Fn(News<'_>) + Sync),
+) -> Result<BenchDocument, BenchError> {
+    let Prepared { mut manifest, prompts } = prepare(request)?;
+    let run_id = manifest.run_id.clone();
+    let folder = Folder::take(request.out.join(&run_id), &run_id)?;
+    let mut gates = Vec::new();
+    for workflow in &manifest.workflows {
+        let document = preflight(engine, &workflow.system, &workflow.model)?;
+        if let Some(row) = document.checks.iter().find(|row| row.check == "version") {
+            manifest.agents.insert(workflow.system.clone(), row.found.clone());
+        }
+        gates.push(preflight_gate(&workflow.name, &document));
+    }
+    if let Some(required) = &request.required_baseline {
+        let document = engine.baseline_gate(&request.repo, required)?;
+        gates.push(gate("baseline", document));
+    }
+    if let Some(failed) = gates.iter().find(|gate| !gate.passed) {
+        let reason = failed.reason_code;
+        let exit =
+            if failed.name.starts_with("preflight") { ExitCode::PreflightFailed } else { reason.exit_code() };
+        return end(&folder, &run_id, gates, None, reason, exit);
+    }
+    match folder.manifest()? {
+        // Programs may have been updated in between; the plan may not.
+        Some(begun) => {
+            let same =
+                |manifest: &BenchManifest| BenchManifest { agents: BTreeMap::new(), ..manifest.clone() };
+            if same(&begun) != same(&manifest) {
+                return Err(BenchError::Changed(run_id));
+            }
+            manifest = begun;
+        }
+        None => folder.begin(&manifest)?,
+    }
+    let ran = jobs(engine, request, &manifest, &prompts, &folder, cancel, told);
+    let summary = render(&folder)?;
+    ran?;
+    if let Some(reported) = &request.reported_commit {
+        let document = engine.integrity_gate(&request.repo, reported, request.branch.as_deref())?;
+        gates.push(gate("integrity", document));
+    }
+    let succeeded = summary.workflows.iter().map(|figures| figures.success.count).sum::<u64>();
+    let (reason, exit) = match gates.iter().find(|gate| !gate.passed) {
+        Some(failed) => (failed.reason_code, failed.reason_code.exit_code()),
+        None if summary.missing == 0 && succeeded == summary.jobs => (ReasonCode::BenchOk, ExitCode::Ok),
+        None if succeeded > 0 => (ReasonCode::BenchPartial, ExitCode::Partial),
+        None => (ReasonCode::BenchFailed, ExitCode::Error),
+    };
+    end(&folder, &run_id, gates, Some(summary), reason, exit)
+}
+
+/// Makes everything that is made from plan and records.
+pub fn render(folder: &Folder) -> Result<BenchSummary, BenchError> {
+    let manifest = folder.manifest()?.ok_or_else(|| BenchError::NotFound(folder.path().to_owned()))?;
+    let mut records = folder.records()?;
+    // In the order of the plan, in whatever order they ended.
+    let place = |record: &BenchRecord| manifest.jobs.iter().position(|job| job.job == record.job);
+    records.retain(|record| place(record).is_some());
+    records.sort_by_key(place);
+    let summary = summary::summary(&manifest, &records);
+    folder.write_json("results.json", &json!({"schema": "dx-runner/bench-results/1", "records": records}))?;
+    folder.write_json("summary.json", &summary)?;
+    folder.write("summary.md", markdown::page(&manifest, &summary).as_bytes())?;
+    folder.write("report.html", html::page(&manifest, &summary, &records).as_bytes())?;
+    Ok(summary)
+}
+
+fn end(
+    folder: &Folder,
+    run_id: &str,
+    gates: Vec<BenchGate>,
+    summary: Option<BenchSummary>,
+    reason: ReasonCode,
+    exit: ExitCode,
+) -> Result<BenchDocument, BenchError> {
+    let document = BenchDocument {
+        schema: DOCUMENT_SCHEMA.to_owned(),
+        run_id: run_id.to_owned(),
+        out: folder.path().display().to_string(),
+        passed: exit == ExitCode::Ok,
+        reason_code: reason,
+        exit_code: exit.code().into(),
+        next_action: reason.next_action().to_owned(),
+        gates,
+        summary,
+    };
+    folder.write_json("governance_report.json", &document)?;
+    Ok(document)
+}
+
+fn prepare(request: &Request) -> Result<Prepared, BenchError> {
+    let wrong = |what: &str| Err(BenchError::Argument(what.to_owned()));
+    if request.rounds == 0 || request.parallel == 0 || request.timeout.is_zero() {
+        return wrong("--rounds, --parallel and --timeout are at least 1");
+    }
+    let workflows = workflow::chosen(&request.workflows, &request.models)?;
+    if workflows.is_empty() {
+        return wrong("--workflows names none");
+    }
+    let run_id = match &request.run_id {
+        Some(id) => id.clone(),
+        None => Timestamp(clock::now_ms()).compact(),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if run_id.is_empty() || run_id.len() > 40 || !run_id.chars().all(plain) {
+        return wrong("--run-id has up to 40 of letters, digits, - and _");
+    }
+    let (prompts, text) = Prompts::load(request.prompts.as_deref())?;
+    let rows: Vec<_> = prompts.prompts.iter().map(Prompt::row).collect();
+    let kernel = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+        text.trim().to_owned()
+    };
+    let manifest = BenchManifest {
+        schema: MANIFEST_SCHEMA.to_owned(),
+        run_id,
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        agents: BTreeMap::new(),
+        host: kernel("hostname"),
+        os: format!("{} {}", kernel("ostype"), kernel("osrelease")),
+        cores: std::thread::available_parallelism().map_or(0, |n| n.get() as u64),
+        commit: dx_engine::head_of(&request.repo).unwrap_or_else(|| "-".to_owned()),
+        prompts_version: prompts.version,
+        prompts_sha256: dx_engine::sha256_hex(text.as_bytes()),
+        jobs: plan::jobs(&workflows, &rows, request.rounds),
+        workflows,
+        prompts: rows,
+        rounds: request.rounds,
+        parallel: request.parallel,
+        max_retries: request.max_retries,
+        timeout_sec: request.timeout.as_secs(),
+    };
+    Ok(Prepared { manifest, prompts: prompts.prompts })
+}
+
+fn preflight(engine: &Engine, system: &str, model: &str) -> Result<PreflightDocument, BenchError> {
+    let provider = system.parse().map_err(|_| BenchError::Argument(format!("`{system}` is no provider")))?;
+    Ok(engine.preflight(&PreflightRequest {
+        provider: Some(provider),
+        model: Some(model.to_owned()).filter(|model| model != "-"),
+        allow_model_override: false,
+        // Jobs work in repositories of their own.
+        worktree: None,
+        profile: None,
+        live: false,
+        strict: false,
+    })?)
+}
+
+fn preflight_gate(workflow: &str, document: &PreflightDocument) -> BenchGate {
+    let failed = document.checks.iter().find(|row| row.level == Level::Error);
+    BenchGate {
+        name: format!("preflight {workflow}"),
+        passed: document.passed,
+        reason_code: failed.and_then(|row| row.code).unwrap_or(ReasonCode::BenchOk),
+        details: failed.map_or_else(String::new, |row| format!("{}: {}", row.found, row.next_action)),
+        document: None,
+    }
+}
+
+fn gate(name: &str, document: GateDocument) -> BenchGate {
+    BenchGate {
+        name: name.to_owned(),
+        passed: document.report.passed,
+        reason_code: document.report.reason_code,
+        details: document.report.details.clone(),
+        document: Some(document),
+    }
+}
+
+/// Runs all jobs that have no record: each workflow's warm-up first, then so many at once as asked for.
+fn jobs(
+    engine: &Engine,
+    request: &Request,
+    manifest: &BenchManifest,
+    prompts: &[Prompt],
+    folder: &Folder,
+    cancel: &Cancel,
+    told: &(dyn Fn(News<'_>) + Sync),
+) -> Result<(), BenchError> {
+    let records = folder.records()?;
+    let done = |job: &BenchPlanned| records.iter().any(|record| record.job == job.job);
+    let left: Vec<Task<'_>> = manifest
+        .jobs
+        .iter()
+        .enumerate()
+        .filter(|(_, job)| !done(job))
+        .filter_map(|(number, planned)| {
+            let workflow = manifest.workflows.iter().find(|w| w.name == planned.workflow)?;
+            let prompt = prompts.iter().find(|p| p.id == planned.prompt)?;
+            Some(Task { planned, workflow, prompt, number })
+        })
+        .collect();
+    told(News::Begun { run_id: &manifest.run_id, jobs: left.len(), done: manifest.jobs.len() - left.len() });
+    let (given_up, stay) =
+        std::io::pipe().map_err(|source| BenchError::io("make a pipe in", folder.path(), source))?;
+    // Times of a run that is gone on with begin where its last record ended.
+    let offset = records.iter().map(|record| record.ended_ms).max().unwrap_or(0);
+    let ground = Ground {
+        engine,
+        run_id: &manifest.run_id,
+        timeout: request.timeout,
+        max_retries: request.max_retries,
+        began: clock::monotonic_ms().saturating_sub(offset),
+        cancel,
+        given_up: &given_up,
+    };
+    let mut stay = Some(stay);
+    let (warm_up, measured): (Vec<_>, Vec<_>) = left.into_iter().partition(|task| task.planned.round == 0);
+    for tasks in [warm_up, measured] {
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        std::thread::scope(|scope| {
+            let worker = || {
+                while let Some(task) = tasks.get(next.fetch_add(1, Ordering::SeqCst)) {
+                    if let Err(error) = one(&ground, task, folder, told) {
+                        next.store(tasks.len(), Ordering::SeqCst);
+                        keep(&failure, error);
+                        return;
+                    }
+                }
+            };
+            let workers: Vec<_> =
+                (0..tasks.len().min(request.parallel as usize)).map(|_| scope.spawn(worker)).collect();
+            while workers.iter().any(|worker| !worker.is_finished()) {
+                if cancel.is_cancelled() {
+                    next.store(tasks.len(), Ordering::SeqCst);
+                    drop(stay.take());
+                }
+                std::thread::sleep(TICK);
+            }
+        });
+        if let Some(error) = failure.into_inner().unwrap_or_default() {
+            return Err(error);
+        }
+        if cancel.is_cancelled() {
+            return Err(BenchError::Interrupted);
+        }
+    }
+    Ok(())
+}
+
+/// The first failure counts; what follows from it does not.
+fn keep(failure: &Mutex<Option<BenchError>>, error: BenchError) {
+    let mut failure = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    failure.get_or_insert(error);
+}
+
+fn one(
+    ground: &Ground<'_>,
+    task: &Task<'_>,
+    folder: &Folder,
+    told: &(dyn Fn(News<'_>) + Sync),
+) -> Result<(), BenchError> {
+    told(News::Started(task.planned));
+    let (record, answer) = job::run(ground, task)?;
+    folder.write(&format!("raw/{}.answer.txt", task.planned.job), answer.as_bytes())?;
+    // Last: who has a record has all.
+    folder.append(&record)?;
+    told(News::Ended(&record));
+    Ok(())
+}

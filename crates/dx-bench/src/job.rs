@@ -1,0 +1,147 @@
+//! One job of the plan, with its attempts: started as every job is, watched, and measured from outside.
+//!
+//! Times are of the monotonic clock, taken here: when the start was called, when the agent's program ran, when the model's
+//! first word was in the log, when the process was gone. Waiting for a turn counts for nobody. Must never: start a job a
+//! second time that an earlier run of the benchmark began, or let one go on that nobody will read.
+
+use crate::answer::{self, Follower};
+use crate::collect::{self, Seen};
+use crate::error::BenchError;
+use crate::prompts::Prompt;
+use dx_engine::{
+    Cancel, Engine, EngineError, GiveUp, JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice,
+};
+use dx_proc::{PidFd, clock, tree};
+use dx_protocol::{BeadsId, BenchPlanned, BenchRecord, BenchWorkflow, Gates, ProviderName};
+use std::io::PipeReader;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+/// Memory is looked at this often.
+const LOOK_MS: u64 = 250;
+/// Whether a job has ended is asked this often when its process does not tell.
+const ASK_MS: u64 = 2_000;
+/// From the end of the process to the outcome: gates, checks, settling.
+const SETTLE: Duration = Duration::from_mins(15);
+
+/// What all jobs of a run share.
+pub(crate) struct Ground<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) run_id: &'a str,
+    pub(crate) timeout: Duration,
+    pub(crate) max_retries: u32,
+    /// CLOCK_MONOTONIC of the run's begin.
+    pub(crate) began: u64,
+    pub(crate) cancel: &'a Cancel,
+    /// Closed on its other side when the run is given up.
+    pub(crate) given_up: &'a PipeReader,
+}
+
+/// A job of the plan with what it names.
+pub(crate) struct Task<'a> {
+    pub(crate) planned: &'a BenchPlanned,
+    pub(crate) workflow: &'a BenchWorkflow,
+    pub(crate) prompt: &'a Prompt,
+    /// Its place in the plan.
+    pub(crate) number: usize,
+}
+
+/// Runs it until it succeeds or has no attempt left; what its agents wrote is in `raw` of the answer.
+pub(crate) fn run(ground: &Ground<'_>, task: &Task<'_>) -> Result<(BenchRecord, String), BenchError> {
+    let mut retries = 0;
+    loop {
+        let (record, answer) = attempt(ground, task, retries)?;
+        if record.success || retries == ground.max_retries {
+            return Ok((record, answer));
+        }
+        retries += 1;
+    }
+}
+
+fn attempt(ground: &Ground<'_>, task: &Task<'_>, retries: u32) -> Result<(BenchRecord, String), BenchError> {
+    let provider: ProviderName =
+        task.workflow.system.parse().map_err(|_| BenchError::Argument(task.workflow.system.clone()))?;
+    let id = format!("bench-{}-{}-{retries}", ground.run_id, task.number);
+    let beads: BeadsId = id.parse().map_err(|_| BenchError::Argument(format!("`{id}` is no job id")))?;
+    let name = JobName { beads: beads.clone(), provider: Some(provider.clone()) };
+    let scratch = scratch(ground.run_id, &id);
+    let mut seen = Seen { retries, began_ms: clock::monotonic_ms() - ground.began, ..Seen::default() };
+    if !collect::is_taken_up(ground.engine, &name)? {
+        let worktree = ground.engine.scratch_repository(&scratch, &task.prompt.files)?;
+        let request = StartRequest {
+            beads: Some(beads),
+            prompt: Some(PromptSource::Text(task.prompt.prompt.clone().into_bytes())),
+            worktree: WorktreeChoice::Path(worktree),
+            model: Some(task.workflow.model.clone()).filter(|model| model != "-"),
+            lane: crate::workflow::known(&task.workflow.name).map(|known| known.lane),
+            max_runtime: Some(ground.timeout),
+            gates: Gates { check: task.prompt.check.clone(), ..Gates::default() },
+            ..StartRequest::new(&provider)
+        };
+        let called = clock::monotonic_ms();
+        match ground.engine.start_queued(&request, GiveUp::When(ground.given_up.as_fd())) {
+            Ok(started) => {
+                seen.called = Some(called + started.queued_ms.unwrap_or(0));
+                seen.began_ms += started.queued_ms.unwrap_or(0);
+                if let Err(error) = watch(ground, &name, started.pid, &mut seen) {
+                    let _ended = ground.engine.stop(&name, None);
+                    return Err(error);
+                }
+            }
+            Err(_) if ground.cancel.is_cancelled() => return Err(BenchError::Interrupted),
+            Err(error) => {
+                ground.engine.remove_scratch(&scratch)?;
+                return Ok((collect::refused(ground, task, &seen, &error), String::new()));
+            }
+        }
+    }
+    let request =
+        WaitRequest { jobs: vec![name.clone()], any: false, timeout: Some(ground.timeout + SETTLE) };
+    ground.engine.wait(&request)?;
+    if ground.cancel.is_cancelled() {
+        return Err(BenchError::Interrupted);
+    }
+    seen.ended_ms = clock::monotonic_ms() - ground.began;
+    let answer = answer::whole(&ground.engine.log_files(&name, None)?);
+    let record = collect::record(ground, task, &name, &seen, &answer)?;
+    ground.engine.remove_scratch(&scratch)?;
+    Ok((record, answer))
+}
+
+/// The name of a job's repository.
+fn scratch(run_id: &str, id: &str) -> String {
+    format!("bench-{run_id}/{id}")
+}
+
+/// Until the agent's process is gone.
+fn watch(ground: &Ground<'_>, name: &JobName, pid: i32, seen: &mut Seen) -> Result<(), BenchError> {
+    let mut follower = Follower::new(&ground.engine.log_files(name, None)?);
+    let pidfd = PidFd::open(pid).ok();
+    let (mut looked, mut asked) = (0, clock::monotonic_ms());
+    loop {
+        follower.step(pidfd.as_ref());
+        seen.first = seen.first.or(follower.first);
+        let now = clock::monotonic_ms();
+        if pidfd.as_ref().is_some_and(|pidfd| pidfd.is_exited().unwrap_or(true)) {
+            seen.gone = Some(now);
+            return Ok(());
+        }
+        if ground.cancel.is_cancelled() {
+            return Err(BenchError::Interrupted);
+        }
+        if now - looked >= LOOK_MS {
+            looked = now;
+            seen.memory_kib = seen.memory_kib.max(tree::tree_resident_kib(&[pid]));
+        }
+        // The process may have been gone before it could be watched, and its number may be another's by now.
+        if now - asked >= ASK_MS {
+            asked = now;
+            let ended = WaitRequest { jobs: vec![name.clone()], any: false, timeout: Some(Duration::ZERO) };
+            match ground.engine.wait(&ended) {
+                Ok(_) => return Ok(()),
+                Err(EngineError::Deadline(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The benchmark of the lanes: real jobs through the same engine as every other job, figures with their intervals, reports.
+//!
+//! A run is a folder: its plan, a record for each job that has ended, and what is made from these. Records are the truth;
+//! everything else is made again from them at any time. Must never: count what was not run, or show a figure without what
+//! it rests on.
+
+mod answer;
+mod collect;
+mod compare;
+mod error;
+mod folder;
+mod governed;
+mod html;
+mod job;
+mod markdown;
+mod plan;
+pub mod prompts;
+pub mod stats;
+mod summary;
+mod workflow;
+
+pub use compare::compare;
+pub use error::BenchError;
+pub use folder::Folder;
+pub use governed::{News, Request, dry_run, render, run};
+pub use workflow::WORKFLOWS;

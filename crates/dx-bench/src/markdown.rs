@@ -1,0 +1,138 @@
+//! `summary.md`: the figures as tables for people. Must never: show an estimate without what it rests on.
+
+use dx_protocol::{BenchEstimate, BenchFigures, BenchManifest, BenchRatio, BenchShare, BenchSummary};
+use std::fmt::Write;
+
+/// The whole page.
+pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
+    let mut page = format!("# Benchmark {}\n\n", manifest.run_id);
+    let mut line = |text: String| {
+        page.push_str(&text);
+        page.push('\n');
+    };
+    line(format!(
+        "{} jobs: {} prompts, {} rounds, up to {} at once, each for up to {} s. dx-runner {}, commit {}.",
+        summary.jobs,
+        manifest.prompts.len(),
+        manifest.rounds,
+        manifest.parallel,
+        manifest.timeout_sec,
+        manifest.program,
+        manifest.commit
+    ));
+    if summary.missing > 0 {
+        line(format!("\n**{} planned jobs have no record.**", summary.missing));
+    }
+    line(
+        "\nIn brackets: the interval at 95 %. `…` is a bound that so few jobs do not give. Latencies are those of successes."
+            .to_owned(),
+    );
+    for (title, rows) in [("Workflows", &summary.workflows), ("Systems", &summary.systems)] {
+        line(format!("\n## {title}\n"));
+        line("| | success | retried | first output p50 | completion p50 | completion p95 | tokens out | cost | memory |".to_owned());
+        line("|---|---|---|---|---|---|---:|---:|---:|".to_owned());
+        for row in rows {
+            line(figures(row));
+        }
+    }
+    line("\n## Prompts\n".to_owned());
+    let names: Vec<&str> = manifest.workflows.iter().map(|w| w.name.as_str()).collect();
+    line(format!("| | {} |", names.join(" | ")));
+    line(format!("|---|{}", "---|".repeat(names.len())));
+    for prompt in &manifest.prompts {
+        let cells = summary.matrix.iter().filter(|cell| cell.prompt == prompt.id).map(|cell| {
+            let time = cell.completion_p50_ms.map_or_else(String::new, |ms| format!(", {}", time(ms)));
+            format!("{}/{}{time}", cell.success.count, cell.success.of)
+        });
+        line(format!("| {} | {} |", prompt.id, cells.collect::<Vec<_>>().join(" | ")));
+    }
+    line("\n## Differences\n".to_owned());
+    for comparison in &summary.comparisons {
+        let (a, b) = (&comparison.a, &comparison.b);
+        line(match &comparison.completion {
+            None => format!(
+                "- {a}, {b}: fewer than six prompts and rounds in which both succeeded; nothing can be said."
+            ),
+            Some(ratio) => format!("- {b} {} {a}: {}.", verdict(ratio), times(ratio)),
+        });
+        if comparison.success_differs {
+            line(format!("- {a} and {b} succeed differently often."));
+        }
+    }
+    if summary.comparisons.is_empty() {
+        line("One workflow; nothing to compare.".to_owned());
+    }
+    line("\n## Failures\n".to_owned());
+    if summary.failures.is_empty() {
+        line("None.".to_owned());
+    } else {
+        line("| workflow | whose | reason | jobs |\n|---|---|---|---:|".to_owned());
+        for row in &summary.failures {
+            line(format!(
+                "| {} | {} | {} | {} |",
+                row.workflow,
+                row.category.as_str(),
+                row.reason_code,
+                row.count
+            ));
+        }
+    }
+    page
+}
+
+fn figures(row: &BenchFigures) -> String {
+    let cost = row.usage.cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.4} $"));
+    let memory = row.memory_peak_kib.map_or_else(|| "-".to_owned(), |kib| format!("{} MiB", kib / 1024));
+    format!(
+        "| {} | {} | {} | {} | {} | {} | {} | {cost} | {memory} |",
+        row.name,
+        share(&row.success),
+        share(&row.retried),
+        estimate(row.first_output_p50.as_ref()),
+        estimate(row.completion_p50.as_ref()),
+        estimate(row.completion_p95.as_ref()),
+        row.usage.output_tokens,
+    )
+}
+
+/// `4/5, 80 % [38, 96]`.
+pub(crate) fn share(share: &BenchShare) -> String {
+    if share.of == 0 {
+        return "-".to_owned();
+    }
+    let percent = |rate: f64| (rate * 100.0).round();
+    let (rate, low, high) = (percent(share.rate), percent(share.low), percent(share.high));
+    format!("{}/{}, {rate} % [{low}, {high}]", share.count, share.of)
+}
+
+/// `1.2 s [0.9, …]`.
+pub(crate) fn estimate(estimate: Option<&BenchEstimate>) -> String {
+    let Some(estimate) = estimate else { return "-".to_owned() };
+    let bound = |bound: Option<f64>| bound.map_or_else(|| "…".to_owned(), time);
+    let mut text = time(estimate.value);
+    // Writing to a String cannot fail.
+    let _written = write!(text, " [{}, {}]", bound(estimate.low), bound(estimate.high));
+    text
+}
+
+/// Milliseconds for people.
+pub(crate) fn time(ms: f64) -> String {
+    if ms < 1_000.0 { format!("{ms:.0} ms") } else { format!("{:.1} s", ms / 1_000.0) }
+}
+
+/// How the second compares with the first.
+pub(crate) fn verdict(ratio: &BenchRatio) -> &'static str {
+    match (ratio.differs, ratio.value > 1.0) {
+        (false, _) => "cannot be told apart from",
+        (true, true) => "is slower than",
+        (true, false) => "is faster than",
+    }
+}
+
+/// `1.21 times [1.12, 1.31], 15 pairs`.
+pub(crate) fn times(ratio: &BenchRatio) -> String {
+    format!(
+        "{:.2} times its completion [{:.2}, {:.2}], {} pairs",
+        ratio.value, ratio.low, ratio.high, ratio.of
+    )
+}

@@ -1,0 +1,215 @@
+//! Benchmarks of real lanes against a scripted model, so that the true answer is known.
+//!
+//! Needs `DX_TEST_AGENTS_DIR` with `claude` and `opencode`; without it the tests say that they were left out.
+
+use crate::real_agent::{PATIENCE, RealAgent};
+use crate::world::{error_of, read, spawn, write};
+use dx_scripted_model::opencode_config;
+use dx_testkit::{Output, wait_until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::PoisonError;
+
+/// As the credentials: in no file of a run.
+const TOKEN: &str = "sk-ant-bench-7736";
+
+struct World {
+    agent: RealAgent,
+    out: PathBuf,
+}
+
+fn world() -> Option<World> {
+    let mut agent = RealAgent::new("claude-code", "claude")?;
+    let opencode = agent.program.parent()?.join("opencode");
+    let opencode =
+        if opencode.exists() { opencode } else { crate::real_agent::agents_dir()?.join("opencode") };
+    agent.env.link_program("opencode", opencode.canonicalize().unwrap());
+    agent.env.set("ANTHROPIC_BASE_URL", agent.model.root_url());
+    agent.env.set("ANTHROPIC_AUTH_TOKEN", TOKEN);
+    agent.env.set("CLAUDE_CODE_MAX_RETRIES", "1");
+    agent.env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&agent.model.base_url()).to_string());
+    agent.env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+    let config = agent.env.path("xdg/config/dx-runner/config.toml");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    write(&config, "allow_model_override = true\n");
+    let out = agent.env.path("runs");
+    Some(World { agent, out })
+}
+
+impl World {
+    fn prompts(&self, prompts: &[(&str, &str, Option<&str>)]) -> String {
+        let rows = prompts.iter().map(|(id, scenario, check)| {
+            json!({
+                "id": id,
+                "category": if *id == "words" { "latency" } else { "coding" },
+                "title": id,
+                "prompt": format!("Do it [[mock:{scenario}]]"),
+                "success_hints": ["DONE"],
+                "check": check,
+            })
+        });
+        let file = self.agent.env.path("prompts.json");
+        write(&file, json!({"version": 1, "prompts": rows.collect::<Vec<_>>()}).to_string());
+        file.display().to_string()
+    }
+
+    fn bench(&self, args: &[&str]) -> Output {
+        let out = self.out.display().to_string();
+        let mut command = self.agent.env.product();
+        command.arg("bench").args(args).args(["--out", &out]).current_dir(&self.agent.repository);
+        self.agent.env.run_command(command)
+    }
+
+    fn json(&self, schema: &str, code: i32, args: &[&str]) -> Value {
+        let output = self.bench(&[args, &["--json"]].concat()).assert_code(code);
+        crate::document(&self.agent.env, schema, &output.stdout)
+    }
+
+    fn records(&self, run: &str) -> Vec<Value> {
+        let text = read(self.out.join(run).join("records.ndjson"));
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn scratch_is_gone(&self) {
+        assert!(!self.agent.env.path("xdg/data/dx-runner/worktrees/.scratch").exists());
+    }
+}
+
+const LANES: &str = "claude_code_headless,opencode_run_headless";
+
+#[test]
+fn two_lanes_are_measured_and_told_of() {
+    let Some(world) = world() else { return };
+    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let prompts = world.prompts(&[
+        ("words", "sleep:0.7,text:DONE", None),
+        ("right", "write:answer.txt:42,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),
+        ("wrong", "write:answer.txt:41,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),
+        ("refused", "401", None),
+    ]);
+    let args =
+        ["run", "--workflows", LANES, "--model", "opencode_run_headless=mock/m1", "--prompts", &prompts];
+    let args = [&args[..], &["--run-id", "one", "--parallel", "3", "--max-retries", "0"]].concat();
+    let plan = world.json("bench-manifest", 0, &[&args[..], &["--dry-run"]].concat());
+    assert_eq!(plan, world.json("bench-manifest", 0, &[&args[..], &["--dry-run"]].concat()));
+    assert!(!world.out.exists(), "a dry run writes nothing");
+    let document = world.json("bench", 31, &args);
+    assert_eq!((&document["passed"], &document["reason_code"]), (&json!(false), &json!("bench_partial")));
+    let records = world.records("one");
+    assert_eq!(records.len(), 2 + 8);
+    let of = |prompt: &str, workflow: &str| {
+        let is = |r: &&Value| r["prompt"] == prompt && r["workflow"] == workflow && r["round"] == 1;
+        records.iter().find(is).unwrap()
+    };
+    for lane in LANES.split(',') {
+        let words = of("words", lane);
+        assert_eq!((&words["success"], &words["hints_found"]), (&json!(true), &json!(1)), "{words:#}");
+        let ms = |name: &str| words[name].as_u64().unwrap();
+        // The model's own pause is in the first output and in the end, and in nothing before.
+        assert!(ms("startup_ms") < ms("first_output_ms") && ms("first_output_ms") >= 700, "{words:#}");
+        assert!(ms("completion_ms") >= ms("first_output_ms"), "{words:#}");
+        assert!(words["memory_peak_kib"].as_u64().unwrap() > 10_000, "{words:#}");
+        assert!(words["usage"]["output_tokens"].as_u64().unwrap() > 0, "{words:#}");
+        assert_eq!(of("right", lane)["check_passed"], true);
+        let wrong = of("wrong", lane);
+        assert_eq!((&wrong["check_passed"], &wrong["success"]), (&json!(false), &json!(false)));
+        assert_eq!(wrong["failure"]["category"], "model", "{wrong:#}");
+        let refused = of("refused", lane);
+        assert_eq!(refused["failure"]["category"], "env", "{refused:#}");
+        let reason = refused["failure"]["reason_code"].as_str().unwrap();
+        assert!(reason.ends_with("_auth_blocked"), "{reason}");
+        let row = document["summary"]["workflows"].as_array().unwrap().iter().find(|row| row["name"] == lane);
+        assert_eq!(
+            (&row.unwrap()["success"]["count"], &row.unwrap()["success"]["of"]),
+            (&json!(2), &json!(4))
+        );
+    }
+    let folder = world.out.join("one");
+    assert_eq!(read(folder.join("raw/r1-words-claude_code_headless.answer.txt")).trim(), "DONE");
+    let rendered =
+        ["results.json", "summary.json", "summary.md", "report.html"].map(|name| folder.join(name));
+    let before = rendered.each_ref().map(read);
+    assert!(before[3].contains("<svg") && !before[3].contains("<script"));
+    world.json("bench-summary", 0, &["report", "one"]);
+    assert_eq!(before, rendered.each_ref().map(read), "byte for byte");
+    for file in crate::world::files_below(&folder) {
+        assert!(!read(&file).contains(TOKEN), "{}", file.display());
+    }
+    let same = world.json("bench-compare", 0, &["compare", "one", "one"]);
+    assert_eq!(same["workflows"].as_array().unwrap().len(), 2);
+    world.scratch_is_gone();
+}
+
+#[test]
+fn a_killed_run_goes_on_and_repeats_nothing() {
+    let Some(world) = world() else { return };
+    let prompts =
+        world.prompts(&[("words", "sleep:0.3,text:DONE", None), ("more", "sleep:0.3,text:DONE", None)]);
+    let args = ["run", "--workflows", "claude_code_headless", "--prompts", &prompts, "--run-id", "cut"];
+    let args = [&args[..], &["--parallel", "2", "--rounds", "2"]].concat();
+    let mut command = world.agent.env.product();
+    command.arg("bench").args(&args).arg("--out").arg(&world.out).current_dir(&world.agent.repository);
+    let mut child = spawn({
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    });
+    let file = world.out.join("cut/records.ndjson");
+    let lines = || std::fs::read_to_string(&file).unwrap_or_default().lines().count();
+    wait_until(PATIENCE, "two jobs have ended", || lines() >= 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let before = world.records("cut");
+    let document = world.json("bench", 0, &args);
+    assert_eq!(document["reason_code"], "bench_ok", "{document:#}");
+    let after = world.records("cut");
+    assert_eq!(after[..before.len()], before[..], "what was done stays");
+    assert_eq!(after.len(), 1 + 4);
+    // Each was asked once: those that ran when their benchmark was killed were taken up.
+    let asked = world.agent.model.calls().iter().filter(|call| call.prompt.contains("sleep:0.3")).count();
+    assert_eq!(asked, 5);
+    let other = world.bench(&[&args[..args.len() - 1], &["3", "--json"]].concat()).assert_code(32);
+    assert_eq!(error_of(&world.agent.env, &other)["reason_code"], "bench_changed");
+    world.scratch_is_gone();
+}
+
+#[test]
+fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
+    let Some(world) = world() else { return };
+    let prompts = world.prompts(&[("words", "text:DONE", None)]);
+    let args = ["run", "--workflows", "claude_code_headless", "--prompts", &prompts, "--run-id"];
+    let git = |args: &[&str]| world.agent.env.git(&world.agent.repository, args).trim().to_owned();
+    git(&["checkout", "--quiet", "-b", "other"]);
+    git(&["commit", "--quiet", "--allow-empty", "-m", "elsewhere"]);
+    let (elsewhere, head) = (git(&["rev-parse", "other"]), git(&["rev-parse", "main"]));
+    git(&["checkout", "--quiet", "main"]);
+    let args = |id: &'static str, more: [&'static str; 1], sha: &str| {
+        [&args[..], &[id], &more]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .chain([sha.to_owned()])
+            .collect::<Vec<_>>()
+    };
+    let run = |code: i32, args: Vec<String>| {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        world.json("bench", code, &args)
+    };
+    let refused = run(1, args("base", ["--required-baseline"], &elsewhere));
+    assert_eq!((&refused["passed"], &refused["summary"]), (&json!(false), &Value::Null), "{refused:#}");
+    assert!(world.agent.model.calls().is_empty(), "nothing ran");
+    let ended = run(1, args("integrity", ["--reported-commit"], &elsewhere));
+    assert_eq!(ended["reason_code"], "reported_not_ancestor", "{ended:#}");
+    assert_eq!(
+        ended["summary"]["workflows"][0]["success"]["count"], 1,
+        "it was run and told of all the same"
+    );
+    let well = run(0, args("well", ["--reported-commit"], &head));
+    assert_eq!(well["gates"][1]["passed"], true, "{well:#}");
+    let unknown =
+        world.bench(&["run", "--workflows", "codex_headles", "--run-id", "x", "--json"]).assert_code(64);
+    assert!(error_of(&world.agent.env, &unknown)["message"].as_str().unwrap().contains("codex_headless"));
+    // A program that is not there is told before anything runs.
+    let missing = world.json("bench", 21, &["run", "--workflows", "codex_headless", "--run-id", "none"]);
+    assert_eq!(missing["reason_code"], "codex_binary_missing", "{missing:#}");
+}
