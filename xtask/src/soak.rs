@@ -73,7 +73,7 @@ const SUITES: &[Suite] = &[
     Suite {
         name: "health",
         program: JOBS,
-        what: "verdicts on agents that are silent in all known ways: false alarms and misses",
+        what: "verdicts on agents that are silent in all known ways, and what the watchdog does: false alarms and misses",
         agents: false,
         beads: false,
     },

@@ -161,6 +161,15 @@ fn health_of_scripted_agents() {
     }
 }
 
+/// The same agents and others, with a watchdog over them: nobody who works may be ended.
+#[test]
+fn health_under_a_watchdog() {
+    if is_wanted() {
+        let wrong = health_cases::run_watched();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+}
+
 /// The cases in which an agent takes minutes before it gives up.
 #[test]
 fn truth_of_claude_code() {

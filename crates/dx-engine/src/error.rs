@@ -348,6 +348,7 @@ impl EngineError {
             Self::CopyFailed { .. } | Self::CopyLeaves { .. } => {
                 "mend the path, or take it from `copy` in .dx-runner.toml".to_owned()
             }
+            Self::WaveFileUnreadable { .. } => "name a wave file that can be read".to_owned(),
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::AdapterBroken { beads, .. } => {

@@ -12,17 +12,23 @@ use crate::{Engine, check, providers, start};
 use dx_core::watchdog::{Act, Looked, decide};
 use dx_jobdir::claim::{self, Claim};
 use dx_jobdir::{DiskFile, JournalWriter, StateDir, WavePaths, disk, ended, faults, views};
+use dx_monitor::process_of;
 use dx_proc::{Host, clock};
 use dx_protocol::{
     EndRequest, Event, ProcessVerdict, ProviderName, REQUEST_FINALIZE, REQUEST_VERSION, ReasonCode, Record,
-    RunUuid, State, Timestamp, WatchdogAction, WatchdogDocument, WatchdogDone, Writer,
+    RunUuid, Sample, State, Timestamp, WatchdogAction, WatchdogDocument, WatchdogDone, Writer,
 };
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const SCHEMA: &str = "dx-runner/watchdog/1";
 const MAX_FILE: u64 = 4 << 20;
+/// A job is looked at again after this, before anything is done: a monitor that was held up looks once a second.
+const LOOK_TWICE: Duration = Duration::from_millis(2_500);
+/// Git that has not answered for so many thresholds is not waited for any more.
+const GIT_PATIENCE: u64 = 3;
 /// After its end a job's monitor holds the journal for moments.
 const LOCK_PATIENCE_MS: u64 = 10_000;
 const LOCK_TICK: Duration = Duration::from_millis(20);
@@ -37,6 +43,14 @@ struct Intent {
     reason: ReasonCode,
     /// The look that led to it.
     note: String,
+}
+
+/// What came of one look at a job.
+enum Seen {
+    LeaveAlone,
+    /// None of ours was left with it, and that is mended.
+    Attended(WatchdogAction),
+    Decided(Box<Intent>),
 }
 
 /// The one watchdog of a state directory.
@@ -81,14 +95,34 @@ impl Watchdog {
         for intent in self.pending.clone() {
             document.actions.push(self.finish(&intent));
         }
+        let mut candidates = Vec::new();
         for claim in claim::claims(&self.state) {
             if self.pending.iter().any(|left| left.provider == claim.provider && left.beads == claim.beads) {
                 continue;
             }
             document.looked_at += 1;
             match self.look(&host, &claim, max_retries) {
-                Ok(action) => document.actions.extend(action),
+                Ok(Seen::LeaveAlone) => {}
+                Ok(Seen::Attended(action)) => document.actions.push(action),
+                Ok(Seen::Decided(_)) => candidates.push(claim),
                 // It ended between the list and the look.
+                Err(_) if !claim.path.exists() => {}
+                Err(error) => document.actions.push(failed(&claim.provider, &claim.beads, &error)),
+            }
+        }
+        if !candidates.is_empty() {
+            std::thread::sleep(LOOK_TWICE);
+        }
+        for claim in candidates {
+            match self.look(&host, &claim, max_retries) {
+                Ok(Seen::LeaveAlone) => {}
+                Ok(Seen::Attended(action)) => document.actions.push(action),
+                Ok(Seen::Decided(intent)) => {
+                    self.pending.push((*intent).clone());
+                    self.save()?;
+                    faults::step("watchdog.decided");
+                    document.actions.push(self.finish(&intent));
+                }
                 Err(_) if !claim.path.exists() => {}
                 Err(error) => document.actions.push(failed(&claim.provider, &claim.beads, &error)),
             }
@@ -96,25 +130,20 @@ impl Watchdog {
         Ok(document)
     }
 
-    fn look(
-        &mut self,
-        host: &Host,
-        claim: &Claim,
-        max_retries: u32,
-    ) -> Result<Option<WatchdogAction>, EngineError> {
+    fn look(&self, host: &Host, claim: &Claim, max_retries: u32) -> Result<Seen, EngineError> {
         let found = lookup::read_run(&self.state, &claim.path, true)?;
         let view = View::of(&self.state, host, &found);
         if !view.alive.ours && !view.alive.elsewhere {
             let (done, reason) = match attend(&self.state, host, &found)? {
                 Attended::Settled(outcome) => (WatchdogDone::Settled, outcome.reason_code),
                 Attended::Adopted => (WatchdogDone::Adopted, view.judgement.reason),
-                Attended::Busy | Attended::Elsewhere => return Ok(None),
+                Attended::Busy | Attended::Elsewhere => return Ok(Seen::LeaveAlone),
             };
             let message = "its monitor was gone".to_owned();
-            return Ok(Some(action(&claim.provider, &claim.beads, done, reason, message)));
+            return Ok(Seen::Attended(action(&claim.provider, &claim.beads, done, reason, message)));
         }
-        let restart = match decide(&self.looked(&found, &view), max_retries) {
-            Act::LeaveAlone(_) => return Ok(None),
+        let restart = match decide(&self.looked(host, &found, &view), max_retries) {
+            Act::LeaveAlone(_) => return Ok(Seen::LeaveAlone),
             Act::Restart => true,
             Act::Block => false,
         };
@@ -125,7 +154,7 @@ impl Watchdog {
             format!("after {retries} of {max_retries} tries")
         };
         let facts = check::explanation(&view).observation.join(" ");
-        let intent = Intent {
+        Ok(Seen::Decided(Box::new(Intent {
             provider: claim.provider.clone(),
             beads: claim.beads.clone(),
             run: found.run.created.ids.run_uuid.clone(),
@@ -135,16 +164,12 @@ impl Watchdog {
                 _ => ReasonCode::ExtendedStall,
             },
             note: format!("watchdog: {} ({}), {what}: {facts}", view.judgement.state, view.judgement.reason),
-        };
-        self.pending.push(intent.clone());
-        self.save()?;
-        faults::step("watchdog.decided");
-        Ok(Some(self.finish(&intent)))
+        })))
     }
 
-    fn looked(&self, found: &Found, view: &View) -> Looked {
+    fn looked(&self, host: &Host, found: &Found, view: &View) -> Looked {
         let created = &found.run.created;
-        let log_bytes = std::fs::metadata(found.paths.log()).map(|meta| meta.len()).ok();
+        let held_up = found.run.monitor.as_ref().is_some_and(|monitor| host.is_stopped(&process_of(monitor)));
         Looked {
             judgement: view.judgement,
             wait: view.observation.wait,
@@ -152,7 +177,7 @@ impl Watchdog {
             service: created.ids.provider.as_str() == providers::OPENCODE_SERVER,
             elsewhere: view.alive.elsewhere,
             ending: view.observation.ending || view.observation.process_ended,
-            current: view.sample.as_ref().is_some_and(|sample| Some(sample.log_bytes) == log_bytes),
+            current: !held_up && view.sample.as_ref().is_some_and(|sample| is_current(found, sample)),
             retries: created.retries,
         }
     }
@@ -295,6 +320,16 @@ impl Watchdog {
         views::publish_end(&self.state, &found.run.created, &outcome)?;
         Ok(ended::append(&self.state, &outcome)?)
     }
+}
+
+/// Whether the monitor has seen all that the job has printed; and whether git, if it told a change when it was asked last, was
+/// asked again, unless it does not answer at all.
+fn is_current(found: &Found, sample: &Sample) -> bool {
+    let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
+    let asked = clock::monotonic_ms().saturating_sub(sample.observed_mono_ms);
+    let silent_git = asked > sample.limits.stall_sec.saturating_mul(1000 * GIT_PATIENCE);
+    let changed_then = sample.mutation_mono_ms != 0 && sample.mutation_mono_ms == sample.observed_mono_ms;
+    size(found.paths.log()) + size(found.paths.err()) == sample.log_bytes && (!changed_then || silent_git)
 }
 
 fn action(

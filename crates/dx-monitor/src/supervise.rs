@@ -211,6 +211,7 @@ impl Monitor {
             mutation_first: None,
             mutation_last: None,
             mutation_mono_ms: 0,
+            observed_mono_ms: 0,
             usage: dx_protocol::Usage::default(),
         };
         // A monitor that takes over goes on from what the one before it saw.

@@ -57,5 +57,8 @@ pub struct Sample {
     pub mutation_first: Option<Timestamp>,
     pub mutation_last: Option<Timestamp>,
     pub mutation_mono_ms: u64,
+    /// When git was asked last; 0 when it never was.
+    #[serde(default)]
+    pub observed_mono_ms: u64,
     pub usage: Usage,
 }

@@ -70,6 +70,9 @@ pub struct WaveDocument {
     pub waits_until: Option<Timestamp>,
     pub items: Vec<WaveItemRow>,
     pub merged: Option<WaveMerge>,
+    /// A person asked for its end.
+    #[serde(default)]
+    pub cancelled: bool,
     /// The newest notice of `--notify` that could not be delivered, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_failure: Option<String>,

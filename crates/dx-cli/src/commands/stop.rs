@@ -24,7 +24,7 @@ Examples:
   dx-runner stop --all --grace 30s")]
 pub(crate) struct StopArgs {
     /// The jobs' ids
-    #[arg(long, visible_alias = "id", value_name = "ID", num_args = 1.., required_unless_present = "all", conflicts_with = "all")]
+    #[arg(long, visible_alias = "id", value_name = "ID", num_args = 1.., required_unless_present_any = ["all", "wave"], conflicts_with_all = ["all", "wave"])]
     beads: Vec<BeadsId>,
     /// The provider, when the ids ran under several; otherwise the newest runs count
     #[arg(long, value_name = "PROVIDER", requires = "beads")]
@@ -32,6 +32,9 @@ pub(crate) struct StopArgs {
     /// All live jobs
     #[arg(long)]
     all: bool,
+    /// A wave with all of its jobs, as `wave cancel`
+    #[arg(long, value_name = "WAVE", conflicts_with_all = ["all", "grace"])]
+    wave: Option<String>,
     /// Time between the request to end and the kill
     #[arg(long, value_name = "DUR", value_parser = duration::parse)]
     grace: Option<Duration>,
@@ -39,6 +42,9 @@ pub(crate) struct StopArgs {
 
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &StopArgs) -> Result<ExitCode, CliError> {
+    if let Some(wave) = &args.wave {
+        return super::wave::cancel(ctx, wave);
+    }
     let jobs =
         if args.all { ctx.engine.live_jobs()? } else { job_names(&args.beads, args.provider.as_ref()) };
     if let ([job], false) = (jobs.as_slice(), args.all) {

@@ -93,7 +93,7 @@ struct StatusArgs {
     watch: bool,
 }
 
-/// Go on with a wave whose coordinator is gone; nothing is started twice
+/// Go on with a wave whose coordinator is gone; nothing is started twice. Merges again what could not be merged
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -156,13 +156,11 @@ pub(crate) fn run(ctx: &Context, args: &WaveArgs) -> Result<ExitCode, CliError> 
         }
         WaveCommand::Resume(args) => {
             let wave = ctx.engine.wave_resume(&args.wave)?;
-            attend(ctx, &wave, args.detach)
+            let code = attend(ctx, &wave, args.detach)?;
+            // As `cancel` would have told.
+            Ok(if wave.cancelled { ExitCode::Ok } else { code })
         }
-        WaveCommand::Cancel(args) => {
-            let wave = ctx.engine.wave_cancel(&args.wave)?;
-            follow(ctx, &wave.wave_id)?;
-            Ok(ExitCode::Ok)
-        }
+        WaveCommand::Cancel(args) => cancel(ctx, &args.wave),
         WaveCommand::Status(args) if args.watch => follow(ctx, &args.wave),
         WaveCommand::Status(args) => {
             let wave = ctx.engine.wave_status(&args.wave)?;
@@ -180,6 +178,13 @@ pub(crate) fn run(ctx: &Context, args: &WaveArgs) -> Result<ExitCode, CliError> 
             Ok(ExitCode::Ok)
         }
     }
+}
+
+/// Ends a wave, and waits until it has ended.
+pub(crate) fn cancel(ctx: &Context, wave: &str) -> Result<ExitCode, CliError> {
+    let wave = ctx.engine.wave_cancel(wave)?;
+    follow(ctx, &wave.wave_id)?;
+    Ok(ExitCode::Ok)
 }
 
 /// What is said of a wave that was begun or taken up, and then of its course.

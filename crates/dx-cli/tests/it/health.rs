@@ -206,6 +206,13 @@ fn the_guide_shows_the_cases() {
         let _fits = writeln!(table, "| {} | {} |", case.name, cells.join(" | "));
     }
     assert!(page.contains(&table), "docs/guide/when-something-goes-wrong.md needs this table:\n\n{table}");
+    let mut watched = String::from("| agent | by the watchdog |\n|---|---|\n");
+    for case in cases::cases().iter().chain(&cases::unseen()) {
+        let _fits = writeln!(watched, "| {} | {} |", case.name, case.watchdog);
+    }
+    assert!(page.contains(&watched), "the page needs this table:\n\n{watched}");
+    let agents = format!("{} agents", cases::cases().len() + cases::unseen().len());
+    assert!(page.contains(&agents), "the page does not say \"{agents}\"");
     let figures = format!("{} cases", cases::cases().len());
     assert!(page.contains(&figures), "the page does not say \"{figures}\"");
 }

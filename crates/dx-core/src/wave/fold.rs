@@ -168,12 +168,21 @@ impl Wave {
         })
     }
 
+    /// Whether there is something to bring onto the branch that gets everything, and it was not moved yet.
+    pub fn wants_merge(&self) -> bool {
+        self.created.plan.merge_into.is_some()
+            && self.items.iter().any(Item::is_done)
+            && self.merged.as_ref().is_none_or(|merge| merge.commit.is_none())
+    }
+
     /// Takes one record in.
     pub fn apply(&mut self, record: &WaveRecord) {
         let at = record.at;
         match &record.event {
             WaveEvent::Cancelling => self.cancelling = true,
             WaveEvent::Ended => self.ended_at = Some(at),
+            // One that had ended was taken up again, for its merge.
+            WaveEvent::Coordinator { .. } => self.ended_at = None,
             WaveEvent::Merged { branch, commit, conflicts, message } => {
                 self.merged = Some(Merge {
                     branch: branch.clone(),

@@ -306,10 +306,7 @@ impl Coordinator {
 
     /// Merges what is done, and ends the wave.
     fn finish(&mut self) -> Result<(), EngineError> {
-        let anything = self.wave.items.iter().any(Item::is_done);
-        if let (Some(branch), None, true) =
-            (self.wave.created.plan.merge_into.clone(), &self.wave.merged, anything)
-        {
+        if let Some(branch) = self.wave.created.plan.merge_into.clone().filter(|_| self.wave.wants_merge()) {
             let event = self.integrate(&branch).unwrap_or_else(|error| WaveEvent::Merged {
                 branch,
                 commit: None,

@@ -24,11 +24,16 @@ use crate::error::EngineError;
 use check::Checked;
 use coordinator::Coordinator;
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
+use dx_proc::clock;
 use dx_protocol::{WaveDocument, WavePlanDocument};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The hidden entry of a coordinator: `__wave <wave> <state dir> <config or ->`.
 pub const COORDINATE: &str = "__wave";
+/// How long a coordinator may take to clear up after the end.
+const CLEAR_PATIENCE_MS: u64 = 5_000;
+const CLEAR_TICK: Duration = Duration::from_millis(10);
 /// The journal's descriptor in a coordinator, with its lock.
 const JOURNAL: i32 = 3;
 
@@ -61,14 +66,26 @@ impl Engine {
         self.show_wave(&id, &paths)
     }
 
-    /// Gives a wave whose coordinator is gone another one.
+    /// Gives a wave whose coordinator is gone another one, and one that could not be merged another try at that.
     pub fn wave_resume(&self, wave: &str) -> Result<WaveDocument, EngineError> {
         crate::start::refuse_nested()?;
         let (state, paths) = (self.state()?, self.wave_paths(wave)?);
-        let running = || EngineError::WaveRunning { wave: wave.to_owned() };
-        let writer = WaveWriter::try_lock(&paths)?.ok_or_else(running)?;
-        let records = files::read(&paths)?;
-        if dx_core::wave::fold(&records).is_some_and(|wave| wave.ended_at.is_some()) {
+        let ended = || -> Result<Option<dx_core::wave::Wave>, EngineError> {
+            let wave = dx_core::wave::fold(&files::read(&paths)?);
+            Ok(wave.filter(|wave| wave.ended_at.is_some()))
+        };
+        let began = clock::monotonic_ms();
+        let writer = loop {
+            if let Some(writer) = WaveWriter::try_lock(&paths)? {
+                break writer;
+            }
+            // The coordinator of one that has ended clears up for moments.
+            if ended()?.is_none() || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
+                return Err(EngineError::WaveRunning { wave: wave.to_owned() });
+            }
+            std::thread::sleep(CLEAR_TICK);
+        };
+        if ended()?.is_some_and(|wave| !wave.wants_merge()) {
             return Err(EngineError::WaveEnded { wave: wave.to_owned() });
         }
         self.spawn_coordinator(&state, wave, &writer)?;

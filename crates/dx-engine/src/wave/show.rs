@@ -71,6 +71,7 @@ impl Engine {
                 message: merge.message.clone(),
             }),
             notify_failure: super::notify::failure(paths),
+            cancelled: wave.cancelling || paths.cancel().exists(),
             next_action: next_action(&wave, state, &items),
             items,
         })
@@ -208,6 +209,9 @@ fn next_action(wave: &Wave, state: WaveState, items: &[WaveItemRow]) -> String {
         WaveState::Interrupted => format!("dx-runner wave resume {id}"),
         WaveState::Done => "review the work".to_owned(),
         WaveState::Partial | WaveState::Failed => {
+            if wave.wants_merge() {
+                return format!("mend what is in the way of the merge, then dx-runner wave resume {id}");
+            }
             let first = items.iter().find(|item| {
                 matches!(item.state, ItemState::Failed | ItemState::Blocked) && item.attempts > 0
             });

@@ -161,6 +161,7 @@ impl Monitor {
         let first = self.observed_at == 0;
         let changed = work.mutations != self.sample.mutations || (!first && work.stamp != self.stamp);
         self.observed_at = now;
+        self.sample.observed_mono_ms = now;
         self.stamp.clone_from(&work.stamp);
         if changed {
             self.mutated(work.mutations, now);

@@ -16,6 +16,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const CASES: &str = include_str!("cases.txt");
+const UNSEEN: &str = include_str!("unseen.txt");
 /// The threshold of everything.
 const THRESHOLD: Duration = Duration::from_secs(4);
 /// Until a job that never gave a sign is a no-op: longer than a start takes on a crowded machine.
@@ -39,19 +40,34 @@ pub(crate) struct Case {
     actions: &'static str,
     options: &'static str,
     pub(crate) expected: [&'static str; 3],
+    /// `ended` or `left alone`.
+    pub(crate) watchdog: &'static str,
+}
+
+fn lines(table: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split('|').map(str::trim).collect())
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let lines = CASES.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines
-        .map(|line| {
-            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-            let [name, agent, actions, options, begin, two, five] = cells[..] else {
-                panic!("not seven cells: {line}")
-            };
-            Case { name, agent, actions, options, expected: [begin, two, five] }
-        })
-        .collect()
+    let case = |cells: Vec<&'static str>| {
+        let [name, agent, actions, options, begin, two, five, watchdog] = cells[..] else {
+            panic!("not eight cells: {cells:?}")
+        };
+        Case { name, agent, actions, options, expected: [begin, two, five], watchdog }
+    };
+    lines(CASES).map(case).collect()
+}
+
+/// Those that only the watchdog meets.
+pub(crate) fn unseen() -> Vec<Case> {
+    let case = |cells: Vec<&'static str>| {
+        let [name, agent, actions, options, watchdog] = cells[..] else {
+            panic!("not five cells: {cells:?}")
+        };
+        Case { name, agent, actions, options, expected: ["-"; 3], watchdog }
+    };
+    lines(UNSEEN).map(case).collect()
 }
 
 /// What a word of the table stands for.
@@ -172,6 +188,57 @@ pub(crate) fn run() -> Vec<String> {
     });
     env.run(&["stop", "--all", "--grace", "0s"]);
     tell(&watched)
+}
+
+/// All cases under a watchdog that gives no second try: who was ended that should not have been, and who was not.
+pub(crate) fn run_watched() -> Vec<String> {
+    let mut env = environment();
+    env.set("DX_RUNNER_GRACE_MS", "300");
+    let seen = cases().len();
+    let all = cases().into_iter().chain(unseen());
+    let jobs: Vec<Watched> = all.enumerate().map(|(index, case)| Watched::new(&env, index, case)).collect();
+    let commands: Vec<_> = jobs.iter().map(|job| start(&env, job)).collect();
+    let mut command = env.product();
+    let mut watchdog =
+        command.args(["watchdog", "--interval", "500ms", "--max-retries", "0"]).spawn().unwrap();
+    let mut newest = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let env = &env;
+        for (command, prompt) in commands {
+            scope.spawn(move || env.try_run(command, prompt.as_bytes()).unwrap().assert_code(0));
+        }
+        wait_until(PATIENCE + THRESHOLD * 6, "all moments have passed", || {
+            let past = |job: &Watched| {
+                let begun = std::fs::metadata(&job.begun).and_then(|begun| begun.modified());
+                begun.is_ok_and(|begun| begun.elapsed().is_ok_and(|since| since > THRESHOLD * 7))
+            };
+            jobs.iter().all(past)
+        });
+    });
+    look(&env, &mut newest);
+    dx_testkit::send_signal(watchdog.id() as i32, 15);
+    assert_eq!(watchdog.wait().unwrap().code(), Some(0), "the watchdog survives them all");
+    env.run(&["stop", "--all", "--grace", "0s"]);
+    let (mut killed, mut missed, mut wrong) = (0, 0, Vec::new());
+    for (index, job) in jobs.iter().enumerate() {
+        let (state, reason) = &newest[&job.id];
+        let found = if state == "blocked" { "ended" } else { "left alone" };
+        let word = match (found, job.case.watchdog) {
+            (found, expected) if found == expected => "ok",
+            ("ended", _) => "FALSE KILL",
+            _ => "MISSED",
+        };
+        killed += usize::from(word == "FALSE KILL");
+        missed += usize::from(word == "MISSED");
+        let which = if index < seen { "" } else { " (unseen)" };
+        println!("{}{which}: {} -> {found}, {state} {reason} {word}", job.case.name, job.case.watchdog);
+        if word != "ok" {
+            wrong.push(format!("{}: {state} {reason} ({word})", job.case.name));
+        }
+    }
+    println!("\n{} cases: {killed} false kills, {missed} missed hangs", jobs.len());
+    // At the edge of a threshold of seconds a hang may be missed on a busy machine; nobody may be killed.
+    if killed == 0 && missed <= 1 { Vec::new() } else { wrong }
 }
 
 fn environment() -> TestEnv {

@@ -162,3 +162,12 @@ fn the_graph_is_drawn_in_all_forms() {
     assert_eq!(plan["plan"]["items"][1]["max_attempts"], 3);
     assert!(!env.state_dir().exists(), "a plan made records");
 }
+
+#[test]
+fn a_file_that_is_not_there_is_told_as_that() {
+    let (env, file) = world("");
+    let none = file.with_file_name("none.toml");
+    let output = env.run(&["wave", "plan", none.to_str().unwrap()]).assert_code(64);
+    assert!(output.stderr.contains("failed to read the wave file"), "{output}");
+    assert!(output.stderr.contains("try: name a wave file that can be read"), "{output}");
+}

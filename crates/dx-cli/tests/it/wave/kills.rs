@@ -1,6 +1,5 @@
 //! SIGKILL of the coordinator at every named step and at random instants: `wave resume` ends with every item run once.
 
-use super::runs::sandbox_off;
 use super::world::{PATIENCE, World, coordinator, item, row, states};
 use crate::kills::random::{Random, number};
 use dx_testkit::wait_until;
@@ -9,7 +8,7 @@ use serde_json::Value;
 /// A diamond with a review and a revision, each agent of which tells that it ran.
 fn items(world: &World) -> Vec<String> {
     // Reviewers tell it, too, and in a sandbox could write nothing.
-    sandbox_off(world);
+    world.sandbox_off();
     let ran = world.path("ran");
     let script = |id: &str, rest: &str| format!("echo {id} >> {ran}; cat > p.{id}; {rest}");
     let review = format!(

@@ -139,13 +139,6 @@ fn reviews_that_say_nothing_or_stop_the_item_block_it() {
     assert_eq!((&stop["reason_code"], &stop["message"]), (&"review_blocked".into(), &"ask legal".into()));
 }
 
-/// Without a word about it in the file.
-pub(super) fn sandbox_off(world: &World) {
-    let config = world.env.path("xdg/config/dx-runner/config.toml");
-    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
-    std::fs::write(&config, "sandbox = \"off\"\n").unwrap();
-}
-
 #[test]
 fn a_review_that_moves_the_branch_of_the_work_does_not_count() {
     let world = World::new();
@@ -157,7 +150,7 @@ fn a_review_that_moves_the_branch_of_the_work_does_not_count() {
     };
     // Nothing but the comparison at the end holds it off.
     let world_off = World::new();
-    sandbox_off(&world_off);
+    world_off.sandbox_off();
     let (code, wave) = world_off.run("", &[item("a", &[], "echo x > a.txt", &more("sandbox = \"off\""))]);
     let a = row(&wave, "a");
     assert_eq!(
@@ -181,7 +174,7 @@ fn a_review_that_changes_its_worktree_does_not_count() {
         "prompt = \"x\"\nsandbox = \"off\"\nreview = {{ provider = \"exec\", command = [\"sh\", \"-c\", \"{review}\"] }}"
     );
     let world_off = World::new();
-    sandbox_off(&world_off);
+    world_off.sandbox_off();
     let (code, wave) = world_off.run("", &[item("a", &[], "echo x > a.txt", &more)]);
     let a = row(&wave, "a");
     assert_eq!((code, &a["state"]), (1, &"blocked".into()), "{wave:#}");
@@ -320,4 +313,56 @@ fn the_scope_of_an_item_sees_what_its_diff_does_not() {
         assert_eq!(gate["reason_code"], "scope_violation", "{gate}");
         assert!(gate["details"].as_str().unwrap().contains(path), "{gate}");
     }
+}
+
+#[test]
+fn a_merge_that_was_in_the_way_of_something_is_made_again() {
+    let world = World::new();
+    world.env.git(&world.repo, &["checkout", "-q", "-b", "all"]);
+    std::fs::write(world.repo.join("README.md"), "mine\n").unwrap();
+    let (code, wave) = world.run("merge_into = \"all\"", &[item("a", &[], "echo a > README.md", "")]);
+    assert_eq!(
+        (code, states(&wave), &wave["state"]),
+        (31, vec!["done".to_owned()], &"partial".into()),
+        "{wave:#}"
+    );
+    assert!(wave["merged"]["commit"].is_null(), "{wave:#}");
+    assert!(wave["next_action"].as_str().unwrap().ends_with("dx-runner wave resume w-1"), "{wave:#}");
+    // Nothing has changed: the same again.
+    assert_eq!(world.ask(&["resume", "w-1"]).0, 31);
+    world.env.git(&world.repo, &["checkout", "-q", "--", "README.md"]);
+    let (code, wave) = world.ask(&["resume", "w-1"]);
+    assert_eq!(
+        (code, &wave["state"], &wave["items"][0]["attempts"]),
+        (0, &"done".into(), &json!(1)),
+        "{wave:#}"
+    );
+    assert_eq!(world.show("all", "README.md"), "a\n");
+    assert_eq!(world.ask(&["resume", "w-1"]).0, 32);
+}
+
+#[test]
+fn stop_ends_a_wave_and_a_resume_of_a_cancelled_one_tells_the_same() {
+    let world = World::new();
+    let file = world.file("", &[item("long", &[], "sleep 600", "")]);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    world.until("long", "running");
+    world.env.run(&["stop", "--wave", "w-1", "--all"]).assert_code(64);
+    let output = world.env.run(&["stop", "--wave", "w-1", "--json"]).assert_code(0);
+    let wave: serde_json::Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!((states(&wave), &wave["cancelled"]), (vec!["cancelled".to_owned()], &json!(true)), "{wave:#}");
+    // A coordinator that is killed before it takes the request: whoever resumes ends it.
+    world.env.run(&["worktree", "remove", "long"]);
+    let world = World::new();
+    let file = world.file("", &[item("long", &[], "sleep 600", "")]);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    world.until("long", "running");
+    let pid = super::world::coordinator(&world.env.state_dir(), "w-1").unwrap();
+    dx_testkit::send_signal(pid, 9);
+    dx_testkit::wait_until(super::world::PATIENCE, "it is told as interrupted", || {
+        world.ask(&["status", "w-1"]).1["state"] == "interrupted"
+    });
+    std::fs::write(world.env.state_dir().join("waves/w-1/cancel"), "").unwrap();
+    let (code, wave) = world.ask(&["resume", "w-1"]);
+    assert_eq!((code, states(&wave)), (0, vec!["cancelled".to_owned()]), "{wave:#}");
 }
