@@ -79,6 +79,8 @@ impl StartRequest {
             allow_model_override: false,
             agent: None,
             lane: None,
+            else_lanes: Vec::new(),
+            server: None,
             pty: false,
             max_runtime: None,
             no_mutation_timeout: None,
