@@ -19,6 +19,8 @@ const fn row(name: &'static str, system: &'static str, lane: Lane) -> Known {
 /// All workflows.
 pub const WORKFLOWS: &[Known] = &[
     row("opencode_run_headless", "opencode", Lane::Run),
+    row("opencode_server_http", "opencode", Lane::Server),
+    row("opencode_server_attach_run", "opencode", Lane::Attach),
     row("cc_glm_headless", "cc-glm", Lane::Run),
     row("claude_code_headless", "claude-code", Lane::Run),
     row("gemini_run_headless", "gemini", Lane::Run),

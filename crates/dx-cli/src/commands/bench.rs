@@ -36,7 +36,8 @@ enum BenchCommand {
 /// Run every prompt in every workflow as jobs, and tell what that shows
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Workflows: opencode_run_headless, cc_glm_headless, claude_code_headless, gemini_run_headless, codex_headless.
+Workflows: opencode_run_headless, opencode_server_http, opencode_server_attach_run, cc_glm_headless, claude_code_headless,
+gemini_run_headless, codex_headless. Those of a server use the managed one: dx-runner server start.
 Each job works in a small repository of its own. A run that was interrupted or killed goes on with the same --run-id.
 Exit code 0 when all jobs succeeded, 31 when some did, 1 when none did; 21 when preflight failed and nothing was run.
 
