@@ -114,7 +114,7 @@ impl Output {
             }
             Err(source) => Err(CliError::Io {
                 what: "write to standard output".to_owned(),
-                reason: ReasonCode::Internal,
+                reason: ReasonCode::OutputUnwritable,
                 source,
             }),
             Ok(()) => Ok(()),

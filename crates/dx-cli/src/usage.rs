@@ -59,6 +59,15 @@ fn failure(args: &[OsString], error: &clap::Error, text: &str) -> CliError {
     CliError::refused_try(reason, message, next)
 }
 
+/// A mistake on the command line that only the engine could find, with the help of the command that it was made in.
+pub(crate) fn with_help(args: &[OsString], error: CliError) -> CliError {
+    let reason = ReasonCode::InvalidArgument;
+    if error.reason() != reason || error.next_action() != reason.next_action() || !error.causes().is_empty() {
+        return error;
+    }
+    CliError::refused_try(reason, error.to_string(), help_command(args))
+}
+
 /// Whether `--json` stands before any `--`.
 fn wants_json(args: &[OsString]) -> bool {
     args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json")

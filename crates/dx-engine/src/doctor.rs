@@ -1,5 +1,6 @@
 //! `doctor` and `providers`: what this machine has, each line with what to do next. Starts no agent.
 
+use crate::error::{told, unwritable};
 use crate::providers::{Provider, checks};
 use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
@@ -11,6 +12,8 @@ use std::path::Path;
 
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 const NFS_MAGIC: i64 = 0x6969;
+/// Below this much free space a job's record may not fit.
+const NO_DISK_BYTES: u64 = 1 << 20;
 /// Below this much free space a job's log may not fit.
 const LOW_DISK_BYTES: u64 = 1 << 30;
 
@@ -49,19 +52,26 @@ impl Engine {
             }
         };
         match StateDir::open_existing(&root) {
-            Ok(Some(_)) => row("state directory", Level::Ok, &root.display().to_string(), "-"),
-            Ok(None) => row(
-                "state directory",
-                Level::Ok,
-                &format!("{} (made at the first start)", root.display()),
-                "-",
-            ),
-            Err(error) => row(
-                "state directory",
-                Level::Error,
-                &error.to_string(),
-                "DX_RUNNER_STATE_DIR to a private place",
-            ),
+            Ok(there) => {
+                // What is not there yet is made in the nearest folder that is.
+                let place = root.ancestors().find(|p| p.exists()).unwrap_or(&root);
+                let writable = rustix::fs::access(place, rustix::fs::Access::WRITE_OK);
+                match writable.map_err(std::io::Error::from) {
+                    Ok(()) => {
+                        let later = if there.is_some() { "" } else { " (made at the first start)" };
+                        row("state directory", Level::Ok, &format!("{}{later}", root.display()), "-")
+                    }
+                    Err(error) => row(
+                        "state directory",
+                        Level::Error,
+                        &format!("{} cannot be written: {error}", place.display()),
+                        &unwritable(error.kind()),
+                    ),
+                }
+            }
+            Err(error) => {
+                row("state directory", Level::Error, &told(&error), "DX_RUNNER_STATE_DIR to a private place")
+            }
         }
     }
 
@@ -71,12 +81,7 @@ impl Engine {
         let mut rows = Vec::new();
         if let Ok(fs) = rustix::fs::statfs(place) {
             let free = fs.f_bavail.saturating_mul(u64::try_from(fs.f_bsize).unwrap_or(0));
-            let text = format!("{} MiB free", free >> 20);
-            rows.push(if free < LOW_DISK_BYTES {
-                row("disk", Level::Warn, &text, "free some space: logs need it")
-            } else {
-                row("disk", Level::Ok, &text, "-")
-            });
+            rows.push(disk_row(free));
             let kind = fs.f_type;
             if kind == TMPFS_MAGIC {
                 rows.push(row(
@@ -108,6 +113,15 @@ impl Engine {
 
 fn row(name: &str, level: Level, found: &str, next_action: &str) -> DoctorRow {
     DoctorRow { name: name.to_owned(), level, found: found.to_owned(), next_action: next_action.to_owned() }
+}
+
+fn disk_row(free: u64) -> DoctorRow {
+    let text = format!("{} MiB free", free >> 20);
+    match free {
+        ..NO_DISK_BYTES => row("disk", Level::Error, &text, "free some space: starts are refused"),
+        NO_DISK_BYTES..LOW_DISK_BYTES => row("disk", Level::Warn, &text, "free some space: logs need it"),
+        _ => row("disk", Level::Ok, &text, "-"),
+    }
 }
 
 fn programs_row() -> DoctorRow {
@@ -248,4 +262,16 @@ fn provider_row(provider: &Provider) -> DoctorRow {
         return row(&name, Level::Ok, &found, "-");
     }
     row(&name, Level::Warn, &found, &to_do.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_on_which_no_start_finds_room_is_an_error() {
+        let levels = [0, NO_DISK_BYTES - 1, NO_DISK_BYTES, LOW_DISK_BYTES - 1, LOW_DISK_BYTES];
+        let levels = levels.map(|free| disk_row(free).level);
+        assert_eq!(levels, [Level::Error, Level::Error, Level::Warn, Level::Warn, Level::Ok]);
+    }
 }

@@ -21,6 +21,8 @@ pub enum EngineError {
     Settings(#[from] SettingsError),
     #[error("neither XDG_STATE_HOME nor HOME is set")]
     NoHome,
+    #[error("failed to find the current directory")]
+    NoCurrentDir(#[source] io::Error),
     #[error("failed to {what}")]
     Io { what: &'static str, source: io::Error },
     #[error(transparent)]
@@ -218,7 +220,7 @@ impl EngineError {
             Self::QuotaParked { .. } => ReasonCode::QuotaParked,
             Self::QueueLeft { .. } => ReasonCode::Interrupted,
             Self::NoProvider { .. } => ReasonCode::ProviderNotFound,
-            Self::WorktreeMissing(_) | Self::NoWorktree | Self::NoRepository(_) => {
+            Self::WorktreeMissing(_) | Self::NoWorktree | Self::NoRepository(_) | Self::NoCurrentDir(_) => {
                 ReasonCode::WorktreeMissing
             }
             Self::WorktreeTaken(_) => ReasonCode::WorktreeTaken,
@@ -349,7 +351,16 @@ impl EngineError {
                 "mend the path, or take it from `copy` in .dx-runner.toml".to_owned()
             }
             Self::WaveFileUnreadable { .. } => "name a wave file that can be read".to_owned(),
+            Self::NoCurrentDir(_) => "cd to a folder that exists".to_owned(),
             Self::NoHome => "set HOME or DX_RUNNER_STATE_DIR".to_owned(),
+            Self::Disk(error) | Self::StateDir(StateDirError::Disk(error)) => unwritable(error.kind()),
+            Self::StopDeadline => {
+                "dx-runner doctor tells whether the disk is full; the request stands, so that it ends as soon as it can"
+                    .to_owned()
+            }
+            Self::Foreign { beads } => format!(
+                "dx-runner check, logs or report --beads {beads} read it; its own program ends it; start it anew with dx-runner start"
+            ),
             Self::SpawnFailed { .. } => "check that the program exists and may be executed".to_owned(),
             Self::AdapterBroken { beads, .. } => {
                 format!("mend adapter_start in the script; dx-runner logs --beads {beads} shows what it complained of")
@@ -383,6 +394,31 @@ impl EngineError {
             },
         }
     }
+}
+
+/// What helps when the state directory could not be written or read.
+pub(crate) fn unwritable(kind: io::ErrorKind) -> String {
+    match kind {
+        io::ErrorKind::ReadOnlyFilesystem => "mount it writable, or set DX_RUNNER_STATE_DIR".to_owned(),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
+            "give it a place that you may write, or set DX_RUNNER_STATE_DIR".to_owned()
+        }
+        _ => ReasonCode::StateDirUnusable.next_action().to_owned(),
+    }
+}
+
+/// An error with its causes, in one line.
+pub(crate) fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// What the cache of the history says of itself; the file behind it is never the reason.

@@ -6,7 +6,7 @@
 
 use crate::Engine;
 use crate::api::GcRequest;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::lookup::{self, Found};
 use crate::permission::Places;
 use crate::prune::age_ms;
@@ -86,7 +86,7 @@ impl Engine {
                 }
                 Ok(Err(why)) => document.kept.push(kept(&job, why)),
                 // The others go all the same.
-                Err(error) => document.kept.push(kept(&job, error.to_string())),
+                Err(error) => document.kept.push(kept(&job, told(&error))),
             }
         }
         Ok(document)

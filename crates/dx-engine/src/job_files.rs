@@ -31,7 +31,7 @@ pub struct LogFiles {
 }
 
 impl Engine {
-    /// The log of a job: of its newest run, or of the rotated run `n` (`.log.<n>`).
+    /// The log of a job: of its newest run, or of run `n`, counted from 1, the oldest (`.log.<n>`).
     pub fn log_files(&self, job: &JobName, run: Option<u32>) -> Result<LogFiles, EngineError> {
         let none = || EngineError::NoJob { beads: job.beads.to_string(), near: Vec::new() };
         let state = self.state_for_reading()?.ok_or_else(none)?;
@@ -44,10 +44,13 @@ impl Engine {
             }
             Record::Foreign(foreign) => (&foreign.provider, Grammar::Text, own_secrets()),
         };
-        if let Some(n) = run {
-            let log = state.view(provider, &job.beads, &format!("log.{n}"));
+        let rotated = |n: u32| state.view(provider, &job.beads, &format!("log.{n}"));
+        let count = (1..u32::MAX).find(|n| !rotated(*n).exists()).unwrap_or(u32::MAX);
+        if let Some(run) = run.filter(|n| *n != count) {
+            let log = rotated(run);
             if !log.exists() {
-                return Err(EngineError::Argument(format!("job `{}` has no log of run {n}", job.beads)));
+                let (beads, count) = (job.beads.to_string(), count as usize);
+                return Err(EngineError::NoRun { beads, run, count });
             }
             return Ok(LogFiles { log, err: None, grammar, ended: true, uuid: String::new(), secrets });
         }

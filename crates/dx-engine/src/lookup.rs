@@ -164,10 +164,11 @@ pub(crate) fn known(state: &StateDir) -> Vec<(ProviderName, BeadsId)> {
     jobs.into_iter().collect()
 }
 
-/// Known ids that look like this one.
+/// Known ids that look like this one; not itself, whose files cannot be read then.
 fn near(state: &StateDir, id: &str) -> Vec<String> {
     let mut ids: Vec<(usize, String)> = known(state)
         .into_iter()
+        .filter(|(_, beads)| beads.as_str() != id)
         .map(|(_, beads)| (distance(id, beads.as_str()), beads.to_string()))
         .filter(|(d, other)| *d <= 2 || other.starts_with(id))
         .collect();

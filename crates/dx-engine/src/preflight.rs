@@ -43,8 +43,7 @@ impl Engine {
     /// Checks one provider, or all.
     pub fn preflight(&self, request: &PreflightRequest) -> Result<PreflightDocument, EngineError> {
         let state = self.state()?;
-        let cwd = std::env::current_dir()
-            .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
+        let cwd = std::env::current_dir().map_err(EngineError::NoCurrentDir)?;
         let place = request.worktree.as_ref().map_or_else(|| cwd.clone(), |path| cwd.join(path));
         let layers = || self.layers(project_of(&place).as_deref(), request.profile.as_deref());
         let named = match &request.provider {
@@ -100,8 +99,7 @@ impl Engine {
             layers.with_provider(Arc::clone(&provider)).with_flag(&MODEL, model.clone().map(Value::Text));
         // The caller named it.
         let request = PreflightRequest { model, allow_model_override: false, ..PreflightRequest::default() };
-        let place = std::env::current_dir()
-            .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
+        let place = std::env::current_dir().map_err(EngineError::NoCurrentDir)?;
         let look = Look {
             engine: self,
             state: &state,

@@ -2,7 +2,7 @@
 
 use crate::Engine;
 use crate::api::JobName;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::lookup::{self, Found, Record};
 use crate::settle::{Attended, attend};
 use crate::view;
@@ -46,7 +46,7 @@ impl Engine {
             let found = match lookup::read_run(&state, &claim.path, true) {
                 Ok(found) => found,
                 Err(error) => {
-                    document.details.push(format!("{}.{}: {error}", claim.provider, claim.beads));
+                    document.details.push(format!("{}.{}: {}", claim.provider, claim.beads, told(&error)));
                     continue;
                 }
             };
@@ -54,7 +54,7 @@ impl Engine {
                 Ok(attended) => attended,
                 // The others are settled all the same.
                 Err(error) => {
-                    document.details.push(format!("{}: {error}", claim.beads));
+                    document.details.push(format!("{}: {}", claim.beads, told(&error)));
                     continue;
                 }
             };
@@ -87,7 +87,7 @@ impl Engine {
         match crate::history::catch_up(&state) {
             Ok(0) => {}
             Ok(added) => document.details.push(format!("history: added {added} runs that it lacked")),
-            Err(error) => document.details.push(format!("history: {error}")),
+            Err(error) => document.details.push(format!("history: {}", told(&error))),
         }
         Ok(document)
     }

@@ -290,7 +290,7 @@ impl Engine {
         let mut ready = Ready::default();
         let started = publish(state, &paths, &prepared, begun)
             .and_then(|()| launch(state, &paths, &prepared, &journal, &mut ready))
-            .and_then(|()| confirm(&paths))
+            .and_then(|()| confirm(&paths, &prepared.created.contract.argv))
             .map_err(|error| match error {
                 // Its program is the shell, which was there.
                 EngineError::SpawnFailed { message } if prepared.plan.adapter => {

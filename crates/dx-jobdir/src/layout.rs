@@ -32,7 +32,7 @@ pub enum StateDirError {
     ForeignOwner { path: PathBuf, owner: u32, expected: u32 },
     #[error("{} is open to others (mode {mode:o})", path.display())]
     OpenToOthers { path: PathBuf, mode: u32 },
-    #[error("{0}: {source}", source = .0.source)]
+    #[error(transparent)]
     Disk(#[from] DiskError),
 }
 

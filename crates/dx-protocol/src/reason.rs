@@ -59,7 +59,7 @@ reason_codes! {
     StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped and the tree uses no CPU for the stall threshold.", "dx-runner logs --beads <id>, then restart";
     AwaitingInput, "awaiting_input", Stalled, "The agent waits for an answer that nobody can give.", "stop, and give it the permission it asks for";
     NoHeartbeatNoMutation, "no_heartbeat_no_mutation", NoOp, "No tool call, output, CPU or change since the start.", "stop, then check prompt and provider";
-    AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait --beads <id>";
+    AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait --beads <id>; if this lasts, dx-runner doctor";
     AwaitingFinalizeMonitorActive, "awaiting_finalize_monitor_active", Ok, "A foreign record whose process ended and whose monitor lives.", "wait";
     Elsewhere, "elsewhere", Ok, "The record belongs to another host or pid namespace and is only shown.", "ask on that host";
     Stopping, "stopping", Ok, "The job is being ended.", "dx-runner wait --beads <id>";
@@ -297,7 +297,7 @@ reason_codes! {
     GitFailed, "git_failed", Error, "A git command failed.", "run it by hand in the repository";
     MonitorLost, "monitor_lost", Error, "The monitor could not be started.", "dx-runner doctor";
     QueryRefused, "query_refused", Usage, "The query is no single SELECT that the history can answer.", "one SELECT on the table `runs`; dx-runner history query --help";
-    OutputUnwritable, "output_unwritable", Error, "The file to be written cannot be written.", "name another place";
+    OutputUnwritable, "output_unwritable", Error, "What was asked for cannot be written there.", "name another place, or free the disk";
     DeadlineExceeded, "deadline_exceeded", Timeout, "The deadline passed; nothing was stopped.", "wait longer, or check";
     Interrupted, "interrupted", Interrupted, "Interrupted; jobs go on.", "dx-runner status";
     NotSupported, "not_supported", Usage, "This provider or platform does not offer it.", "dx-runner providers show";

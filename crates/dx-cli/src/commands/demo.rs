@@ -12,8 +12,8 @@ use crate::error::CliError;
 /// Show the main job on this machine, without an account: three jobs at once on a throw-away repository
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The jobs run the real OpenCode when it is on PATH or was fetched with --install, else the real Claude Code when that is on
-PATH, else a small built-in agent.
+The jobs run the real OpenCode when it is on PATH or was fetched with --install, else the real
+Claude Code when that is on PATH, else a small built-in agent.
 The model is always a script inside dx-runner. Exit code 3 when a job did not end well with a diff.
 
 Examples:

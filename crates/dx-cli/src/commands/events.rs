@@ -176,7 +176,7 @@ impl Sink {
 }
 
 fn writing(path: &std::path::Path, source: std::io::Error) -> CliError {
-    CliError::Io { what: format!("write {}", path.display()), reason: ReasonCode::InvalidArgument, source }
+    CliError::Io { what: format!("write {}", path.display()), reason: ReasonCode::OutputUnwritable, source }
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ pub(crate) struct LogsArgs {
     /// The bytes of the log instead of a transcript
     #[arg(long)]
     raw: bool,
-    /// An earlier run: 1 is the first, as in the files' names
+    /// One run: 1 is the first, as in the files' names
     #[arg(long, value_name = "N")]
     run: Option<u32>,
 }

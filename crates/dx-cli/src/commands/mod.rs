@@ -125,6 +125,7 @@ pub(crate) fn main(args: &[OsString]) -> ExitCode {
     match run(&ctx, &cli.command) {
         Ok(code) => code,
         Err(error) => {
+            let error = usage::with_help(args, error);
             ctx.out.error(&error);
             error.exit_code()
         }

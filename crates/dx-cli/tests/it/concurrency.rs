@@ -190,6 +190,8 @@ fn a_start_that_fails_takes_no_place() {
             ["start", "--beads", "bd-1", "--provider", "exec", "--worktree", &worktree, "--", program];
         let error = world.error(1, &start);
         assert_eq!(error["reason_code"], "spawn_failed", "{program}: {error}");
+        let told = format!("could not be started: {program}: ");
+        assert!(error["message"].as_str().unwrap().contains(&told), "{error}");
         let check = world.check("bd-1");
         assert_eq!((&check["state"], &check["reason_code"]), (&"exited_err".into(), &"spawn_failed".into()));
         // The record is there at once; the published files follow, and the claim goes last.

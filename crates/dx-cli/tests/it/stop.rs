@@ -286,6 +286,7 @@ fn another_programs_record_is_never_acted_on() {
     for command in ["stop", "finalize", "restart"] {
         let error = world.error(64, &[command, "--beads", "bd-old"]);
         assert_eq!(error["reason_code"], "not_supported", "{command}");
+        assert!(error["next_action"].as_str().unwrap().contains("report --beads bd-old"), "{error}");
         victim.assert_untouched();
     }
     // Whether the number is still that program's cannot be known: it stays while somebody has it.

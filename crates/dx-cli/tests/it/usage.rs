@@ -37,6 +37,38 @@ fn wrong_command_lines_are_64_and_explain_themselves() {
 }
 
 #[test]
+fn what_only_the_engine_finds_wrong_names_the_help_of_its_command() {
+    let env = environment();
+    let repository = env.git_repo("demo", &[("a.txt", "one\n")]).display().to_string();
+    let output = env.run(&["start", "--provider", "exec", "--worktree", &repository]).assert_code(64);
+    assert!(output.stderr.ends_with("  try: dx-runner start --help\n"), "{output}");
+}
+
+#[test]
+fn a_start_from_a_folder_that_is_gone_says_so() {
+    let env = environment();
+    let mut command = env.command("sh");
+    let script = "mkdir gone && cd gone && rmdir ../gone && exec \"$0\" start --json --provider exec -- true";
+    command.current_dir(env.home()).args(["-c", script]).arg(env.product().get_program());
+    let output = env.run_command(command).assert_code(22);
+    let error = document(&env, "error", &output.stderr)["error"].clone();
+    assert_eq!(error["reason_code"], "worktree_missing", "{error}");
+    assert_eq!(error["next_action"], "cd to a folder that exists", "{error}");
+}
+
+#[test]
+fn output_that_cannot_be_written_is_no_mystery() {
+    let env = environment();
+    let product = env.product();
+    let mut command = env.command("sh");
+    command.args(["-c", "exec \"$0\" --json exit-codes > /dev/full"]).arg(product.get_program());
+    let output = env.run_command(command).assert_code(1);
+    let error = document(&env, "error", &output.stderr)["error"].clone();
+    assert_eq!(error["reason_code"], "output_unwritable", "{error}");
+    assert!(error["next_action"].as_str().unwrap().contains("free the disk"), "{error}");
+}
+
+#[test]
 fn durations_are_explained() {
     let output = environment().run(&["wait", "--beads", "a", "--timeout", "1.5h"]).assert_code(64);
     assert!(output.stderr.contains("90s, 5m, 2h, 1d"), "{}", output.stderr);

@@ -221,7 +221,7 @@ fn named_place(
 }
 
 fn current_dir() -> Result<PathBuf, EngineError> {
-    std::env::current_dir().map_err(|source| EngineError::Io { what: "find the current directory", source })
+    std::env::current_dir().map_err(EngineError::NoCurrentDir)
 }
 
 /// The worktree of the newest run of this id.

@@ -177,11 +177,16 @@ fn wait_for_exec(paths: &RunPaths) -> Result<(), EngineError> {
     Err(EngineError::MonitorLost)
 }
 
-/// Reads from the record whether the agent runs.
-pub(super) fn confirm(paths: &RunPaths) -> Result<i32, EngineError> {
+/// Reads from the record whether the agent runs, whose program is `argv`'s first word.
+pub(super) fn confirm(paths: &RunPaths, argv: &[String]) -> Result<i32, EngineError> {
     let facts = dx_jobdir::exit_file::read_exit_file(&paths.exit());
     match (facts.exec, facts.agent) {
-        (Some(exec), _) if exec.errno != 0 => Err(EngineError::SpawnFailed { message: exec.why() }),
+        (Some(exec), _) if exec.errno != 0 => {
+            // Without a message it is the exec that failed, and the system does not say of what.
+            let program = argv.first().filter(|_| exec.message.is_none());
+            let message = program.map_or_else(|| exec.why(), |program| format!("{program}: {}", exec.why()));
+            Err(EngineError::SpawnFailed { message })
+        }
         (Some(_), Some(agent)) => Ok(agent.pid),
         _ => Err(EngineError::MonitorLost),
     }

@@ -118,8 +118,7 @@ impl Engine {
         if !raw.is_empty() {
             return Err(EngineError::RawSecrets(raw));
         }
-        let cwd = std::env::current_dir()
-            .map_err(|source| EngineError::Io { what: "find the current directory", source })?;
+        let cwd = std::env::current_dir().map_err(EngineError::NoCurrentDir)?;
         if !lineage.dry {
             refuse_over_cap(state, &request.provider, lineage, None)?;
         }

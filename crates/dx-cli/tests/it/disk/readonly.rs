@@ -69,7 +69,16 @@ fn a_read_only_state_directory_is_read_and_a_start_says_what_is_wrong() {
         let error = crate::document(&env, "error", &failed.stderr);
         assert_eq!(error["error"]["reason_code"], "state_dir_unusable", "{failed}");
         assert!(error["error"]["causes"].to_string().contains("Read-only file system"), "{failed}");
+        assert!(error["error"]["next_action"].as_str().unwrap().contains("mount it writable"), "{failed}");
     }
+    let kept = ask(&["gc", "--older-than", "0s"]).assert_code(0);
+    assert!(kept.stdout.contains("Read-only file system"), "{kept}");
+    let doctor = ask(&["doctor", "--json"]).assert_code(1);
+    let doctor = crate::document(&env, "doctor", &doctor.stdout);
+    let row =
+        doctor["checks"].as_array().unwrap().iter().find(|row| row["name"] == "state directory").unwrap();
+    assert_eq!(row["level"], "error", "{row}");
+    assert!(row["found"].as_str().unwrap().contains("Read-only file system"), "{row}");
     assert_eq!(snapshot(&env.state_dir()), before);
     env.run(&words(start("ro"))).assert_code(0);
     env.run(&["wait", "--beads", "ro", "--timeout", "60s"]).assert_code(3);

@@ -85,6 +85,8 @@ fn links_in_place_of_our_files_are_not_followed() {
     // With its `.meta` a link, the job is not told from it.
     let (code, check) = ask(&env, &["check", "--beads", "failed"]);
     assert_eq!((code, &check["error"]["reason_code"]), (1, &json!("no_meta")), "{check:#}");
+    let hint = check["error"]["next_action"].as_str().unwrap();
+    assert!(!hint.contains("failed"), "it names what was asked for: {hint}");
     start(&env, "failed", &[], &["print:new", "exit:0"]).assert_code(0);
     env.run(&["wait", "--beads", "failed", "--timeout", "60s"]).assert_code(0);
     assert_untouched(&victim);

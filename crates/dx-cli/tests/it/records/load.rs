@@ -61,6 +61,14 @@ fn logs_usage_and_attempts_load() {
     assert_eq!(logs(&["success", "--raw"]), "working\n");
     assert_eq!(logs(&["twice"]), "run\n");
     assert_eq!(logs(&["twice", "--run", "1"]), "run\n");
+    assert_eq!(logs(&["twice", "--run", "2"]), "run\n", "the newest run has a number, too");
+    for run in ["0", "3"] {
+        let refused = env.run(&["logs", "--beads", "twice", "--run", run]).assert_code(64);
+        assert!(
+            refused.stderr.contains("has no run") && refused.stderr.contains("dx-runner report"),
+            "{refused}"
+        );
+    }
     let agent = logs(&["agent"]);
     assert!(agent.contains("ALL DONE") && agent.contains("stderr| a word on stderr"), "{agent}");
     let (_, check) = ask(&env, &["check", "--beads", "agent"]);
