@@ -101,8 +101,10 @@ mod tests {
 
     #[test]
     fn the_tree_is_sound_and_every_command_has_an_example() {
-        let tree = Cli::command();
+        let mut tree = Cli::command();
         tree.clone().debug_assert();
+        // The options of a command are there when it was put together.
+        tree.build();
         for command in tree.get_subcommands().filter(|c| !c.is_hide_set()) {
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("dx-runner"), "{} has no example", command.get_name());
