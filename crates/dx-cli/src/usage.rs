@@ -12,8 +12,12 @@ use crate::args::Cli;
 use crate::error::CliError;
 use crate::output;
 
-/// The same answer from the whole tree: what a command says of itself is only there when it was put together.
-pub(crate) fn with_all_commands(args: &[OsString]) -> Option<clap::Error> {
+/// The same answer from the whole tree: what a command says of itself is only there when it was put together. `None` for
+/// what no command is asked about.
+pub(crate) fn with_all_commands(args: &[OsString], error: &clap::Error) -> Option<clap::Error> {
+    if error.kind() == ErrorKind::DisplayVersion {
+        return None;
+    }
     let mut tree = Cli::command();
     tree.build();
     tree.try_get_matches_from(args).err()

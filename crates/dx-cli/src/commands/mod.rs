@@ -119,7 +119,10 @@ pub(crate) enum Command {
 pub(crate) fn main(args: &[OsString]) -> ExitCode {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => return usage::report(args, &usage::with_all_commands(args).unwrap_or(error)),
+        Err(error) => {
+            let whole = usage::with_all_commands(args, &error);
+            return usage::report(args, &whole.unwrap_or(error));
+        }
     };
     let ctx = Context::new(&cli.global);
     match run(&ctx, &cli.command) {
