@@ -142,6 +142,28 @@ fn two_lanes_are_measured_and_told_of() {
 }
 
 #[test]
+fn the_lanes_of_a_server_are_measured_too() {
+    let Some(world) = world() else { return };
+    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let prompts = world.prompts(&[
+        ("words", "sleep:0.7,text:DONE", None),
+        ("right", "write:answer.txt:42,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),
+    ]);
+    world.agent.env.run(&["server", "start"]).assert_code(0);
+    let lanes = "opencode_server_http,opencode_server_attach_run";
+    let args =
+        ["run", "--workflows", lanes, "--model", "mock/m1", "--prompts", &prompts, "--run-id", "lanes"];
+    let document = world.json("bench", 0, &args);
+    assert_eq!(document["reason_code"], "bench_ok", "{document:#}");
+    for record in world.records("lanes").iter().filter(|record| record["prompt"] == "words") {
+        assert!(record["first_output_ms"].as_u64().unwrap() >= 700, "{record:#}");
+        assert!(!record["session"].is_null(), "{record:#}");
+    }
+    world.agent.env.run(&["server", "stop"]).assert_code(0);
+    world.scratch_is_gone();
+}
+
+#[test]
 fn a_killed_run_goes_on_and_repeats_nothing() {
     let Some(world) = world() else { return };
     let prompts =
