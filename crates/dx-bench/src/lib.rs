@@ -23,4 +23,5 @@ pub use compare::compare;
 pub use error::BenchError;
 pub use folder::Folder;
 pub use governed::{News, Request, dry_run, render, run};
+pub use markdown::verdict;
 pub use workflow::WORKFLOWS;

@@ -121,7 +121,7 @@ pub(crate) fn time(ms: f64) -> String {
 }
 
 /// How the second compares with the first.
-pub(crate) fn verdict(ratio: &BenchRatio) -> &'static str {
+pub fn verdict(ratio: &BenchRatio) -> &'static str {
     match (ratio.differs, ratio.value > 1.0) {
         (false, _) => "cannot be told apart from",
         (true, true) => "is slower than",

@@ -1,6 +1,6 @@
 //! Questions to models that Ctrl-C gives up: what was begun is stopped before the program ends.
 //!
-//! Called by: `dispatch` and `batch`. Must never: end before what was asked has been stopped, unless it is asked twice.
+//! Called by: `dispatch`, `batch` and `bench`. Must never: end before what was asked has been stopped, unless it is asked twice.
 
 use dx_protocol::ReasonCode;
 use rustix::process::Signal;
@@ -10,9 +10,14 @@ use crate::context::Context;
 use crate::error::CliError;
 use dx_engine::Cancel;
 
-/// Runs `work` in a thread of its own; the first Ctrl-C cancels it, a second one ends the waiting.
+/// What one does after a question was given up.
+pub(crate) const AGAIN: &str = "ask again";
+
+/// Runs `work` in a thread of its own; the first Ctrl-C cancels it, a second one ends the waiting. `next` is what one does
+/// after that.
 pub(crate) fn cancellable<T: Send + 'static>(
     ctx: &Context,
+    next: &'static str,
     work: impl FnOnce(&Context, &Cancel) -> T + Send + 'static,
 ) -> Result<T, CliError> {
     let failed =
@@ -29,7 +34,7 @@ pub(crate) fn cancellable<T: Send + 'static>(
         result
     });
     let thread = thread.map_err(failed)?;
-    let interrupted = |message| CliError::refused_try(ReasonCode::Interrupted, message, "ask again");
+    let interrupted = |message| CliError::refused_try(ReasonCode::Interrupted, message, next);
     loop {
         let ready = dx_proc::poll::poll(&[done.as_fd(), signals.as_fd()], None)?;
         if ready.first() == Some(&true) {

@@ -16,7 +16,7 @@ pub struct Plan {
     secrets: Vec<Vec<u8>>,
     /// What the agent is confined to; `None` for nothing.
     sandbox: Option<SandboxPlan>,
-    /// Whether the command only starts the job and leaves it to us: see [`crate::handover`].
+    /// Whether the command only starts the job and leaves it to us: see the module `handover`.
     #[serde(default)]
     pub adapter: bool,
     /// Whether the prompt file is the agent's standard input (otherwise `/dev/null`).

@@ -5,6 +5,7 @@
 //! because it is ours.
 
 use crate::definition::{Broken, Definition, Effect, Rule};
+use crate::findings::Findings;
 use crate::permission::{covers, decide, effect};
 use crate::prompt_needs::{self, quotes};
 use dx_protocol::PackFinding;
@@ -97,12 +98,12 @@ const WRITERS: &[&str] = &[
 struct Checker<'a> {
     sources: &'a [Source<'a>],
     task_types: &'a [&'a str],
-    found: Vec<PackFinding>,
+    found: Findings,
 }
 
 /// All findings, by file and line. With `whole` the files are a whole pack, and what is missing is told.
 pub fn check(sources: &[Source<'_>], task_types: &[&str], whole: bool) -> Vec<PackFinding> {
-    let mut checker = Checker { sources, task_types, found: Vec::new() };
+    let mut checker = Checker { sources, task_types, found: Findings::default() };
     for source in sources {
         checker.file(source);
     }
@@ -110,33 +111,14 @@ pub fn check(sources: &[Source<'_>], task_types: &[&str], whole: bool) -> Vec<Pa
         checker.missing();
     }
     checker.delegation();
-    checker.found.sort();
-    checker.found.dedup();
-    checker.found
+    checker.found.sorted()
 }
 
 impl Checker<'_> {
-    fn add(
-        &mut self,
-        file: &str,
-        line: usize,
-        rule: &str,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.found.push(PackFinding {
-            file: file.to_owned(),
-            line: line as u64,
-            rule: rule.to_owned(),
-            message: message.into(),
-            fix: fix.into(),
-        });
-    }
-
     fn missing(&mut self) {
         for file in crate::FILES {
             if !self.sources.iter().any(|source| source.path == file.path) {
-                self.add(file.path, 1, "missing_file", "it is not there", "dx-runner workflow install");
+                self.found.add(file.path, 1, "missing_file", "it is not there", "dx-runner workflow install");
             }
         }
     }
@@ -145,7 +127,7 @@ impl Checker<'_> {
         let path = source.path.as_str();
         let folder = path.split('/').next().unwrap_or_default();
         if matches!(folder, "skills" | "templates") {
-            return self.add(
+            return self.found.add(
                 path,
                 1,
                 "not_of_the_pack",
@@ -155,11 +137,13 @@ impl Checker<'_> {
         }
         let definition = match Definition::parse(source.bytes) {
             Ok(definition) => definition,
-            Err(Broken { line, message, fix }) => return self.add(path, line, "frontmatter", message, fix),
+            Err(Broken { line, message, fix }) => {
+                return self.found.add(path, line, "frontmatter", message, fix);
+            }
         };
         let is_agent = matches!(folder, "agents" | "agent");
         for Broken { line, message, fix } in &definition.unreadable {
-            self.add(path, *line, "permission_value", message, fix);
+            self.found.add(path, *line, "permission_value", message, fix);
         }
         if is_agent {
             self.mode(path, &definition);
@@ -181,16 +165,16 @@ impl Checker<'_> {
     fn mode(&mut self, path: &str, definition: &Definition) {
         let fix = "one of primary, subagent, all";
         match definition.get("mode") {
-            None => self.add(path, 1, "mode", "it has no `mode`; OpenCode takes that for `all`", fix),
+            None => self.found.add(path, 1, "mode", "it has no `mode`; OpenCode takes that for `all`", fix),
             Some(node) if matches!(node.text(), Some("primary" | "subagent" | "all")) => {}
             Some(node) => {
                 let message = format!("`mode` is `{}`", node.text().unwrap_or(node.kind()));
-                self.add(path, node.line, "mode", message, fix);
+                self.found.add(path, node.line, "mode", message, fix);
             }
         }
         if path.matches('/').count() > 1 {
             let fix = "put it directly into the folder";
-            self.add(path, 1, "nested", "in a folder of its own it gets the name `folder/name`", fix);
+            self.found.add(path, 1, "nested", "in a folder of its own it gets the name `folder/name`", fix);
         }
     }
 
@@ -198,13 +182,19 @@ impl Checker<'_> {
         for (index, (key, value)) in definition.front.iter().enumerate() {
             let name = key.text().unwrap_or_default();
             if definition.front[..index].iter().any(|(other, _)| other.text() == Some(name)) {
-                self.add(path, key.line, "twice", format!("`{name}` is there twice"), "keep one of them");
+                self.found.add(
+                    path,
+                    key.line,
+                    "twice",
+                    format!("`{name}` is there twice"),
+                    "keep one of them",
+                );
             }
             if let Some((_, fix)) = OTHER_KEYS.iter().find(|(other, _)| *other == name) {
-                self.add(path, key.line, "key", format!("`{name}` is no key of OpenCode 1"), *fix);
+                self.found.add(path, key.line, "key", format!("`{name}` is no key of OpenCode 1"), *fix);
             } else if !known.contains(&name) {
                 let fix = format!("remove it; known are {}", known.join(", "));
-                self.add(path, key.line, "key", format!("`{name}` is no key of definitions"), fix);
+                self.found.add(path, key.line, "key", format!("`{name}` is no key of definitions"), fix);
             }
             let text = value.text().unwrap_or_default();
             let number = |least: f64, most: f64| {
@@ -222,7 +212,7 @@ impl Checker<'_> {
                 _ => (true, ""),
             };
             if !fine {
-                self.add(path, key.line, "value", format!("`{name}: {text}` is not valid"), fix);
+                self.found.add(path, key.line, "value", format!("`{name}: {text}` is not valid"), fix);
             }
         }
     }
@@ -230,9 +220,9 @@ impl Checker<'_> {
     fn description(&mut self, path: &str, definition: &Definition) {
         let fix = "one sentence that tells others when to call it";
         match definition.get("description") {
-            None => self.add(path, 1, "description", "it has no `description`", fix),
+            None => self.found.add(path, 1, "description", "it has no `description`", fix),
             Some(node) if definition.text("description").is_none() || node.is_empty() => {
-                self.add(path, node.line, "description", "its `description` says nothing", fix);
+                self.found.add(path, node.line, "description", "its `description` says nothing", fix);
             }
             Some(_) => {}
         }
@@ -240,7 +230,7 @@ impl Checker<'_> {
 
     fn body(&mut self, path: &str, definition: &Definition) {
         if definition.body.trim().is_empty() {
-            return self.add(
+            return self.found.add(
                 path,
                 definition.body_line,
                 "prompt",
@@ -255,7 +245,7 @@ impl Checker<'_> {
             let told = lower.contains("glob") && line.contains(".ai/");
             let forbidden = lower.contains("never glob") || lower.contains("not glob");
             if patterned || (told && !forbidden) {
-                self.add(
+                self.found.add(
                     path,
                     definition.body_line + index,
                     "hidden_by_glob",
@@ -272,23 +262,35 @@ impl Checker<'_> {
         let key = front.find(|(key, value)| key.text() == Some("permission") && !value.is_empty());
         let Some((key, _)) = key else {
             let fix = "begin with `\"*\": deny` and allow what it needs";
-            return self.add(path, 1, "permission", "it has no `permission`, so everything is allowed", fix);
+            return self.found.add(
+                path,
+                1,
+                "permission",
+                "it has no `permission`, so everything is allowed",
+                fix,
+            );
         };
         if rules.first().is_some_and(|rule| (rule.tool.as_str(), rule.effect) != ("*", Effect::Deny)) {
             let fix = "put `\"*\": deny` before all other rules";
-            self.add(path, key.line, "base", "what it does not name is allowed", fix);
+            self.found.add(path, key.line, "base", "what it does not name is allowed", fix);
         }
         for (index, rule) in rules.iter().enumerate() {
             if !TOOLS.contains(&rule.tool.as_str()) {
                 let message = format!("there is no tool `{}`", rule.tool);
-                self.add(path, rule.line, "tool", message, format!("one of {}", TOOLS.join(", ")));
+                self.found.add(path, rule.line, "tool", message, format!("one of {}", TOOLS.join(", ")));
             }
             if let Some(later) = rules[index + 1..].iter().find(|later| covers(later, rule)) {
                 let message = format!(
                     "no call is decided by it: line {} (`{}`) comes later and matches all that it does",
                     later.line, later.pattern
                 );
-                self.add(path, rule.line, "shadowed", message, "put the wider rule before the narrower one");
+                self.found.add(
+                    path,
+                    rule.line,
+                    "shadowed",
+                    message,
+                    "put the wider rule before the narrower one",
+                );
             }
             self.root_twin(path, rules, rule);
         }
@@ -302,7 +304,7 @@ impl Checker<'_> {
         let root = below.replace("**", "x").replace('*', "x");
         if effect(rules, "edit", &root) != rule.effect {
             let message = format!("`{}` does not match at the top of the project", rule.pattern);
-            self.add(
+            self.found.add(
                 path,
                 rule.line,
                 "root",
@@ -326,7 +328,7 @@ impl Checker<'_> {
             let message = format!("it may not edit, and `{by}` lets it run `{command}`, which writes");
             let fix =
                 "allow whole commands without `*`, or deny what holds `>`, `<`, `$` or a backtick after it";
-            self.add(path, line, "shell_writes", message, fix);
+            self.found.add(path, line, "shell_writes", message, fix);
         }
     }
 
@@ -342,7 +344,7 @@ impl Checker<'_> {
                 tool => format!("it is told to use `{}`, and its permissions deny that ({tool})", need.said),
             };
             let fix = format!("allow `{}` for it, or take it from the prompt", need.tool);
-            self.add(path, line, "needs", message, fix);
+            self.found.add(path, line, "needs", message, fix);
         }
     }
 
@@ -351,13 +353,13 @@ impl Checker<'_> {
             let name = agent.text().unwrap_or_default();
             if !self.sources.iter().any(|source| source.path == format!("agents/{name}.md")) {
                 let message = format!("there is no agent `{name}`");
-                self.add(path, agent.line, "agent", message, "name an agent of the pack");
+                self.found.add(path, agent.line, "agent", message, "name an agent of the pack");
             }
         }
         for (line, word) in task_types(&definition.body) {
             if !self.task_types.contains(&word) {
                 let message = format!("there is no task type `{word}`");
-                self.add(
+                self.found.add(
                     path,
                     definition.body_line + line,
                     "task_type",
@@ -378,7 +380,13 @@ impl Checker<'_> {
             let is_there = self.sources.iter().any(|s| s.path == format!("agents/{}.md", rule.pattern));
             if !is_there {
                 let message = format!("it may delegate to `{}`, which is no agent", rule.pattern);
-                self.add(LEADER, rule.line, "delegation", message, "name agents of the pack, one by one");
+                self.found.add(
+                    LEADER,
+                    rule.line,
+                    "delegation",
+                    message,
+                    "name agents of the pack, one by one",
+                );
             }
         }
         for source in self.sources.iter().filter(|source| source.ours && source.path != LEADER) {
@@ -388,7 +396,7 @@ impl Checker<'_> {
             let Ok(agent) = Definition::parse(source.bytes) else { continue };
             if effect(rules, "task", name) != Effect::Allow {
                 let message = format!("nobody may delegate to it: {LEADER} does not list it");
-                self.add(
+                self.found.add(
                     &source.path,
                     1,
                     "delegation",
@@ -397,7 +405,7 @@ impl Checker<'_> {
                 );
             } else if let Some(hidden) = agent.get("hidden").filter(|node| node.text() == Some("true")) {
                 let message = "others delegate to it, and OpenCode 2 does not show hidden agents to them";
-                self.add(&source.path, hidden.line, "hidden", message, "remove `hidden`");
+                self.found.add(&source.path, hidden.line, "hidden", message, "remove `hidden`");
             }
         }
     }

@@ -5,6 +5,7 @@
 
 mod check;
 mod definition;
+mod findings;
 mod pack;
 mod permission;
 mod prompt_needs;

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::dispatch::QuestionOptions;
 use super::models::ServerOptions;
-use crate::asking;
+use crate::asking::{self, AGAIN};
 use crate::context::Context;
 use crate::error::CliError;
 use dx_engine::{
@@ -114,7 +114,7 @@ pub(crate) fn run(ctx: &Context, args: &BatchArgs) -> Result<ExitCode, CliError>
                 directory: server.directory.clone(),
                 server: server.server.clone(),
             };
-            let document = asking::cancellable(ctx, move |ctx, cancel| {
+            let document = asking::cancellable(ctx, AGAIN, move |ctx, cancel| {
                 ctx.engine.batch_judge(&id, &judge, &conditions, cancel)
             })??;
             ctx.out.either(&document, || whole(&document))?;
@@ -159,7 +159,7 @@ pub(crate) fn detached(state_dir: &Path, config: Option<&Path>) -> i32 {
         progress: None,
     };
     let asked = BatchRequest::received(std::io::stdin().lock()).map_err(CliError::from).and_then(|request| {
-        asking::cancellable(&Context::of(settings), move |ctx, cancel| {
+        asking::cancellable(&Context::of(settings), AGAIN, move |ctx, cancel| {
             let told = |news: BatchNews<'_>| {
                 if let BatchNews::Begun(document) = news {
                     tell_begun(document);
@@ -173,7 +173,7 @@ pub(crate) fn detached(state_dir: &Path, config: Option<&Path>) -> i32 {
 
 fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
     let request = request(args)?;
-    asking::cancellable(ctx, move |ctx, cancel| {
+    asking::cancellable(ctx, AGAIN, move |ctx, cancel| {
         let told = |news: BatchNews<'_>| {
             if let (BatchNews::Answer(result), false) = (news, ctx.out.is_json()) {
                 // A reader that went away is found at the end.

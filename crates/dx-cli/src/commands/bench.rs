@@ -137,6 +137,9 @@ Example:
   dx-runner bench prompts > prompts.json")]
 struct PromptsArgs {}
 
+/// After Ctrl-C.
+const GO_ON: &str = "dx-runner bench run with the same options and its --run-id goes on";
+
 impl From<BenchError> for CliError {
     fn from(error: BenchError) -> Self {
         match error {
@@ -196,7 +199,7 @@ fn bench(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
         ctx.out.either(&manifest, || plan(&manifest))?;
         return Ok(ExitCode::Ok);
     }
-    let document = asking::cancellable(ctx, move |ctx, cancel| {
+    let document = asking::cancellable(ctx, GO_ON, move |ctx, cancel| {
         // Told by several threads.
         let shown = Mutex::new(ctx.again());
         let told = |news: News<'_>| tell(&shown.lock().unwrap_or_else(PoisonError::into_inner), news);
@@ -264,11 +267,7 @@ fn told_files(folder: &Path) -> String {
 }
 
 fn differs(a: &str, b: &str, ratio: &BenchRatio) -> String {
-    let word = match (ratio.differs, ratio.value > 1.0) {
-        (false, _) => "cannot be told apart from",
-        (true, true) => "is slower than",
-        (true, false) => "is faster than",
-    };
+    let word = dx_bench::verdict(ratio);
     format!("{b} {word} {a}: {:.2} times [{:.2}, {:.2}]", ratio.value, ratio.low, ratio.high)
 }
 

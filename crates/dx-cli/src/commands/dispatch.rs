@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::models::ServerOptions;
 use super::start_options::prompt_file;
-use crate::asking;
+use crate::asking::{self, AGAIN};
 use crate::context::Context;
 use crate::error::CliError;
 use dx_engine::{
@@ -116,7 +116,8 @@ pub(crate) fn run(ctx: &Context, args: &DispatchArgs) -> Result<ExitCode, CliErr
         session: args.session.clone(),
         keep: if args.keep_session { Some(true) } else { args.cleanup.then_some(false) },
     };
-    let document = asking::cancellable(ctx, move |ctx, cancel| ctx.engine.dispatch(&request, cancel))??;
+    let document =
+        asking::cancellable(ctx, AGAIN, move |ctx, cancel| ctx.engine.dispatch(&request, cancel))??;
     for warning in &document.warnings {
         ctx.out.note(format!("warning: {warning}"));
     }

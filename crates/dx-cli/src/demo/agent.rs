@@ -15,7 +15,7 @@ use super::tasks::Task;
 use crate::demo::{failed, install};
 use crate::error::CliError;
 use crate::output;
-use dx_engine::{PromptSource, StartRequest, WorktreeChoice};
+use dx_engine::{PromptSource, StartRequest};
 
 /// How `main` knows the built-in agent.
 const ENTRY: &str = "__demo-agent";
@@ -123,30 +123,18 @@ impl Agent {
                 ("scripted", Vec::new(), command)
             }
         };
+        let provider = self.provider().parse::<ProviderName>().map_err(dx_engine::EngineError::from)?;
         Ok(StartRequest {
             beads: Some(id(task)?),
-            provider: self.provider().parse::<ProviderName>().map_err(dx_engine::EngineError::from)?,
             prompt: Some(PromptSource::Text(task.prompt.as_bytes().to_vec())),
-            worktree: WorktreeChoice::Auto,
             repo: Some(repo.display().to_string()),
             model: Some(model.to_owned()),
             allow_model_override: true,
-            agent: None,
             lane: Some(Lane::Run),
-            else_lanes: Vec::new(),
-            server: None,
-            pty: false,
             max_runtime: Some(MAX_RUNTIME),
-            no_mutation_timeout: None,
-            stall: None,
             env,
             command,
-            idempotency_key: None,
-            gates: dx_protocol::Gates::default(),
-            sandbox: None,
-            sandbox_write: None,
-            nesting: false,
-            profile: None,
+            ..StartRequest::new(&provider)
         })
     }
 }

@@ -11,7 +11,7 @@ use crate::providers::OPENCODE_SERVER;
 use crate::secrets;
 use dx_jobdir::{DiskFile, StateDir, disk};
 use dx_opencode::{Client, ClientError};
-use dx_protocol::{BeadsId, Gates, ProviderName, ReasonCode, SandboxMode, ServerDocument};
+use dx_protocol::{BeadsId, ProviderName, ReasonCode, SandboxMode, ServerDocument};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -91,28 +91,11 @@ impl Engine {
         disk::replace(&state.server_file(), &text)?;
         let request = StartRequest {
             beads: Some(beads.clone()),
-            provider,
-            prompt: None,
             worktree: WorktreeChoice::Own,
-            repo: None,
-            model: None,
-            allow_model_override: false,
-            agent: None,
-            lane: None,
-            else_lanes: Vec::new(),
-            server: None,
-            pty: false,
-            max_runtime: None,
-            no_mutation_timeout: None,
-            stall: None,
             env: vec![format!("OPENCODE_SERVER_PASSWORD={}", access.password)],
             command: vec![address.to_string(), port.to_string()],
-            idempotency_key: None,
-            gates: Gates::default(),
             sandbox: Some(SandboxMode::Off),
-            sandbox_write: None,
-            nesting: false,
-            profile: None,
+            ..StartRequest::new(&provider)
         };
         self.progress("starting the OpenCode server");
         if let Err(error) = self.start_service(state, &beads, &request) {

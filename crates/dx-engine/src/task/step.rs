@@ -8,8 +8,8 @@ use super::run::{TaskRunRequest, job_prefix};
 use crate::Engine;
 use crate::api::{JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice};
 use crate::apply::Work;
-use crate::error::EngineError;
-use crate::{lookup, wave};
+use crate::error::{EngineError, told};
+use crate::lookup;
 use dx_jobdir::faults;
 use dx_proc::clock;
 use dx_protocol::{
@@ -78,7 +78,7 @@ pub(super) fn turn(
     });
     let problem = match judged {
         Ok(problem) => problem,
-        Err(error) => Some((error.reason(), wave::told(&error))),
+        Err(error) => Some((error.reason(), told(&error))),
     };
     let problem = match problem {
         None if text(&ground.task.state_path()) != known => {

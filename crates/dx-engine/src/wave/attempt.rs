@@ -10,7 +10,7 @@ use crate::Engine;
 use crate::GiveUp;
 use crate::api::{PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::apply::Work;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::gates::touched;
 use crate::git::Repository;
 use crate::lookup::{self, Found};
@@ -129,20 +129,6 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
             until: None,
         }),
     }
-}
-
-/// An error with its causes.
-pub(crate) fn told(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        next = cause.source();
-    }
-    text
 }
 
 impl Ground {

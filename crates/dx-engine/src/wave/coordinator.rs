@@ -10,7 +10,7 @@ use super::notify::Notifier;
 use super::review::Review;
 use super::{attempt, review};
 use crate::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::worktree;
 use dx_core::wave::{Item, Phase, Step, Wave, next_steps};
 use dx_jobdir::{StateDir, WavePaths, WaveWriter, disk, faults, wave as files};
@@ -171,7 +171,7 @@ impl Coordinator {
                     return self.refuse(at, number, provider, ReasonCode::MergeConflict, message);
                 }
                 Err(error) => {
-                    return self.refuse(at, number, provider, error.reason(), attempt::told(&error));
+                    return self.refuse(at, number, provider, error.reason(), told(&error));
                 }
             },
         };
@@ -311,7 +311,7 @@ impl Coordinator {
                 branch,
                 commit: None,
                 conflicts: Vec::new(),
-                message: attempt::told(&error),
+                message: told(&error),
             });
             faults::step("wave.integrated");
             self.record(event)?;

@@ -16,11 +16,10 @@ mod show;
 mod verdict;
 mod watch;
 
-pub(crate) use attempt::told;
 pub use file::{Problem, WaveFileError};
 
 use crate::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use check::Checked;
 use coordinator::Coordinator;
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
@@ -161,7 +160,7 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         Ok(()) => 0,
         Err(error) => {
             // For who looks why a wave stands still; the journal may be what cannot be written.
-            let text = format!("{}\n", attempt::told(&error));
+            let text = format!("{}\n", told(&error));
             let _told = dx_jobdir::disk::replace(&paths.dir().join("failure"), text.as_bytes());
             1
         }

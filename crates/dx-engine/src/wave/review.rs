@@ -3,11 +3,11 @@
 //!
 //! Called by the coordinator, in a thread. Must never write the wave's journal.
 
-use super::attempt::{Ground, told};
+use super::attempt::Ground;
 use super::watch::watch;
 use super::{prompt, verdict};
 use crate::api::{PromptSource, StartRequest};
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::git::Call;
 use crate::lookup;
 use crate::prompt::sha256_hex;

@@ -42,11 +42,7 @@ impl Engine {
         &self,
         request: &ModelsRequest,
     ) -> Result<WorkflowModelsDocument, EngineError> {
-        let config = Config::find()?;
-        let available = self.available(&config)?;
-        let text = config.text()?;
-        let new = planned(&config, &text, request, &available)?;
-        document(&config, &new, available, new != text)
+        self.change_models(request, |_, _| Ok(()))
     }
 
     /// Writes it; the caller has the user's yes.
@@ -54,12 +50,20 @@ impl Engine {
         &self,
         request: &ModelsRequest,
     ) -> Result<WorkflowModelsDocument, EngineError> {
+        self.change_models(request, |config, new| config.target.put(config.name, new.as_bytes()))
+    }
+
+    fn change_models(
+        &self,
+        request: &ModelsRequest,
+        write: impl FnOnce(&Config, &str) -> Result<(), EngineError>,
+    ) -> Result<WorkflowModelsDocument, EngineError> {
         let config = Config::find()?;
         let available = self.available(&config)?;
         let text = config.text()?;
         let new = planned(&config, &text, request, &available)?;
         if new != text {
-            config.target.put(config.name, new.as_bytes())?;
+            write(&config, &new)?;
         }
         document(&config, &new, available, new != text)
     }

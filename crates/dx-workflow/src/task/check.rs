@@ -8,6 +8,7 @@ use super::spec::{PLAN_SECTIONS, RUNNABLE, SECTIONS, Spec, is_none};
 use super::units::{self, are_parallel};
 use super::{SPEC, VALIDATOR};
 use crate::definition::Effect;
+use crate::findings::Findings;
 use crate::pack::hash;
 use crate::permission::effect;
 use crate::roles::rules_of;
@@ -36,34 +37,23 @@ pub struct TaskFiles {
 }
 
 struct Checker {
-    found: Vec<PackFinding>,
+    found: Findings,
 }
 
 impl Checker {
-    fn add(
-        &mut self,
-        file: &str,
-        line: usize,
-        rule: &str,
-        message: impl Into<String>,
-        fix: impl Into<String>,
-    ) {
-        self.found.push(PackFinding {
-            file: file.to_owned(),
-            line: line as u64,
-            rule: rule.to_owned(),
-            message: message.into(),
-            fix: fix.into(),
-        });
-    }
-
     fn sections(&mut self, file: &str, spec: &Spec, titles: &[&str]) {
         for title in titles {
             match spec.section(title) {
-                None => self.add(file, 1, "section", format!("it has no `## {title}`"), "write it"),
+                None => self.found.add(file, 1, "section", format!("it has no `## {title}`"), "write it"),
                 Some(section) if section.is_empty() => {
                     let message = format!("`## {title}` says nothing");
-                    self.add(file, section.line, "section", message, "write `None` when there is nothing");
+                    self.found.add(
+                        file,
+                        section.line,
+                        "section",
+                        message,
+                        "write `None` when there is nothing",
+                    );
                 }
                 Some(_) => {}
             }
@@ -71,7 +61,7 @@ impl Checker {
         for (index, section) in spec.sections.iter().enumerate() {
             if spec.sections[..index].iter().any(|other| same(&other.title, &section.title)) {
                 let message = format!("`## {}` is there twice", section.title);
-                self.add(file, section.line, "section_twice", message, "make one of them");
+                self.found.add(file, section.line, "section_twice", message, "make one of them");
             }
         }
     }
@@ -85,7 +75,7 @@ impl Checker {
             let open = section.lines.iter().find(|(_, line)| !is_none(line));
             if let Some((line, text)) = open {
                 let message = format!("a question is open: {}", text.trim());
-                self.add(file, *line, "open_question", message, "have it answered, then write `None`");
+                self.found.add(file, *line, "open_question", message, "have it answered, then write `None`");
             }
         }
         spec
@@ -98,7 +88,7 @@ impl Checker {
         for (line, item) in items(&section.lines) {
             match item {
                 Ok(name) if name == VALIDATOR => {
-                    self.add(
+                    self.found.add(
                         file,
                         line,
                         "execution",
@@ -107,19 +97,31 @@ impl Checker {
                     );
                 }
                 Ok(name) if !RUNNABLE.contains(&name.as_str()) => {
-                    self.add(file, line, "execution", format!("`{name}` is no agent that runs"), fix.clone());
+                    self.found.add(
+                        file,
+                        line,
+                        "execution",
+                        format!("`{name}` is no agent that runs"),
+                        fix.clone(),
+                    );
                 }
                 Ok(name) if seen.contains(&name) => {
-                    self.add(file, line, "execution", format!("`{name}` is there twice"), "remove one");
+                    self.found.add(file, line, "execution", format!("`{name}` is there twice"), "remove one");
                 }
                 Ok(name) => seen.push(name),
                 Err(text) => {
-                    self.add(file, line, "execution", format!("`{text}` is no item of a list"), fix.clone());
+                    self.found.add(
+                        file,
+                        line,
+                        "execution",
+                        format!("`{text}` is no item of a list"),
+                        fix.clone(),
+                    );
                 }
             }
         }
         if seen.is_empty() {
-            self.add(file, section.line, "execution", "nobody runs: the list is empty", fix);
+            self.found.add(file, section.line, "execution", "nobody runs: the list is empty", fix);
         }
     }
 
@@ -132,7 +134,7 @@ impl Checker {
             own.iter().all(|(_, line)| is_none(line)) && own.iter().any(|(_, line)| !line.trim().is_empty());
         if items(own).iter().all(|(_, item)| item.is_err()) && !none {
             let fix = "an item for each; or `None`, when only a reader can decide";
-            self.add(file, section.line, "criteria", "it lists no criterion", fix);
+            self.found.add(file, section.line, "criteria", "it lists no criterion", fix);
         }
         if none {
             return;
@@ -140,17 +142,17 @@ impl Checker {
         let writes_tests = spec.execution.iter().any(|name| name == "test-writer");
         if spec.test_paths.is_empty() {
             let fix = "`### Test File Paths` with a path on each line";
-            self.add(file, section.line, "test_paths", "no test file is named", fix);
+            self.found.add(file, section.line, "test_paths", "no test file is named", fix);
         }
         if spec.test_commands.is_empty() {
             let fix = "`### Test Commands` with a command on each line";
-            self.add(file, section.line, "test_commands", "nothing says how the tests are run", fix);
+            self.found.add(file, section.line, "test_commands", "nothing says how the tests are run", fix);
         }
         let rules = rules_of("test-writer");
         for (line, path) in &spec.test_paths {
             let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
             if leaves {
-                self.add(
+                self.found.add(
                     file,
                     *line,
                     "test_paths",
@@ -159,7 +161,7 @@ impl Checker {
                 );
             } else if writes_tests && effect(&rules, "edit", path) != Effect::Allow {
                 let message = format!("the test-writer may not write `{path}`");
-                self.add(
+                self.found.add(
                     file,
                     *line,
                     "test_paths",
@@ -174,19 +176,19 @@ impl Checker {
         let spec = hash(spec_text.as_bytes());
         for (kind, text) in &files.reports {
             let file = format!("{prefix}{}", kind.file());
-            self.found.extend(report_findings(&file, *kind, text, &spec));
+            self.found.0.extend(report_findings(&file, *kind, text, &spec));
         }
     }
 }
 
 /// All findings of one task, files named as below `.ai/tasks`.
 pub fn check_task(files: &TaskFiles) -> Vec<PackFinding> {
-    let mut checker = Checker { found: Vec::new() };
+    let mut checker = Checker { found: Findings::default() };
     let prefix = format!("{}/", files.own.folder);
     let file = format!("{prefix}{SPEC}");
     let Some(text) = &files.own.spec else {
-        checker.add(&file, 1, "spec", "there is no specification", "plan the task");
-        return checker.found;
+        checker.found.add(&file, 1, "spec", "there is no specification", "plan the task");
+        return checker.found.0;
     };
     if Spec::parse(text).units.is_some() {
         plan(&mut checker, files, &file, text);
@@ -195,13 +197,11 @@ pub fn check_task(files: &TaskFiles) -> Vec<PackFinding> {
         for unit in &files.units {
             let path = format!("{prefix}{}/{SPEC}", unit.folder);
             let fix = "a table of units in the plan, or no folder";
-            checker.add(&path, 1, "unit_stray", "the task has no units, and a folder for one", fix);
+            checker.found.add(&path, 1, "unit_stray", "the task has no units, and a folder for one", fix);
         }
     }
     checker.reports(&files.own, &prefix, text);
-    checker.found.sort();
-    checker.found.dedup();
-    checker.found
+    checker.found.sorted()
 }
 
 fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
@@ -210,9 +210,9 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
     checker.sections(file, &spec, &PLAN_SECTIONS);
     if let Some(section) = spec.section("Execution") {
         let fix = "each unit has its own; remove it here";
-        checker.add(file, section.line, "execution", "a plan of several units runs nobody itself", fix);
+        checker.found.add(file, section.line, "execution", "a plan of several units runs nobody itself", fix);
     }
-    checker.found.extend(units::findings(file, &table));
+    checker.found.0.extend(units::findings(file, &table));
     let mut planned = Vec::new();
     for unit in &table {
         let folder = unit.folder();
@@ -220,12 +220,12 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
         let there = files.units.iter().find(|files| files.folder == folder);
         let Some(text) = there.and_then(|files| files.spec.as_ref()) else {
             let message = format!("unit {} has no specification", unit.name);
-            checker.add(&path, 1, "unit_spec", message, "plan it there");
+            checker.found.add(&path, 1, "unit_spec", message, "plan it there");
             continue;
         };
         let spec = checker.spec(&path, text);
         if spec.units.is_some() {
-            checker.add(
+            checker.found.add(
                 &path,
                 1,
                 "unit_nested",
@@ -240,7 +240,7 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
     }
     for stray in files.units.iter().filter(|files| !table.iter().any(|unit| unit.folder() == files.folder)) {
         let path = format!("{}/{}/{SPEC}", files.own.folder, stray.folder);
-        checker.add(
+        checker.found.add(
             &path,
             1,
             "unit_stray",
@@ -255,7 +255,7 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
                 let (first, second) = (a.number.unwrap_or_default(), b.number.unwrap_or_default());
                 let message = format!("units {first} and {second} are parallel, and both change `{path}`");
                 let fix = "let one need the other, or divide the work differently";
-                checker.add(file, b.line, "unit_overlap", message, fix);
+                checker.found.add(file, b.line, "unit_overlap", message, fix);
             }
         }
     }
@@ -263,17 +263,19 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
 
 /// What is wrong with `.ai/context.md`; `None`: it is not there.
 pub fn check_context(text: Option<&str>) -> Vec<PackFinding> {
-    let mut checker = Checker { found: Vec::new() };
+    let mut checker = Checker { found: Findings::default() };
     let fix = "let the agent `init` write it, or write it yourself";
     match text {
-        None => checker.add("context.md", 1, "context", "there is no .ai/context.md", fix),
+        None => checker.found.add("context.md", 1, "context", "there is no .ai/context.md", fix),
         Some(text) => {
             let spec = Spec::parse(text);
             for title in CONTEXT_SECTIONS {
                 match spec.section(title) {
-                    None => checker.add("context.md", 1, "context", format!("it has no `## {title}`"), fix),
+                    None => {
+                        checker.found.add("context.md", 1, "context", format!("it has no `## {title}`"), fix);
+                    }
                     Some(section) if section.is_empty() => {
-                        checker.add(
+                        checker.found.add(
                             "context.md",
                             section.line,
                             "context",
@@ -286,5 +288,5 @@ pub fn check_context(text: Option<&str>) -> Vec<PackFinding> {
             }
         }
     }
-    checker.found
+    checker.found.0
 }

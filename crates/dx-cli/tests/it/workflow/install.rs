@@ -241,16 +241,9 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
 
 #[test]
 fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_undone() {
-    let steps = [
-        "workflow.folders_made",
-        "workflow.planned",
-        "workflow.backup_recorded",
-        "workflow.backed_up",
-        "workflow.temporary_written",
-        "workflow.file_written",
-        "workflow.files_written",
-        "workflow.stale_removed",
-    ];
+    // Those of taking it out come below.
+    let other = ["workflow.removed", "workflow.restored"];
+    let steps = dx_jobdir::faults::WORKFLOW_STEPS.iter().filter(|step| !other.contains(step));
     for step in steps {
         // Over an older version with an edit of the user's, forced.
         let place = Place::new("xdg");
