@@ -78,6 +78,13 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
+        name: "bench",
+        program: JOBS,
+        what: "benchmarks of all lanes on a scripted model, and their report in a real Chromium, which must be installed",
+        agents: true,
+        beads: false,
+    },
+    Suite {
         name: "beads",
         program: JOBS,
         what: "the Beads gate and the hook with a real Beads; builds it the first time",

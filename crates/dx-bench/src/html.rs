@@ -1,31 +1,44 @@
-//! `report.html`: the figures as pictures, in one file that loads nothing. Must never: run a script, or show text of a
+//! `report.html`: the figures as tables and pictures, in one file that loads nothing. Must never: run a script, or show text of a
 //! record that was not escaped.
 
 use crate::markdown::{estimate, share, time, times, verdict};
-use crate::summary::{by_workflow, latencies};
-use dx_protocol::{BenchManifest, BenchRecord, BenchSummary};
+use crate::plots::{strips, timeline};
+use dx_protocol::{BenchEstimate, BenchFigures, BenchManifest, BenchRecord, BenchSummary};
 use std::fmt::Write;
 
-/// Width of all pictures in their own units; they grow and shrink with the window.
-const WIDTH: f64 = 900.0;
-const LABEL: f64 = 230.0;
-const ROW: f64 = 34.0;
-
 const STYLE: &str = "
-:root { color-scheme: light dark; --back: #fff; --text: #1c2530; --soft: #5d6b7a; --line: #d9dfe6; --good: #1f7a4d;
-  --bad: #b3362b; --some: #a26b00; --dot: #2b62c4; --band: #2b62c433; --card: #f6f8fa }
-@media (prefers-color-scheme: dark) { :root { --back: #12171d; --text: #e4e9ee; --soft: #98a5b3; --line: #2f3944;
-  --good: #4cc38a; --bad: #f07a6f; --some: #e0ac4a; --dot: #7aa7f7; --band: #7aa7f733; --card: #1a2129 } }
+:root { color-scheme: light dark; --back: #fff; --text: #1c2530; --soft: #566373; --line: #d9dfe6; --good: #1f7a4d;
+  --bad: #b3362b; --some: #8a5a00; --dot: #2b62c4; --band: #2b62c429; --good-tint: #1f7a4d1c; --bad-tint: #b3362b1c;
+  --some-tint: #a26b0022 }
+@media (prefers-color-scheme: dark) { :root { --back: #12171d; --text: #e4e9ee; --soft: #a2afbd; --line: #2f3944;
+  --good: #4cc38a; --bad: #f07a6f; --some: #e0ac4a; --dot: #7aa7f7; --band: #7aa7f733; --good-tint: #4cc38a24;
+  --bad-tint: #f07a6f24; --some-tint: #e0ac4a24 } }
 * { box-sizing: border-box }
-body { margin: 0 auto; max-width: 70rem; padding: 1.5rem; background: var(--back); color: var(--text);
-  font: 16px/1.5 system-ui, sans-serif }
-h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.2rem 0 .5rem }
-p { max-width: 46rem } .soft { color: var(--soft) } .wide { overflow-x: auto }
-svg { display: block; width: 100%; min-width: 34rem; height: auto; font: 13px system-ui, sans-serif }
+body { margin: 0 auto; max-width: 64rem; padding: 1.5rem 1.25rem 3rem; background: var(--back); color: var(--text);
+  font: 16px/1.5 system-ui, sans-serif; overflow-wrap: anywhere }
+h1 { font-size: 1.6rem; margin: 0 0 .3rem } h2 { font-size: 1.15rem; margin: 2.4rem 0 .2rem }
+p { max-width: 46rem; margin: .2rem 0 .8rem } .soft { color: var(--soft) } .wide { overflow-x: auto }
+svg { display: block; overflow: visible; font: 13px system-ui, sans-serif }
 svg text { fill: var(--text) } svg .soft { fill: var(--soft) }
+svg .name { paint-order: stroke; stroke: var(--back); stroke-width: 4px; stroke-linejoin: round }
+.grid { stroke: var(--line) } .band { fill: var(--band) } .median { stroke: var(--dot); stroke-width: 2.5 }
+.dot { fill: var(--dot); fill-opacity: .8 } .good { fill: var(--good) }
+.bad { fill: var(--bad-tint); stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 4 2 }
+.key { display: inline-block; width: 1.6rem; height: .65rem; border-radius: 2px; background: var(--good) }
+.key.failed { background: var(--bad-tint); border: 1.5px dashed var(--bad) }
 table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); white-space: nowrap }
-th { font-weight: 600 } .all { color: var(--good) } .none { color: var(--bad) } .part { color: var(--some) }
+th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line) }
+th { font-weight: 600 }
+.matrix th, .matrix td { padding: .35rem .6rem; overflow-wrap: normal } .matrix td { border: 2px solid var(--back) }
+.matrix td small { display: block; color: var(--soft) }
+.all { background: var(--good-tint) } .none { background: var(--bad-tint) } .part { background: var(--some-tint) }
+.all b { color: var(--good) } .none b { color: var(--bad) } .part b { color: var(--some) }
+@media (max-width: 44rem) {
+  .cards, .cards tbody, .cards tr, .cards td { display: block } .cards tr:first-child { display: none }
+  .cards tr { padding: .5rem 0; border-bottom: 1px solid var(--line) } .cards td { border: 0; padding: .05rem 0 }
+  .cards td:first-child { font-weight: 600 }
+  .cards td[data-name]::before { content: attr(data-name) ': '; color: var(--soft) }
+  .matrix { font-size: .82rem } .matrix th, .matrix td { padding: .3rem .3rem } }
 ";
 
 /// The whole page.
@@ -37,7 +50,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     page.add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
     page.add(&format!("<title>{title}</title>\n<style>{STYLE}</style></head><body>\n<h1>{title}</h1>"));
     page.add(&format!(
-        "<p class=\"soft\">{} jobs: {} prompts, {} rounds, up to {} at once. dx-runner {}, {} cores, {}.</p>",
+        "<p class=\"soft\">{} jobs: {} prompts, rounds: {}, up to {} at once. dx-runner {}, {} cores, {}.</p>",
         summary.jobs,
         manifest.prompts.len(),
         manifest.rounds,
@@ -49,18 +62,34 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     if summary.missing > 0 {
         page.add(&format!("<p class=\"none\"><b>{} planned jobs have no record.</b></p>", summary.missing));
     }
-    page.add("<h2>Completion latency</h2><p class=\"soft\">A dot is a job that succeeded. The line is the median, the band its interval at 95 %.</p>");
-    page.picture(&distributions(manifest, summary, &measured));
+    let median = |of: fn(&BenchFigures) -> Option<BenchEstimate>| {
+        move |name: &str| summary.workflows.iter().find(|row| row.name == name).and_then(of)
+    };
+    page.add("<h2>Completion latency</h2><p class=\"soft\">A dot is a job that succeeded. The line is the median, the band its interval at 95 %, where there are jobs enough for one.</p>");
+    let completion = |record: &BenchRecord| record.completion_ms;
+    page.add(&strips(
+        "Completion by workflow",
+        manifest,
+        &measured,
+        completion,
+        median(|row| row.completion_p50),
+    ));
     page.add("<h2>First output</h2><p class=\"soft\">Until the first word or tool of the model was in the log.</p>");
-    page.picture(&first_outputs(manifest, summary, &measured));
+    let first = |record: &BenchRecord| record.first_output_ms;
+    page.add(&strips(
+        "First output by workflow",
+        manifest,
+        &measured,
+        first,
+        median(|row| row.first_output_p50),
+    ));
     page.add("<h2>Success</h2><p class=\"soft\">Jobs that succeeded of those that were run, and the median of their completion.</p>");
-    page.add("<div class=\"wide\">");
     page.matrix(manifest, summary);
-    page.add("</div><h2>Lanes over time</h2><p class=\"soft\">Each bar is a job from its start to its outcome.</p>");
-    page.picture(&timeline(manifest, &measured));
-    page.add("<h2>Figures</h2><p class=\"soft\">In brackets: the interval at 95 %; … is a bound that so few jobs do not give.</p><div class=\"wide\">");
+    page.add("<h2>Lanes over time</h2><p class=\"soft\">Each bar is a job from its start to its outcome: <span class=\"key\"></span> succeeded, <span class=\"key failed\"></span> failed.</p>");
+    page.add(&timeline("Jobs over time", manifest, &measured));
+    page.add("<h2>Figures</h2><p class=\"soft\">In brackets: the interval at 95 %; … is a bound that so few jobs do not give.</p>");
     page.figures(summary);
-    page.add("</div><h2>Differences</h2>");
+    page.add("<h2>Differences</h2>");
     page.differences(summary);
     page.add("<h2>Failures</h2>");
     page.failures(summary);
@@ -69,7 +98,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
 }
 
 /// Text that is nothing but text.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
@@ -81,54 +110,59 @@ impl Page {
         self.0.push('\n');
     }
 
-    /// A picture that scrolls by itself where the window is narrow.
-    fn picture(&mut self, svg: &str) {
-        self.add(&format!("<div class=\"wide\">{svg}</div>"));
-    }
-
     fn matrix(&mut self, manifest: &BenchManifest, summary: &BenchSummary) {
-        let head = manifest.workflows.iter().map(|w| format!("<th>{}</th>", escape(&w.name)));
-        self.add(&format!("<table><tr><th>prompt</th>{}</tr>", head.collect::<String>()));
+        // Names may break behind each underscore.
+        let name = |name: &str| escape(name).replace('_', "_<wbr>");
+        let head = manifest.workflows.iter().map(|w| format!("<th>{}</th>", name(&w.name)));
+        let head: String = head.collect();
+        self.add(&format!("<div class=\"wide\"><table class=\"matrix\"><tr><th>prompt</th>{head}</tr>"));
         for prompt in &manifest.prompts {
-            let mut row = format!("<tr><td title=\"{}\">{}</td>", escape(&prompt.title), escape(&prompt.id));
+            let mut row = format!("<tr><th title=\"{}\">{}</th>", escape(&prompt.title), escape(&prompt.id));
             for cell in summary.matrix.iter().filter(|cell| cell.prompt == prompt.id) {
-                let class = match cell.success.count {
-                    _ if cell.success.of == 0 => "soft",
-                    count if count == cell.success.of => "all",
-                    0 => "none",
-                    _ => "part",
+                let (class, sign) = match cell.success.count {
+                    _ if cell.success.of == 0 => ("soft", "–"),
+                    count if count == cell.success.of => ("all", "✓"),
+                    0 => ("none", "✗"),
+                    _ => ("part", "◐"),
                 };
-                let sign = if class == "all" {
-                    "✓"
-                } else if class == "none" {
-                    "✗"
-                } else {
-                    "◐"
-                };
-                let time = cell.completion_p50_ms.map_or_else(String::new, |ms| format!(" · {}", time(ms)));
-                let text = format!("{sign} {}/{}{time}", cell.success.count, cell.success.of);
+                let time = cell.completion_p50_ms.map_or_else(String::new, time);
+                let (count, of) = (cell.success.count, cell.success.of);
                 // Writing to a String cannot fail.
-                let _written = write!(row, "<td class=\"{class}\">{text}</td>");
+                let _written =
+                    write!(row, "<td class=\"{class}\"><b>{sign} {count}/{of}</b><small>{time}</small></td>");
             }
             self.add(&format!("{row}</tr>"));
+        }
+        self.add("</table></div>");
+    }
+
+    /// A table whose rows become blocks in a narrow window. Cells are escaped already.
+    fn cards(&mut self, head: &[&str], rows: impl Iterator<Item = Vec<String>>) {
+        self.add(&format!("<table class=\"cards\"><tr><th>{}</th></tr>", head.join("</th><th>")));
+        for row in rows {
+            let mut line = String::new();
+            for (n, (name, cell)) in head.iter().zip(&row).enumerate() {
+                let name = if n == 0 { String::new() } else { format!(" data-name=\"{name}\"") };
+                let _written = write!(line, "<td{name}>{cell}</td>");
+            }
+            self.add(&format!("<tr>{line}</tr>"));
         }
         self.add("</table>");
     }
 
     fn figures(&mut self, summary: &BenchSummary) {
-        self.add("<table><tr><th>workflow</th><th>success</th><th>retried</th><th>first output p50</th><th>completion p50</th><th>completion p95</th></tr>");
-        for row in &summary.workflows {
-            self.add(&format!(
-                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+        let head = ["workflow", "success", "retried", "first output p50", "completion p50", "completion p95"];
+        let rows = summary.workflows.iter().map(|row| {
+            vec![
                 escape(&row.name),
                 share(&row.success),
                 share(&row.retried),
                 estimate(row.first_output_p50.as_ref()),
                 estimate(row.completion_p50.as_ref()),
-                estimate(row.completion_p95.as_ref())
-            ));
-        }
-        self.add("</table>");
+                estimate(row.completion_p95.as_ref()),
+            ]
+        });
+        self.cards(&head, rows);
     }
 
     fn differences(&mut self, summary: &BenchSummary) {
@@ -149,178 +183,20 @@ impl Page {
             self.add("<p class=\"soft\">None.</p>");
             return;
         }
-        self.add("<table><tr><th>workflow</th><th>whose</th><th>reason</th><th>jobs</th></tr>");
-        for row in &summary.failures {
-            let (whose, name) = (row.category.as_str(), escape(&row.workflow));
-            self.add(&format!(
-                "<tr><td>{name}</td><td>{whose}</td><td>{}</td><td>{}</td></tr>",
-                row.reason_code, row.count
-            ));
-        }
-        self.add("</table>");
-    }
-}
-
-fn distributions(manifest: &BenchManifest, summary: &BenchSummary, records: &[&BenchRecord]) -> String {
-    strips(
-        manifest,
-        records,
-        |record| record.completion_ms,
-        |name| summary.workflows.iter().find(|row| row.name == name).and_then(|row| row.completion_p50),
-    )
-}
-
-fn first_outputs(manifest: &BenchManifest, summary: &BenchSummary, records: &[&BenchRecord]) -> String {
-    strips(
-        manifest,
-        records,
-        |record| record.first_output_ms,
-        |name| summary.workflows.iter().find(|row| row.name == name).and_then(|row| row.first_output_p50),
-    )
-}
-
-/// A row of dots for each workflow over one axis, which begins at zero.
-fn strips(
-    manifest: &BenchManifest,
-    records: &[&BenchRecord],
-    latency: fn(&BenchRecord) -> Option<u64>,
-    median: impl Fn(&str) -> Option<dx_protocol::BenchEstimate>,
-) -> String {
-    let all = latencies(records, latency);
-    let axis = Axis::to(all.iter().copied().fold(0.0, f64::max));
-    let height = ROW * manifest.workflows.len() as f64;
-    let mut body = axis.ticks(height);
-    for (row, workflow) in manifest.workflows.iter().enumerate() {
-        let middle = ROW * (row as f64 + 0.5);
-        let name = escape(&workflow.name);
-        let _written = write!(body, "<text x=\"0\" y=\"{:.1}\">{name}</text>", middle + 4.0);
-        if let Some(median) = median(&workflow.name) {
-            let (low, high) = (median.low.unwrap_or(0.0), median.high.unwrap_or(axis.end));
-            let (from, to, at) = (axis.x(low), axis.x(high), axis.x(median.value));
-            let top = middle - ROW * 0.36;
-            let _written = write!(
-                body,
-                "<rect x=\"{from:.1}\" y=\"{top:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"var(--band)\"/>\
-                 <line x1=\"{at:.1}\" x2=\"{at:.1}\" y1=\"{top:.1}\" y2=\"{:.1}\" stroke=\"var(--dot)\" stroke-width=\"2\"/>",
-                (to - from).max(1.0),
-                ROW * 0.72,
-                top + ROW * 0.72
-            );
-        }
-        for (n, ms) in latencies(&by_workflow(records, &workflow.name), latency).iter().enumerate() {
-            // Three heights, so that equal ones are seen to be several.
-            let y = middle + [0.0, -6.0, 6.0][n % 3];
-            let (x, told) = (axis.x(*ms), time(*ms));
-            let _written = write!(
-                body,
-                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\" fill=\"var(--dot)\" fill-opacity=\".75\"><title>{told}</title></circle>"
-            );
-        }
-    }
-    svg("Latencies by workflow", height + 26.0, &body)
-}
-
-/// A bar for each job, one below the other in each workflow's own part.
-fn timeline(manifest: &BenchManifest, records: &[&BenchRecord]) -> String {
-    const BAR: f64 = 12.0;
-    let first = records.iter().map(|r| r.began_ms).min().unwrap_or(0);
-    let last = records.iter().map(|r| r.ended_ms).max().unwrap_or(0);
-    let axis = Axis::to((last - first) as f64);
-    let mut body = String::new();
-    let mut y = 0.0;
-    for workflow in &manifest.workflows {
-        let mut mine = by_workflow(records, &workflow.name);
-        mine.sort_by_key(|record| record.began_ms);
-        // Jobs that did not overlap share a line.
-        let mut lines: Vec<u64> = Vec::new();
-        let top = y;
-        for record in mine {
-            let line = lines.iter().position(|end| *end <= record.began_ms).unwrap_or_else(|| {
-                lines.push(0);
-                lines.len() - 1
-            });
-            lines[line] = record.ended_ms;
-            let (from, to) =
-                (axis.x((record.began_ms - first) as f64), axis.x((record.ended_ms - first) as f64));
-            let colour = if record.success { "--good" } else { "--bad" };
-            let told = format!("{}: {}", record.job, time((record.ended_ms - record.began_ms) as f64));
-            let _written = write!(
-                body,
-                "<rect x=\"{from:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" rx=\"2\" fill=\"var({colour})\"><title>{}</title></rect>",
-                top + line as f64 * BAR + 2.0,
-                (to - from).max(1.5),
-                BAR - 3.0,
-                escape(&told)
-            );
-        }
-        y = top + (lines.len().max(1) as f64 * BAR).max(ROW * 0.7) + 8.0;
-        let name = escape(&workflow.name);
-        let _written = write!(body, "<text x=\"0\" y=\"{:.1}\">{name}</text>", top + 13.0);
-    }
-    svg("Jobs over time", y + 26.0, &format!("{}{body}", axis.ticks(y)))
-}
-
-fn svg(title: &str, height: f64, body: &str) -> String {
-    format!("<svg viewBox=\"0 0 {WIDTH} {height:.0}\" role=\"img\" aria-label=\"{title}\">{body}</svg>")
-}
-
-/// Time from left to right, from zero.
-struct Axis {
-    end: f64,
-    step: f64,
-}
-
-impl Axis {
-    fn to(longest: f64) -> Self {
-        let longest = longest.max(1.0);
-        let power = 10_f64.powf((longest / 4.0).log10().floor());
-        let step = [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|step| longest / step <= 6.0);
-        let step = step.unwrap_or(longest);
-        Self { end: (longest / step).ceil() * step, step }
-    }
-
-    fn x(&self, ms: f64) -> f64 {
-        LABEL + (WIDTH - LABEL - 20.0) * (ms / self.end).clamp(0.0, 1.0)
-    }
-
-    fn ticks(&self, height: f64) -> String {
-        let mut text = String::new();
-        let count = (self.end / self.step).round() as u32;
-        for tick in 0..=count {
-            let ms = f64::from(tick) * self.step;
-            let x = self.x(ms);
-            let _written = write!(
-                text,
-                "<line x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"0\" y2=\"{height:.1}\" stroke=\"var(--line)\"/>\
-                 <text class=\"soft\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
-                height + 18.0,
-                if tick == 0 { "0".to_owned() } else { time(ms) }
-            );
-        }
-        text
+        let rows = summary.failures.iter().map(|row| {
+            let whose = row.category.as_str().to_owned();
+            vec![escape(&row.workflow), whose, row.reason_code.to_string(), row.count.to_string()]
+        });
+        self.cards(&["workflow", "whose", "reason", "jobs"], rows);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Axis, escape};
+    use super::escape;
 
     #[test]
     fn text_stays_text() {
         assert_eq!(escape("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
-    }
-
-    #[test]
-    fn an_axis_ends_behind_the_longest_with_few_ticks() {
-        for longest in [0.0, 1.0, 37.0, 999.0, 1_000.0, 1_001.0, 61_234.0, 4e6] {
-            let axis = Axis::to(longest);
-            let ticks = axis.end / axis.step;
-            assert!(
-                axis.end >= longest && (1.0..=7.0).contains(&ticks),
-                "{longest}: {} {}",
-                axis.end,
-                axis.step
-            );
-        }
     }
 }

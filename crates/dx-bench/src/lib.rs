@@ -14,6 +14,7 @@ mod html;
 mod job;
 mod markdown;
 mod plan;
+mod plots;
 pub mod prompts;
 pub mod stats;
 mod summary;

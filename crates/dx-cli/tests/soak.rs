@@ -6,8 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "numbers of a run are what it is for")]
 
+#[path = "it/bench/long.rs"]
+mod bench;
+#[path = "it/bench/browser.rs"]
+mod browser;
 #[path = "it/health/cases.rs"]
 mod health_cases;
+#[path = "it/bench/lanes.rs"]
+mod lanes;
 #[path = "it/kills/random.rs"]
 mod random;
 #[path = "it/gates/real_beads.rs"]
