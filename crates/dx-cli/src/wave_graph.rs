@@ -21,6 +21,7 @@ pub(crate) fn text(document: &WavePlanDocument) -> String {
             }
         }
     }
+    lines.extend(document.left_out.iter().map(|left| format!("left out: {}, because {}", left.id, left.why)));
     if let Some(branch) = &plan.merge_into {
         lines.push(format!("then everything is merged into {branch}"));
     }

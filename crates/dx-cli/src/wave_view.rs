@@ -104,6 +104,9 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
     if let Some(failure) = &wave.notify_failure {
         lines.push(format!("not told by --notify: {failure}"));
     }
+    if let Some(failure) = &wave.write_back_failure {
+        lines.push(format!("not written to Beads: {failure}"));
+    }
     if let Some(merged) = &wave.merged {
         match &merged.commit {
             Some(commit) => lines.push(format!("merged into {} at {}", merged.branch, short(commit))),

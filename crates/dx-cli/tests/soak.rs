@@ -18,6 +18,8 @@ mod lanes;
 mod random;
 #[path = "it/gates/real_beads.rs"]
 mod real_beads;
+#[path = "it/wave/real_beads.rs"]
+mod real_beads_wave;
 #[path = "it/truth/table.rs"]
 #[allow(dead_code, reason = "the short tests use more of it")]
 mod table;
@@ -54,6 +56,15 @@ fn beads_with_a_real_store() {
         let program = std::env::var_os("DX_TEST_BD").expect("`cargo xtask soak beads` names the program");
         let mut env = dx_testkit::TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner"));
         real_beads::run(&mut env, std::path::Path::new(&program));
+    }
+}
+
+#[test]
+fn beads_as_the_source_of_a_wave() {
+    if is_wanted() {
+        let program = std::env::var_os("DX_TEST_BD").expect("`cargo xtask soak beads` names the program");
+        let env = dx_testkit::TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner"));
+        real_beads_wave::run(&env, std::path::Path::new(&program));
     }
 }
 

@@ -53,6 +53,7 @@ fn wave(items: Vec<WaveItem>, max_parallel: u32, fail_fast: bool) -> Wave {
         file: "-".to_owned(),
         cwd: "/".to_owned(),
         notify: None,
+        write_back: false,
         plan,
     };
     Wave::new(created, Timestamp(0))
@@ -204,4 +205,44 @@ fn nothing_new_begins_after_a_failure_when_asked() {
     }
     let states: Vec<ItemState> = wave.items.iter().map(dx_core::wave::Item::state).collect();
     assert_eq!(states, [ItemState::Failed, ItemState::Skipped]);
+}
+
+#[test]
+fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
+    let of =
+        |at, model: Option<&str>| WaveItem { model: model.map(str::to_owned), ..item(at, &[], false, 3) };
+    let items = vec![of(0, Some("gone")), of(1, Some("gone")), of(2, Some("there")), of(3, None)];
+    let chosen = |reason, until: Option<i64>| {
+        let mut wave = wave(items.clone(), 1, false);
+        let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+        for event in [
+            event_of(&wave, &step),
+            WaveEvent::Judged {
+                item: "i0".parse().unwrap(),
+                attempt: 1,
+                verdict: AttemptVerdict::Fallback,
+                reason,
+                exit_code: "1".to_owned(),
+                findings: Vec::new(),
+                commit: None,
+                gates: Vec::new(),
+                notes: Vec::new(),
+                until: until.map(Timestamp),
+            },
+        ] {
+            wave.apply(&WaveRecord { at: Timestamp(1), event });
+        }
+        wave.created.plan.max_parallel = 4;
+        let mut providers = vec![String::new(); 4];
+        for step in next_steps(&wave, Timestamp(2)).steps {
+            if let Step::Attempt { item, provider, .. } = step {
+                providers[item] = provider.to_string();
+            }
+        }
+        providers
+    };
+    assert_eq!(chosen(ReasonCode::ClaudeCodeModelUnavailable, None), ["two", "two", "one", "one"]);
+    assert_eq!(chosen(ReasonCode::ClaudeCodeRateLimited, Some(9)), ["two", "two", "one", "one"]);
+    assert_eq!(chosen(ReasonCode::ClaudeCodeAuthBlocked, None), ["two", "two", "two", "two"]);
+    assert_eq!(chosen(ReasonCode::ProcessExitWithRc, None), ["two", "one", "one", "one"]);
 }

@@ -184,6 +184,22 @@ pub struct BeadsQuery {
     pub write_probe: bool,
 }
 
+/// Where a wave's plan comes from.
+#[derive(Debug, Clone, Default)]
+pub struct WaveSource {
+    /// The wave file; there may be none when the items come from Beads.
+    pub file: Option<PathBuf>,
+    /// The items are the ready issues of Beads.
+    pub from_beads: bool,
+}
+
+impl WaveSource {
+    /// For people and records; `-` when there is no file.
+    pub(crate) fn name(&self) -> String {
+        self.file.as_ref().map_or_else(|| "-".to_owned(), |path| path.display().to_string())
+    }
+}
+
 /// `finalize`.
 #[derive(Debug, Clone)]
 pub struct FinalizeRequest {

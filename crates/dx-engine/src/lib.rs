@@ -7,6 +7,7 @@ mod action;
 mod api;
 mod apply;
 mod asked;
+mod beads;
 mod bundle;
 mod check;
 mod diff;

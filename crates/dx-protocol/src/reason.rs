@@ -130,6 +130,7 @@ reason_codes! {
     BeadsWriteBlocked, "beads_write_blocked", BeadsGate, "`bd` cannot write a comment.", "look at the rights of the database";
     BeadsProbeNotFound, "beads_probe_not_found", BeadsGate, "`bd` does not know the issue.", "--probe-id with one that `bd list` shows";
     BeadsTimeout, "beads_timeout", Timeout, "A call of `bd` did not end within its deadline and was ended.", "run it by hand in the repository; see whether another process holds its database";
+    BeadsNoneReady, "beads_none_ready", Error, "No open issue is ready.", "bd blocked shows what the others wait for";
     EvidenceOk, "evidence_ok", Ok, "Every claim of the sign-off is true.", "-";
     UnverifiedClaims, "unverified_claims", Evidence, "A claim of the sign-off names no command, or its command did not succeed.", "do not trust the sign-off; run what is named by hand";
     NoClaims, "no_claims", Evidence, "The sign-off claims nothing.", "a sign-off with checked boxes, or lines that start with validated, verified or confirmed, each with a command in backticks";
@@ -340,7 +341,13 @@ impl ReasonCode {
 
     /// Whether nothing that this account is asked for will go well until a person acts.
     pub fn is_of_account(self) -> bool {
-        self.is_of_provider() && self != Self::QuotaParked || self.as_str().ends_with("_auth_blocked")
+        self.is_of_provider() && self != Self::QuotaParked && !self.is_of_model()
+            || self.as_str().ends_with("_auth_blocked")
+    }
+
+    /// Whether this model will not do, and another one of the same account may.
+    pub fn is_of_model(self) -> bool {
+        self.is_of_provider() && self.exit_code() == ExitCode::ModelUnavailable
     }
 
     /// The reason code of a classified agent error, by provider where it has codes of its own.
@@ -428,6 +435,9 @@ mod tests {
         }
         for code in [ReasonCode::ModelNotAllowed, ReasonCode::OpencodeModelUnsupported] {
             assert!(!code.allows_fallback() && !code.is_of_provider() && !code.is_of_account(), "{code}");
+        }
+        for code in [ReasonCode::OpencodeModelUnavailable, ReasonCode::ModelNotFound] {
+            assert!(code.is_of_provider() && code.is_of_model() && !code.is_of_account(), "{code}");
         }
     }
 }

@@ -49,7 +49,7 @@ pub struct WaveItem {
     pub review: Option<WaveReview>,
     /// All runs of the item count.
     pub max_attempts: u32,
-    /// Where the prompt was read; `-` when it stands in the file, `none` when there is none.
+    /// Where the prompt was read; `-` when it stands in the file, `bd` when it is an issue's, `none` when there is none.
     pub prompt_file: String,
     pub prompt_bytes: u64,
 }
@@ -158,6 +158,9 @@ pub struct WaveCreated {
     /// `--notify`, a command or an address; never with a secret in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify: Option<String>,
+    /// Whether states of items are written to the issues of Beads that they came from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub write_back: bool,
     pub plan: WavePlan,
 }
 

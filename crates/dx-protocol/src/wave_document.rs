@@ -12,6 +12,16 @@ pub struct WavePlanDocument {
     /// Ids by layer: an item's needs are all in layers before its own.
     pub layers: Vec<Vec<String>>,
     pub plan: WavePlan,
+    /// Open issues of Beads that are no items.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<WaveLeftOut>,
+}
+
+/// An open issue that is no item of a wave from Beads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaveLeftOut {
+    pub id: String,
+    pub why: String,
 }
 
 /// How a wave stands.
@@ -76,6 +86,9 @@ pub struct WaveDocument {
     /// The newest notice of `--notify` that could not be delivered, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notify_failure: Option<String>,
+    /// The newest state that could not be written back to Beads, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub write_back_failure: Option<String>,
     pub next_action: String,
 }
 

@@ -3,6 +3,7 @@
 //! Called by: `commands::run`. Must never: decide about an item; the coordinator does.
 
 use clap::{Args, Subcommand, ValueEnum};
+use dx_engine::WaveSource;
 use dx_proc::inotify::{self, Watch};
 use dx_protocol::{ExitCode, ReasonCode, WaveDocument, WaveState, WavesDocument};
 use std::os::fd::AsFd;
@@ -39,21 +40,38 @@ enum WaveCommand {
     List(ListArgs),
 }
 
-/// Read a wave file and show its graph; start nothing
+/// Read a wave file, or issues of Beads, and show the graph; start nothing
 #[derive(Debug, Args)]
 #[command(after_help = "\
 All mistakes of a file are told at once, each with its line and what to do about it; exit code 64.
 
 Examples:
   dx-runner wave plan wave.toml
-  dx-runner wave plan wave.toml --format mermaid")]
+  dx-runner wave plan wave.toml --format mermaid
+  dx-runner wave plan --from-beads")]
 struct PlanArgs {
-    /// The wave file (TOML)
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
     /// How the graph is drawn
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT", conflicts_with = "json")]
     format: Format,
+}
+
+#[derive(Debug, Args)]
+struct SourceArgs {
+    /// The wave file (TOML)
+    #[arg(value_name = "FILE", required_unless_present = "from_beads")]
+    file: Option<PathBuf>,
+    /// Take open issues of Beads as the items: those that `bd` calls ready, and those that wait only for these. FILE may
+    /// hold everything but items
+    #[arg(long)]
+    from_beads: bool,
+}
+
+impl SourceArgs {
+    fn source(&self) -> WaveSource {
+        WaveSource { file: self.file.clone(), from_beads: self.from_beads }
+    }
 }
 
 /// Run a wave and watch it; Ctrl-C leaves it running
@@ -65,11 +83,14 @@ A POST of --notify is signed with DX_RUNNER_NOTIFY_SECRET: HMAC-SHA256 of the bo
 
 Examples:
   dx-runner wave run wave.toml
-  dx-runner wave run wave.toml --detach --json")]
+  dx-runner wave run wave.toml --detach --json
+  dx-runner wave run --from-beads --write-back")]
 struct RunArgs {
-    /// The wave file (TOML)
-    #[arg(value_name = "FILE")]
-    file: PathBuf,
+    #[command(flatten)]
+    source: SourceArgs,
+    /// Tell Beads how its issues are: in progress, closed, or blocked with a comment about the reason
+    #[arg(long, requires = "from_beads")]
+    write_back: bool,
     /// Return when the coordinator runs
     #[arg(long)]
     detach: bool,
@@ -151,7 +172,7 @@ pub(crate) fn run(ctx: &Context, args: &WaveArgs) -> Result<ExitCode, CliError> 
     match &args.command {
         WaveCommand::Plan(args) => plan(ctx, args),
         WaveCommand::Run(args) => {
-            let wave = ctx.engine.wave_run(&args.file, args.notify.clone())?;
+            let wave = ctx.engine.wave_run(&args.source.source(), args.notify.clone(), args.write_back)?;
             attend(ctx, &wave, args.detach)
         }
         WaveCommand::Resume(args) => {
@@ -261,7 +282,7 @@ fn list(waves: &WavesDocument) -> String {
 }
 
 fn plan(ctx: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {
-    let document = ctx.engine.wave_plan(&args.file)?;
+    let document = ctx.engine.wave_plan(&args.source.source())?;
     ctx.out.either(&document, || match args.format {
         Format::Text => wave_graph::text(&document),
         Format::Mermaid => wave_graph::mermaid(&document),

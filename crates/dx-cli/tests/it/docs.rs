@@ -55,6 +55,11 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "dx-runner task run 1 --worktree auto",
         "needs a real opencode; tests/it/task_run runs it",
     ),
+    (
+        "docs/guide/waves.md",
+        "dx-runner wave plan wave.toml --from-beads",
+        "needs a bd; tests/it/wave/beads.rs runs it",
+    ),
     ("README.md", "cargo run --release -- demo", "builds; tests/it/demo.rs runs it"),
     ("README.md", "cargo xtask test", "it runs this very test"),
     ("README.md", "cargo install --path crates/dx-cli", "builds; would write into the user's home"),

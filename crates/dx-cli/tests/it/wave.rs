@@ -1,5 +1,6 @@
 //! Waves from outside: files that are refused, graphs, whole runs of scripted agents, kills of the coordinator.
 
+mod beads;
 mod fallback;
 mod files;
 mod kills;

@@ -137,10 +137,9 @@ fn begin(wave: &Wave, item: &Item, now: Timestamp) -> Want {
 
 /// The first provider of the chain that takes something now.
 fn provider(wave: &Wave, item: &Item, now: Timestamp) -> Want {
-    let usable = |name: &&ProviderName| !item.tried.contains(*name) && !wave.unusable.contains(*name);
     let mut until: Option<Timestamp> = None;
-    for name in item.plan.providers.iter().filter(usable) {
-        match wave.parked.get(name).filter(|time| **time > now) {
+    for name in item.plan.providers.iter().filter(|name| wave.is_usable(item, name)) {
+        match wave.parked.get(&item.pool(name)).filter(|time| **time > now) {
             None => return Want::Attempt(name.clone()),
             Some(time) => until = Some(until.map_or(*time, |known| known.min(*time))),
         }

@@ -15,12 +15,28 @@ pub struct Wave {
     /// In the order of the plan.
     pub items: Vec<Item>,
     pub cancelling: bool,
-    /// Providers that take nothing before a time.
-    pub parked: BTreeMap<ProviderName, Timestamp>,
-    /// Providers that take nothing in this wave any more.
-    pub unusable: BTreeSet<ProviderName>,
+    /// What takes nothing before a time.
+    pub parked: BTreeMap<Pool, Timestamp>,
+    /// Accounts that take nothing in this wave any more.
+    pub refused: BTreeSet<Account>,
+    /// Models that are not to be had in this wave.
+    pub missing: BTreeSet<Pool>,
     pub merged: Option<Merge>,
     pub ended_at: Option<Timestamp>,
+}
+
+/// With whom a provider is asked, by the profile that says so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Account {
+    pub provider: ProviderName,
+    pub profile: Option<String>,
+}
+
+/// What an account is asked for: a model, by the words that ask for it; `None` is its own choice.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pool {
+    pub account: Account,
+    pub model: Option<String>,
 }
 
 /// What became of the integration branch.
@@ -106,6 +122,13 @@ impl Item {
         }
     }
 
+    /// What the item asks of a provider. Its model is in the words of the first one.
+    pub fn pool(&self, provider: &ProviderName) -> Pool {
+        let model = self.plan.model.clone().filter(|_| self.plan.providers.first() == Some(provider));
+        let account = Account { provider: provider.clone(), profile: self.plan.profile.clone() };
+        Pool { account, model }
+    }
+
     /// The newest attempt.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
@@ -140,7 +163,8 @@ impl Wave {
             items,
             cancelling: false,
             parked: BTreeMap::new(),
-            unusable: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            missing: BTreeSet::new(),
             merged: None,
             ended_at: None,
         }
@@ -148,6 +172,14 @@ impl Wave {
 
     pub fn position(&self, id: &BeadsId) -> Option<usize> {
         self.items.iter().position(|item| item.plan.id == *id)
+    }
+
+    /// Whether a provider may be asked for an item, now or later.
+    pub fn is_usable(&self, item: &Item, provider: &ProviderName) -> bool {
+        let pool = item.pool(provider);
+        !item.tried.contains(provider)
+            && !self.refused.contains(&pool.account)
+            && !self.missing.contains(&pool)
     }
 
     /// Whether an attempt or review takes a place.
@@ -203,7 +235,7 @@ impl Wave {
         }
     }
 
-    /// What an end or a refusal says of the provider, for all items.
+    /// What an end or a refusal says of what was asked, for all items.
     fn note_provider(&mut self, item: usize, event: &WaveEvent) {
         let (provider, reason, until) = match event {
             WaveEvent::Refused { provider, reason, until, .. } => (Some(provider.clone()), reason, until),
@@ -213,11 +245,14 @@ impl Wave {
             _ => return,
         };
         let Some(provider) = provider else { return };
+        let pool = self.items[item].pool(&provider);
         if let Some(until) = until {
-            let known = self.parked.entry(provider).or_insert(*until);
+            let known = self.parked.entry(pool).or_insert(*until);
             *known = (*known).max(*until);
         } else if reason.is_of_account() {
-            self.unusable.insert(provider);
+            self.refused.insert(pool.account);
+        } else if reason.is_of_model() {
+            self.missing.insert(pool);
         }
     }
 }

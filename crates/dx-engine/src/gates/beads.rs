@@ -1,30 +1,21 @@
 //! The Beads gate: the external repository is the right one, `bd` answers in this repository, and it uses this repository's
 //! store. Asked for only by its command, by `--beads-gate` or by a profile: who has no Beads is never stopped by it.
 //!
-//! Every call of `bd` has a deadline and ends as a whole, with what it started. Must never: write, unless a write probe was
-//! asked for.
+//! Must never: write, unless a write probe was asked for.
 
 use crate::Engine;
 use crate::api::BeadsQuery;
-use crate::asked::Asked;
+use crate::beads::{Bd, PROGRAM, Refusal};
 use crate::environment;
 use crate::error::EngineError;
 use crate::git::{self, Repository};
-use crate::settings::{BEADS_REMOTE, BEADS_REPO_PATH, BEADS_TIMEOUT, Layers};
+use crate::settings::{BEADS_REMOTE, BEADS_REPO_PATH, Layers};
 use crate::start::configure::project_of;
 use crate::worktree::main_checkout;
 use dx_protocol::{Gate, GateDocument, GateFacts, GateReport, ReasonCode};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
-/// Nobody prints more about one issue.
-const MAX_BYTES: u64 = 4 << 20;
-const PROGRAM: &str = "bd";
 const FOLDER: &str = ".beads";
 /// What is not known.
 const NONE: &str = "-";
@@ -44,18 +35,14 @@ impl Engine {
 
 /// What is asked.
 struct Wanted<'a> {
+    settings: &'a Layers,
     /// What the address of the external repository's origin must contain.
     remote: String,
-    /// For each call of `bd`.
-    deadline: Duration,
     /// An issue that must be there.
     probe: Option<&'a str>,
     /// Whether a comment is to be written to it.
     write_probe: bool,
 }
-
-/// Why the gate does not pass.
-type Refusal = (ReasonCode, String);
 
 /// The gate in a repository, at a start and by itself.
 pub(crate) fn ask(
@@ -74,12 +61,8 @@ pub(crate) fn ask(
         external_remote: Some(NONE.to_owned()),
         ..GateFacts::default()
     };
-    let wanted = Wanted {
-        remote: settings.text(&BEADS_REMOTE)?.unwrap_or_default(),
-        deadline: Duration::from_millis(settings.number(BEADS_TIMEOUT.key)?.unwrap_or_default()),
-        probe,
-        write_probe,
-    };
+    let wanted =
+        Wanted { settings, remote: settings.text(&BEADS_REMOTE)?.unwrap_or_default(), probe, write_probe };
     let looked = look(repo, &external, &wanted, &mut facts);
     let report = match looked {
         Ok(details) => GateReport::new(true, ReasonCode::BeadsOk, details),
@@ -94,8 +77,7 @@ fn external(settings: &Layers) -> Result<PathBuf, EngineError> {
 }
 
 fn look(repo: &Path, external: &Path, wanted: &Wanted<'_>, facts: &mut GateFacts) -> Result<String, Refusal> {
-    let program = environment::find_program(PROGRAM)
-        .ok_or_else(|| (ReasonCode::BeadsUnavailable, format!("no `{PROGRAM}` on PATH")))?;
+    let bd = Bd::find(wanted.settings, repo)?;
     let there =
         Repository::find(external).filter(|found| found.work_tree == external || found.git_dir == external);
     let Some(external_repository) = there else {
@@ -111,7 +93,6 @@ fn look(repo: &Path, external: &Path, wanted: &Wanted<'_>, facts: &mut GateFacts
             format!("the origin of {} is `{shown}`, without `{}`", external.display(), wanted.remote);
         return Err((ReasonCode::BeadsExternalRemoteMismatch, details));
     }
-    let bd = Bd { program: &program, repo, deadline: wanted.deadline };
     let status = bd.call(&["stats", "--json"]);
     facts.db_status = Some(match &status {
         Ok(_) => "ok".to_owned(),
@@ -142,7 +123,7 @@ fn look(repo: &Path, external: &Path, wanted: &Wanted<'_>, facts: &mut GateFacts
 
 /// `bd` must use a store of this repository, of its main checkout, or of the external repository. By the id of the store
 /// where both sides have one, else by its place.
-fn compare_stores(bd: &Bd<'_>, repo: &Path, external: &Path, facts: &mut GateFacts) -> Result<(), Refusal> {
+fn compare_stores(bd: &Bd, repo: &Path, external: &Path, facts: &mut GateFacts) -> Result<(), Refusal> {
     let info = match bd.call(&["info", "--json"]) {
         Ok(info) => info,
         Err(timeout @ (ReasonCode::BeadsTimeout, _)) => return Err(timeout),
@@ -216,70 +197,6 @@ fn without_user(remote: &str) -> String {
         }
         None => remote.to_owned(),
     }
-}
-
-/// How `bd` is called.
-struct Bd<'a> {
-    program: &'a Path,
-    repo: &'a Path,
-    /// For each call.
-    deadline: Duration,
-}
-
-impl Bd<'_> {
-    /// One call; its document. A group of its own, ended with all that it began at the deadline.
-    fn call(&self, args: &[&str]) -> Result<Value, Refusal> {
-        let shown = format!("`{PROGRAM} {}`", args.join(" "));
-        let failed = |why: String| (ReasonCode::BeadsDbError, format!("{shown}: {why}"));
-        // Files: what a killed call started may keep pipes open.
-        let scratch = || {
-            let fd = rustix::fs::memfd_create("bd", rustix::fs::MemfdFlags::CLOEXEC);
-            fd.map(File::from).map_err(|e| failed(e.to_string()))
-        };
-        let (mut out, mut err) = (scratch()?, scratch()?);
-        let stdio = |file: &File| file.try_clone().map(Stdio::from).map_err(|e| failed(e.to_string()));
-        let mut command = Command::new(self.program);
-        command
-            .args(args)
-            .env_clear()
-            .envs(environment::allowed(&|name| name.starts_with("BEADS_") || name.starts_with("BD_")))
-            .current_dir(self.repo)
-            .stdin(Stdio::null())
-            .stdout(stdio(&out)?)
-            .stderr(stdio(&err)?)
-            .process_group(0);
-        let mut asked =
-            Asked::start(&mut command).map_err(|e| failed(format!("could not be started: {e}")))?;
-        let Some(status) = asked.wait(self.deadline).map_err(|e| failed(e.to_string()))? else {
-            let details =
-                format!("{shown} did not end within {} ms and was ended", self.deadline.as_millis());
-            return Err((ReasonCode::BeadsTimeout, details));
-        };
-        let (out, err) = (text_of(&mut out), text_of(&mut err));
-        if !status.success() {
-            return Err(failed(format!("{status}: {}", message_of(&out, &err))));
-        }
-        serde_json::from_str(&out).map_err(|_| failed("its answer is no JSON".to_owned()))
-    }
-}
-
-fn text_of(file: &mut File) -> String {
-    let mut bytes = Vec::new();
-    let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.take(MAX_BYTES).read_to_end(&mut bytes));
-    if read.is_err() {
-        bytes.clear();
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// What a failed call says: the message of its document on either stream, else its last line.
-fn message_of(out: &str, err: &str) -> String {
-    let of = |text: &str| {
-        let document: Value = serde_json::from_str(text).ok()?;
-        let error = document.get("error")?;
-        error.as_str().or_else(|| error.get("message")?.as_str()).map(str::to_owned)
-    };
-    of(err).or_else(|| of(out)).unwrap_or_else(|| git::last_line(err.as_bytes()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
-//! From a wave file to a plan: everything that can be refused is refused here, before anything is made.
+//! From a wave file, or from issues of Beads, to a plan: everything that can be refused is refused here, before anything is
+//! made.
 //!
 //! Called by: `wave plan` and `wave run`. Must never: write, or start anything.
 
 mod graph;
 
+use super::beads;
 use super::file::{self, At, MAX_BYTES, Problem, WaveFile, WaveFileError, Work};
 use crate::Engine;
-use crate::api::{PromptSource, WorktreeChoice};
+use crate::api::{PromptSource, WaveSource, WorktreeChoice};
 use crate::error::EngineError;
 use crate::gates::scope::Scope;
 use crate::git::Repository;
@@ -14,7 +16,7 @@ use crate::prompt::Prompt;
 use crate::providers::Providers;
 use crate::secrets::mask_text;
 use crate::settings::Place;
-use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WavePlan, WaveReview};
+use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan, WaveReview};
 use std::path::{Path, PathBuf};
 
 const MAX_PARALLEL: u32 = 4;
@@ -32,29 +34,29 @@ pub(super) struct Checked {
     pub(super) prompts: Vec<Vec<u8>>,
     /// By item.
     pub(super) review_prompts: Vec<Vec<u8>>,
+    /// Issues that are no items.
+    pub(super) left_out: Vec<WaveLeftOut>,
 }
 
 impl Engine {
-    /// Reads and checks a wave file.
-    pub(super) fn read_wave(&self, path: &Path) -> Result<Checked, EngineError> {
-        let unreadable = |source| EngineError::WaveFileUnreadable { path: path.to_owned(), source };
-        // Named by the user: a link is followed, but nothing else than a file is read.
-        let real = path.canonicalize().map_err(unreadable)?;
-        let bytes = dx_jobdir::read_bounded(&real, MAX_BYTES).map_err(unreadable)?;
-        let text = String::from_utf8(bytes)
-            .map_err(|_| unreadable(std::io::Error::other("it is not a UTF-8 text")))?;
-        let folder = real.parent().unwrap_or(Path::new("/")).to_owned();
+    /// Reads and checks a wave file, with the issues of Beads as its items when they are asked for.
+    pub(super) fn read_wave(&self, source: &WaveSource) -> Result<Checked, EngineError> {
+        let (text, folder) = match &source.file {
+            Some(path) => read(path)?,
+            None => (String::new(), std::env::current_dir().map_err(EngineError::NoCurrentDir)?),
+        };
         let mut check = Check {
             engine: self,
-            name: path.display().to_string(),
+            name: source.name(),
             text: &text,
             folder,
             // A project adds none.
             providers: self.layers(None, None)?.providers,
             problems: Vec::new(),
         };
-        let file = file::parse(&text, &check.name, &mut check.problems);
-        let checked = check.plan(&file);
+        let mut file = file::parse(&text, &check.name, &mut check.problems);
+        let issues = if source.from_beads { Some(check.issues(&mut file)?) } else { None };
+        let checked = check.plan(&file, issues);
         if check.problems.is_empty()
             && let Some(checked) = checked
         {
@@ -64,6 +66,17 @@ impl Engine {
         check.problems.dedup();
         Err(EngineError::WaveFile(WaveFileError(check.problems)))
     }
+}
+
+/// A wave file's text and its folder.
+fn read(path: &Path) -> Result<(String, PathBuf), EngineError> {
+    let unreadable = |source| EngineError::WaveFileUnreadable { path: path.to_owned(), source };
+    // Named by the user: a link is followed, but nothing else than a file is read.
+    let real = path.canonicalize().map_err(unreadable)?;
+    let bytes = dx_jobdir::read_bounded(&real, MAX_BYTES).map_err(unreadable)?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| unreadable(std::io::Error::other("it is not a UTF-8 text")))?;
+    Ok((text, real.parent().unwrap_or(Path::new("/")).to_owned()))
 }
 
 /// What an item says, else the defaults.
@@ -89,14 +102,51 @@ impl Check<'_> {
         self.problems.push(Problem { place: place.clone(), what: what.into(), fix: fix.into() });
     }
 
+    fn top(&self) -> Place {
+        Place::in_text(&self.name, self.text, 0)
+    }
+
+    fn repo(&self, file: &WaveFile) -> PathBuf {
+        self.folder.join(file.repo.as_ref().map_or(".", |at| at.value.as_str()))
+    }
+
+    /// Puts the ready issues in the place of the file's items.
+    fn issues(&mut self, file: &mut WaveFile) -> Result<beads::Issues, EngineError> {
+        if let Some(item) = file.items.first() {
+            let what = "there are items here, and the issues of Beads are to be the items";
+            self.wrong(&item.place, what, "leave out --from-beads, or the items");
+        }
+        let repo = self.repo(file);
+        if Repository::find(&repo).is_none() {
+            // Told by the plan.
+            return Ok(beads::Issues::default());
+        }
+        let issues = beads::read(&self.engine.layers(None, None)?, &repo)?;
+        let place = self.top();
+        let at = |value: &str| At { value: value.to_owned(), place: place.clone() };
+        file.items = issues
+            .items
+            .iter()
+            .map(|issue| file::Item {
+                place: place.clone(),
+                id: Some(at(&issue.id)),
+                prompt: Some(at(&issue.prompt)),
+                prompt_file: None,
+                needs: issue.needs.iter().map(|need| at(need)).collect(),
+                work: Work::default(),
+            })
+            .collect();
+        Ok(issues)
+    }
+
     /// `None` when the mistakes leave nothing to plan.
-    fn plan(&mut self, file: &WaveFile) -> Option<Checked> {
-        let top = Place::in_text(&self.name, self.text, 0);
+    fn plan(&mut self, file: &WaveFile, issues: Option<beads::Issues>) -> Option<Checked> {
+        let top = self.top();
         let name = self.wave_name(file);
         if file.items.is_empty() {
             self.wrong(&top, "there is no item", "add an [[item]] with `id` and `prompt` or `prompt_file`");
         }
-        let repo = self.folder.join(file.repo.as_ref().map_or(".", |at| at.value.as_str()));
+        let repo = self.repo(file);
         let repo_place = file.repo.as_ref().map_or(&top, |at| &at.place);
         if Repository::find(&repo).is_none() {
             let what = format!("{} is in no git repository", repo.display());
@@ -113,6 +163,7 @@ impl Check<'_> {
             let (Some(id), Some((mut planned, review))) = (id, planned) else { continue };
             planned.id = id;
             if let Some((name, bytes)) = prompt {
+                let name = if issues.is_some() { beads::PROMPT.to_owned() } else { name };
                 (planned.prompt_file, planned.prompt_bytes) = (name, bytes.len() as u64);
                 prompts.push(bytes);
             } else {
@@ -134,11 +185,15 @@ impl Check<'_> {
         if plan.items.len() == file.items.len() {
             self.scopes(file, &plan, &graph);
         }
-        Some(Checked { plan, layers: layers?, prompts, review_prompts })
+        let left_out = issues.map(|issues| issues.left_out).unwrap_or_default();
+        Some(Checked { plan, layers: layers?, prompts, review_prompts, left_out })
     }
 
     fn wave_name(&mut self, file: &WaveFile) -> Option<String> {
         let Some(name) = &file.name else {
+            if self.name == "-" {
+                return Some("beads".to_owned());
+            }
             // Without a name the file's own serves.
             let stem = Path::new(&self.name).file_stem().and_then(|stem| stem.to_str()).unwrap_or("wave");
             let plain: String =

@@ -5,8 +5,8 @@
 //! journal, what was started goes on, and its successor asks the same questions.
 
 use super::attempt::{Attempt, Ground};
+use super::courier::Couriers;
 use super::merge::{self, Tip};
-use super::notify::Notifier;
 use super::review::Review;
 use super::{attempt, review};
 use crate::Engine;
@@ -49,7 +49,7 @@ pub(super) struct Coordinator {
     /// Items that a thread works on, and which.
     busy: BTreeMap<usize, u64>,
     threads: u64,
-    notifier: Option<Notifier>,
+    couriers: Couriers,
 }
 
 impl Coordinator {
@@ -74,9 +74,9 @@ impl Coordinator {
             cancelling: Arc::new(AtomicBool::new(wave.cancelling)),
             cancelled,
         };
-        let notifier = Notifier::start(&wave.created, &ground.paths, records)?;
+        let couriers = Couriers::start(&ground.engine, &wave.created, &ground.paths, &records)?;
         let busy = BTreeMap::new();
-        let mut this = Self { ground, writer, wave, sender, receiver, go_on, busy, threads: 0, notifier };
+        let mut this = Self { ground, writer, wave, sender, receiver, go_on, busy, threads: 0, couriers };
         let process = record_of(&ProcessIdentity::of_self()?);
         this.record(WaveEvent::Coordinator { process, resumed })?;
         Ok(this)
@@ -107,15 +107,13 @@ impl Coordinator {
         let record = WaveRecord { at: Timestamp(clock::now_ms()), event };
         self.writer.append(&record)?;
         self.wave.apply(&record);
-        if let Some(notifier) = &self.notifier {
-            notifier.tell(record);
-        }
+        self.couriers.tell(&record);
         Ok(())
     }
 
     /// Gives up the lock; what is still to be told needs none.
-    pub(super) fn into_notifier(self) -> Option<Notifier> {
-        self.notifier
+    pub(super) fn into_couriers(self) -> Couriers {
+        self.couriers
     }
 
     fn look_for_cancel(&mut self) -> Result<(), EngineError> {
@@ -218,9 +216,7 @@ impl Coordinator {
     fn work_on_attempt(&mut self, at: usize) -> Result<(), EngineError> {
         let item = &self.wave.items[at];
         let Some(newest) = item.attempt() else { return Ok(()) };
-        let usable = |name: &&ProviderName| {
-            **name != newest.provider && !item.tried.contains(*name) && !self.wave.unusable.contains(*name)
-        };
+        let usable = |name: &&ProviderName| **name != newest.provider && self.wave.is_usable(item, name);
         let task = Attempt {
             item: item.plan.clone(),
             number: newest.number,

@@ -4,7 +4,7 @@
 
 use super::check::Checked;
 use super::{COORDINATE, JOURNAL, merge};
-use crate::api::{PromptSource, StartRequest, WorktreeChoice};
+use crate::api::{PromptSource, StartRequest, WaveSource, WorktreeChoice};
 use crate::error::EngineError;
 use crate::git::Call;
 use crate::settle::Programs;
@@ -30,9 +30,9 @@ impl Engine {
     pub(super) fn create_wave(
         &self,
         state: &StateDir,
-        file: &Path,
+        source: &WaveSource,
         checked: Checked,
-        notify: Option<String>,
+        (notify, write_back): (Option<String>, bool),
     ) -> Result<(String, WavePaths, WaveWriter), EngineError> {
         start::refuse_nested()?;
         let Checked { mut plan, prompts, review_prompts, .. } = checked;
@@ -55,9 +55,10 @@ impl Engine {
                 version: WAVE_JOURNAL_VERSION,
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 wave_id: id.clone(),
-                file: absolute(file),
+                file: source.file.as_deref().map_or_else(|| source.name(), absolute),
                 cwd: std::env::current_dir().map_or_else(|_| "-".to_owned(), |cwd| cwd.display().to_string()),
                 notify,
+                write_back,
                 plan,
             };
             let at = Timestamp(clock::now_ms());

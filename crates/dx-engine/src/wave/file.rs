@@ -21,7 +21,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}; {}", self.place, self.what, self.fix)
+        // Without a file there is no line.
+        if self.place.file != "-" {
+            write!(f, "{}: ", self.place)?;
+        }
+        write!(f, "{}; {}", self.what, self.fix)
     }
 }
 

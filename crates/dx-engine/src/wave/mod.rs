@@ -4,8 +4,10 @@
 //! journal has not decided.
 
 mod attempt;
+mod beads;
 mod check;
 mod coordinator;
+mod courier;
 mod create;
 mod file;
 mod merge;
@@ -15,10 +17,12 @@ mod review;
 mod show;
 mod verdict;
 mod watch;
+mod write_back;
 
 pub use file::{Problem, WaveFileError};
 
 use crate::Engine;
+use crate::api::WaveSource;
 use crate::error::{EngineError, told};
 use check::Checked;
 use coordinator::Coordinator;
@@ -37,29 +41,35 @@ const CLEAR_TICK: Duration = Duration::from_millis(10);
 const JOURNAL: i32 = 3;
 
 impl Engine {
-    /// Reads a wave file and draws its graph; starts nothing.
-    pub fn wave_plan(&self, path: &Path) -> Result<WavePlanDocument, EngineError> {
-        let Checked { plan, layers, .. } = self.read_wave(path)?;
+    /// Reads a wave file, or the issues of Beads, and draws the graph; starts nothing.
+    pub fn wave_plan(&self, source: &WaveSource) -> Result<WavePlanDocument, EngineError> {
+        let Checked { plan, layers, left_out, .. } = self.read_wave(source)?;
         let name = |at: &usize| plan.items[*at].id.to_string();
         let layers = layers.iter().map(|layer| layer.iter().map(name).collect()).collect();
         Ok(WavePlanDocument {
             schema: "dx-runner/wave-plan/1".to_owned(),
-            file: path.display().to_string(),
+            file: source.name(),
             layers,
             plan,
+            left_out,
         })
     }
 
-    /// Checks a wave file, records the wave and starts its coordinator, which outlives us.
+    /// Checks what is to be done, records the wave and starts its coordinator, which outlives us.
     ///
-    /// `notify` is a command or an address that is told of each change.
-    pub fn wave_run(&self, path: &Path, notify: Option<String>) -> Result<WaveDocument, EngineError> {
+    /// `notify` is a command or an address that is told of each change; with `write_back` the issues are told.
+    pub fn wave_run(
+        &self,
+        source: &WaveSource,
+        notify: Option<String>,
+        write_back: bool,
+    ) -> Result<WaveDocument, EngineError> {
         if let Some(notify) = &notify {
             notify::check(notify)?;
         }
-        let checked = self.read_wave(path)?;
+        let checked = self.read_wave(source)?;
         let state = self.state()?;
-        let (id, paths, writer) = self.create_wave(&state, path, checked, notify)?;
+        let (id, paths, writer) = self.create_wave(&state, source, checked, (notify, write_back))?;
         self.spawn_coordinator(&state, &id, &writer)?;
         drop(writer);
         self.show_wave(&id, &paths)
@@ -152,8 +162,8 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         progress: None,
     };
     let coordinator = Coordinator::new(Engine::new(settings), state, paths.clone(), writer);
-    let (worked, notifier) = match coordinator {
-        Ok(mut coordinator) => (coordinator.run(), coordinator.into_notifier()),
+    let (worked, couriers) = match coordinator {
+        Ok(mut coordinator) => (coordinator.run(), Some(coordinator.into_couriers())),
         Err(error) => (Err(error), None),
     };
     let code = match worked {
@@ -165,8 +175,8 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
             1
         }
     };
-    if let Some(notifier) = notifier {
-        notifier.finish();
+    if let Some(couriers) = couriers {
+        couriers.finish();
     }
     code
 }

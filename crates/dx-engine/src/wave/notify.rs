@@ -1,15 +1,12 @@
 //! `wave run --notify`: a command that gets each change on its stdin, or an address that gets it as a signed POST.
 //!
-//! Called by the coordinator, which hands over its records and goes on; a thread delivers them in order, at least once. How
-//! far it came is in a file, for a successor. Must never keep the wave waiting, write its journal, or send unsigned.
+//! Called by the courier. Must never send unsigned.
 
 use crate::environment;
 use crate::error::EngineError;
 use crate::secrets::{is_masked, mask_text};
-use dx_core::wave::Notices;
-use dx_jobdir::{WavePaths, disk};
 use dx_opencode::Http;
-use dx_protocol::{WaveCreated, WaveNotice, WaveRecord};
+use dx_protocol::WaveNotice;
 use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -17,10 +14,6 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Its value is the key of signatures.
@@ -28,8 +21,6 @@ const SECRET: &str = "DX_RUNNER_NOTIFY_SECRET";
 const SIGNATURE: &str = "dx-signature";
 /// One try.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Before the second, third and fourth try.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 const TICK: Duration = Duration::from_millis(20);
 /// Bytes of SHA-256's block.
 const BLOCK: usize = 64;
@@ -50,34 +41,20 @@ pub(super) fn check(notify: &str) -> Result<(), EngineError> {
     }
 }
 
-/// Which notice could not be delivered, and why.
-pub(super) fn failure(paths: &WavePaths) -> Option<String> {
-    std::fs::read_to_string(failure_file(paths)).ok().map(|text| text.trim_end().to_owned())
-}
-
-fn failure_file(paths: &WavePaths) -> PathBuf {
-    paths.dir().join("notify.failure")
-}
-
-/// The number of the last notice that nobody needs to try again.
-fn cursor(paths: &WavePaths) -> PathBuf {
-    paths.dir().join("notified")
-}
-
 fn secret() -> Result<String, String> {
     std::env::var(SECRET).ok().filter(|value| !value.is_empty()).ok_or(format!("{SECRET} is not set"))
 }
 
 /// Who is told.
 #[derive(Debug)]
-enum Target {
+pub(super) enum Target {
     Command { program: PathBuf, args: Vec<String>, cwd: PathBuf },
     Url(Http),
 }
 
 impl Target {
     /// Words of a command are split at white space and mean nothing else: there is no shell.
-    fn of(notify: &str, cwd: &Path) -> Result<Self, String> {
+    pub(super) fn of(notify: &str, cwd: &Path) -> Result<Self, String> {
         if notify.starts_with("http://") || notify.starts_with("https://") {
             return Http::new(notify, None).map(Self::Url).map_err(|error| error.to_string());
         }
@@ -93,10 +70,12 @@ impl Target {
     }
 
     /// One try.
-    fn tell(&self, text: &str) -> Result<(), String> {
+    pub(super) fn tell(&self, notice: &WaveNotice) -> Result<(), String> {
+        let text = serde_json::to_string(notice).map_err(|error| error.to_string())?;
+        let text = mask_text(&text);
         match self {
-            Self::Url(http) => post(http, text, secret()?.as_bytes()),
-            Self::Command { program, args, cwd } => run(program, args, cwd, text),
+            Self::Url(http) => post(http, &text, secret()?.as_bytes()),
+            Self::Command { program, args, cwd } => run(program, args, cwd, &text),
         }
     }
 }
@@ -160,93 +139,6 @@ fn signature(key: &[u8], message: &[u8]) -> String {
         let _fits = write!(hex, "{byte:02x}");
     }
     hex
-}
-
-/// The coordinator's hand on the thread that delivers.
-#[derive(Debug)]
-pub(super) struct Notifier {
-    records: Sender<WaveRecord>,
-    thread: JoinHandle<()>,
-    closing: Arc<AtomicBool>,
-}
-
-impl Notifier {
-    /// Starts with everything that the journal holds; `None` when nobody wants to be told.
-    pub(super) fn start(
-        created: &WaveCreated,
-        paths: &WavePaths,
-        known: Vec<WaveRecord>,
-    ) -> Result<Option<Self>, EngineError> {
-        let Some(notify) = &created.notify else { return Ok(None) };
-        let (records, receiver) = channel();
-        let closing = Arc::new(AtomicBool::new(false));
-        let courier = Courier {
-            target: Target::of(notify, Path::new(&created.cwd)),
-            paths: paths.clone(),
-            closing: Arc::clone(&closing),
-        };
-        let thread = std::thread::Builder::new()
-            .spawn(move || courier.work(known, &receiver))
-            .map_err(|source| EngineError::Io { what: "start a thread", source })?;
-        Ok(Some(Self { records, thread, closing }))
-    }
-
-    pub(super) fn tell(&self, record: WaveRecord) {
-        // Whoever gave up needs to hear nothing.
-        let _heard = self.records.send(record);
-    }
-
-    /// Waits until everything is delivered, or one notice finally cannot be.
-    pub(super) fn finish(self) {
-        self.closing.store(true, Ordering::Relaxed);
-        drop(self.records);
-        let _ended = self.thread.join();
-    }
-}
-
-struct Courier {
-    target: Result<Target, String>,
-    paths: WavePaths,
-    closing: Arc<AtomicBool>,
-}
-
-impl Courier {
-    fn work(&self, known: Vec<WaveRecord>, new: &Receiver<WaveRecord>) {
-        let told = std::fs::read_to_string(cursor(&self.paths)).ok();
-        let told: u64 = told.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-        let mut notices = Notices::default();
-        for record in known.into_iter().chain(new.iter()) {
-            let Some(notice) = notices.next(&record).filter(|notice| notice.number > told) else { continue };
-            match self.deliver(&notice) {
-                Ok(()) => {}
-                Err(why) => {
-                    let text = format!("notice {}: {why}\n", notice.number);
-                    let _told = disk::replace(&failure_file(&self.paths), mask_text(&text).as_bytes());
-                    if self.closing.load(Ordering::Relaxed) {
-                        return;
-                    }
-                }
-            }
-            let _kept = disk::replace(&cursor(&self.paths), format!("{}\n", notice.number).as_bytes());
-        }
-        if self.closing.load(Ordering::Relaxed) {
-            let _removed = disk::remove(&cursor(&self.paths));
-        }
-    }
-
-    fn deliver(&self, notice: &WaveNotice) -> Result<(), String> {
-        let target = self.target.as_ref().map_err(Clone::clone)?;
-        let text = serde_json::to_string(notice).map_err(|error| error.to_string())?;
-        let text = mask_text(&text);
-        let mut pauses = PAUSES.iter();
-        loop {
-            match (target.tell(&text), pauses.next()) {
-                (Ok(()), _) => return Ok(()),
-                (Err(why), None) => return Err(why),
-                (Err(_), Some(pause)) => std::thread::sleep(*pause),
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What a wave looks like to a reader: its journal folded, and the live jobs of its items. Reading only.
 
+use super::courier;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::lookup;
@@ -70,7 +71,8 @@ impl Engine {
                 conflicts: merge.conflicts.clone(),
                 message: merge.message.clone(),
             }),
-            notify_failure: super::notify::failure(paths),
+            notify_failure: courier::NOTIFY.failure(paths),
+            write_back_failure: courier::WRITE_BACK.failure(paths),
             cancelled: wave.cancelling || paths.cancel().exists(),
             next_action: next_action(&wave, state, &items),
             items,
