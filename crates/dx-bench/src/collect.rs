@@ -188,10 +188,17 @@ fn category(outcome: &Outcome) -> BenchCategory {
         _ => {}
     }
     match outcome.reason_code {
-        ReasonCode::ManualStop | ReasonCode::ForcedFinalization => BenchCategory::Harness,
+        ReasonCode::ManualStop
+        | ReasonCode::ForcedFinalization
+        | ReasonCode::CheckInterrupted
+        | ReasonCode::GateUnanswered => BenchCategory::Harness,
+        ReasonCode::HostRebooted | ReasonCode::SpawnFailed | ReasonCode::CheckInfra => BenchCategory::Env,
         // Nobody saw its end.
         _ if outcome.exit.is_none() => BenchCategory::Harness,
-        ReasonCode::SpawnFailed => BenchCategory::Env,
+        // Output without end, as limits of time, says something of who wrote it.
+        ReasonCode::OutputFlood | ReasonCode::ExtendedStall | ReasonCode::NoMutationTimeout => {
+            BenchCategory::Model
+        }
         // Limits of time, and checks that failed.
         _ if outcome.exit_code == "0" || outcome.exit_code == "124" => BenchCategory::Model,
         // The agent's program failed without a word of its model.

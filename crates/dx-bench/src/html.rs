@@ -38,7 +38,7 @@ th { font-weight: 600 }
   .cards tr { padding: .5rem 0; border-bottom: 1px solid var(--line) } .cards td { border: 0; padding: .05rem 0 }
   .cards td:first-child { font-weight: 600 }
   .cards td[data-name]::before { content: attr(data-name) ': '; color: var(--soft) }
-  .matrix { font-size: .82rem } .matrix th, .matrix td { padding: .3rem .3rem } }
+  .matrix { font-size: .76rem } .matrix th, .matrix td { padding: .3rem .3rem } }
 ";
 
 /// The whole page.

@@ -13,6 +13,7 @@ mod browser;
 #[path = "it/health/cases.rs"]
 mod health_cases;
 #[path = "it/bench/lanes.rs"]
+#[allow(dead_code, reason = "the short tests use more of it")]
 mod lanes;
 #[path = "it/kills/random.rs"]
 mod random;

@@ -24,24 +24,49 @@ pub(crate) struct Turn {
     pub(crate) step: Step,
 }
 
-/// The request counts of every conversation so far.
+/// The request counts of every conversation so far, and what was drawn for those with chance in them.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    seen: Mutex<HashMap<(u64, usize), usize>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    seen: HashMap<(u64, usize), usize>,
+    /// By conversation.
+    drawn: HashMap<u64, Scenario>,
+    /// Conversations of each random scenario, by its text.
+    conversations: HashMap<String, u64>,
+}
+
+impl Known {
+    fn drawn(&mut self, scenario: &Scenario, conversation: u64) -> Scenario {
+        if !scenario.is_random() {
+            return scenario.clone();
+        }
+        let Self { drawn, conversations, .. } = self;
+        let draw = || {
+            let number = conversations.entry(scenario.to_string()).or_default();
+            *number += 1;
+            scenario.draw(*number - 1)
+        };
+        drawn.entry(conversation).or_insert_with(draw).clone()
+    }
 }
 
 impl Progress {
     /// The turn for a call after `tool_results`, counting it.
     pub(crate) fn next(&self, scenario: &Scenario, conversation: &[&str], tool_results: usize) -> Turn {
-        let mut groups = groups(scenario);
-        let place = tool_results.min(groups.len().saturating_sub(1));
         let mut hasher = DefaultHasher::new();
         (scenario.to_string(), conversation).hash(&mut hasher);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = seen.entry((hasher.finish(), place)).or_default();
+        let conversation = hasher.finish();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = groups(&known.drawn(scenario, conversation));
+        let place = tool_results.min(groups.len().saturating_sub(1));
+        let count = known.seen.entry((conversation, place)).or_default();
         let at = *count;
         *count = count.saturating_add(1);
-        drop(seen);
+        drop(known);
         let group = groups.get_mut(place).map(std::mem::take).unwrap_or_default();
         let last = group.len().saturating_sub(1);
         group
@@ -114,6 +139,19 @@ mod tests {
             assert_eq!(progress.next(&scenario, &[prompt], 0).step, Step::Status(500));
         }
         assert_eq!(progress.next(&scenario, &["one"], 0).step, Step::Text("A".into()));
+    }
+
+    #[test]
+    fn chance_is_drawn_once_for_each_conversation() {
+        let progress = Progress::default();
+        let scenario: Scenario = "seed:3,sleep:0+5,chance:0.5:500,text:A".parse().unwrap();
+        for (number, prompt) in ["one", "two", "three", "four"].into_iter().enumerate() {
+            let expected = groups(&scenario.draw(number as u64));
+            for _ in 0..3 {
+                let turn = progress.next(&scenario, &[prompt], 0);
+                assert_eq!(turn, expected[0][0], "{prompt}");
+            }
+        }
     }
 
     #[test]

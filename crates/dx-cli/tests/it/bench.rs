@@ -2,6 +2,9 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR` with `claude` and `opencode`; without it the tests say that they were left out.
 
+mod failures;
+mod lanes;
+
 use crate::real_agent::{PATIENCE, RealAgent};
 use crate::world::{error_of, read, spawn, write};
 use dx_scripted_model::opencode_config;
@@ -126,7 +129,9 @@ fn two_lanes_are_measured_and_told_of() {
         );
     }
     let folder = world.out.join("one");
-    assert_eq!(read(folder.join("raw/r1-words-claude_code_headless.answer.txt")).trim(), "DONE");
+    for lane in LANES.split(',') {
+        assert_eq!(read(folder.join(format!("raw/r1-words-{lane}.answer.txt"))).trim(), "DONE");
+    }
     let rendered =
         ["results.json", "summary.json", "summary.md", "report.html"].map(|name| folder.join(name));
     let before = rendered.each_ref().map(read);
@@ -158,6 +163,8 @@ fn the_lanes_of_a_server_are_measured_too() {
     for record in world.records("lanes").iter().filter(|record| record["prompt"] == "words") {
         assert!(record["first_output_ms"].as_u64().unwrap() >= 700, "{record:#}");
         assert!(!record["session"].is_null(), "{record:#}");
+        let answer = format!("lanes/raw/{}.answer.txt", record["job"].as_str().unwrap());
+        assert_eq!(read(world.out.join(answer)).trim(), "DONE", "{record:#}");
     }
     world.agent.env.run(&["server", "stop"]).assert_code(0);
     world.scratch_is_gone();

@@ -21,10 +21,16 @@
 //! | `garbage` | answers 200 with a page of HTML |
 //! | `slow:SECS[:WORDS]` | streams one word each SECS seconds |
 //! | `sleep:SECS` | waits before the step that follows it |
+//! | `sleep:LEAST+MEAN` | the same, LEAST and on the average MEAN more, by an exponential distribution |
+//! | `chance:SHARE:STEP` | with this probability, plays STEP and nothing else from here on; otherwise goes on |
+//! | `seed:N` | begins the row of chances; 0 without it |
+//!
+//! Chance is drawn once for each conversation: the same seed makes the same row of conversations.
 //!
 //! In contents a backslash makes `,` `:` `{` `}` `[` `]` `\` plain; `\n` `\t` `\r` are the control characters and
 //! `\s` is a space (for the ends, which are trimmed). Commas inside `{}` and `[]` do not separate steps.
 
+mod draw;
 mod parse;
 mod show;
 
@@ -82,6 +88,22 @@ pub enum Step {
     },
     /// Waits before the next step of the list, in the same model call.
     Sleep(Duration),
+    /// Waits before the next step of the list, for a time that is drawn for each conversation.
+    Latency {
+        /// The shortest wait.
+        least: Duration,
+        /// What is waited beyond that on the average; exponentially distributed.
+        mean: Duration,
+    },
+    /// Plays a step instead of all that follow, with a probability.
+    Chance {
+        /// The probability, in thousandths.
+        per_mille: u16,
+        /// What is played; not a step of chance itself.
+        step: Box<Step>,
+    },
+    /// Begins the row of chances.
+    Seed(u64),
 }
 
 /// The kinds of status 429 that clients tell apart.
@@ -224,6 +246,7 @@ impl Step {
         match self {
             Self::Slow { pause, text } => Self::Slow { pause: whole(pause), text },
             Self::Sleep(duration) => Self::Sleep(whole(duration)),
+            Self::Latency { least, mean } => Self::Latency { least: whole(least), mean: whole(mean) },
             other => other,
         }
     }

@@ -113,12 +113,37 @@ fn step(raw: &str) -> Result<Step, ScenarioError> {
             let (pause, text) = split_colon(argument.unwrap_or("1"));
             Ok(Step::Slow { pause: seconds(raw, pause)?, text: text.map(unescape) })
         }
-        "sleep" => needed(raw, argument).and_then(|value| seconds(raw, value)).map(Step::Sleep),
+        "sleep" => {
+            let value = needed(raw, argument)?;
+            match value.split_once('+') {
+                None => seconds(raw, value).map(Step::Sleep),
+                Some((least, mean)) => {
+                    Ok(Step::Latency { least: seconds(raw, least)?, mean: seconds(raw, mean)? })
+                }
+            }
+        }
+        "chance" => chance(raw, needed(raw, argument)?),
+        "seed" => {
+            let seed = needed(raw, argument)?.parse();
+            seed.map(Step::Seed).map_err(|_| bad(raw, "needs a whole number"))
+        }
         // Any error status there is, so that what a program can build can also be read back.
         _ => match kind.parse::<u16>() {
             Ok(status @ 400..=599) if kind.len() == 3 => plain(Step::Status(status)),
             _ => Err(ScenarioError::UnknownStep(raw.to_owned())),
         },
+    }
+}
+
+fn chance(raw: &str, argument: &str) -> Result<Step, ScenarioError> {
+    let (share, rest) = split_colon(argument);
+    let share = share.parse::<f64>().ok().filter(|share| (0.0..=1.0).contains(share));
+    let share = share.ok_or_else(|| bad(raw, "needs a share from 0 to 1"))?;
+    match step(rest.ok_or_else(|| bad(raw, "needs a step after its share"))?)? {
+        Step::Chance { .. } | Step::Seed(_) | Step::Latency { .. } | Step::Sleep(_) => {
+            Err(bad(raw, "plays a step that answers"))
+        }
+        step => Ok(Step::Chance { per_mille: (share * 1_000.0).round() as u16, step: Box::new(step) }),
     }
 }
 
@@ -200,10 +225,10 @@ mod tests {
     fn every_step_round_trips() {
         let all = "text:a,text,text:,write:a:b:c,write,read:x,bash:ls -l \\, x,tool:t:{\"a\":1,\"b\":[2,3]},json,empty,\
                    400,401,403,404,429,429:quota,429:plan,429:capacity,429:after=7,500,503,hang,hang-stream,drop,garbage,slow,\
-                   slow:0.25,slow:0.1:one two,sleep:1.5,3*429,2*text:x";
+                   slow:0.25,slow:0.1:one two,sleep:1.5,3*429,2*text:x,seed:7,sleep:0.4+0.6,chance:0.25:text:a b";
         let scenario = parse(all);
         assert_eq!(parse(&scenario.to_string()), scenario);
-        assert_eq!(scenario.steps().len(), 34);
+        assert_eq!(scenario.steps().len(), 37);
     }
 
     #[test]
@@ -241,8 +266,23 @@ mod tests {
     #[test]
     fn mistakes_are_errors() {
         for wrong in [
-            "", " , ", "wrte:a:b", "0*429", "429:soon", "200", "600", "hang:1", "read", "sleep:-1",
-            "sleep:x", "slow:1e9",
+            "",
+            " , ",
+            "wrte:a:b",
+            "0*429",
+            "429:soon",
+            "200",
+            "600",
+            "hang:1",
+            "read",
+            "sleep:-1",
+            "sleep:x",
+            "slow:1e9",
+            "sleep:1+",
+            "seed:x",
+            "chance:2:500",
+            "chance:0.5",
+            "chance:0.5:sleep:1",
         ] {
             assert!(wrong.parse::<Scenario>().is_err(), "{wrong:?} was taken");
         }

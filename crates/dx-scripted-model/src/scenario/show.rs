@@ -47,6 +47,9 @@ impl Display for Step {
             Self::Slow { pause, text: None } => write!(f, "slow:{}", seconds(*pause)),
             Self::Slow { pause, text: Some(text) } => write!(f, "slow:{}:{}", seconds(*pause), escape(text)),
             Self::Sleep(duration) => write!(f, "sleep:{}", seconds(*duration)),
+            Self::Latency { least, mean } => write!(f, "sleep:{}+{}", seconds(*least), seconds(*mean)),
+            Self::Chance { per_mille, step } => write!(f, "chance:{}:{step}", f64::from(*per_mille) / 1e3),
+            Self::Seed(seed) => write!(f, "seed:{seed}"),
         }
     }
 }

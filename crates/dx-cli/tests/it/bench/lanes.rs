@@ -1,9 +1,8 @@
-//! All lanes of the benchmark in one home: the real agents, one scripted model behind them, right answers to the built-in
-//! prompts.
+//! All lanes of the benchmark in one home: the real agents, one scripted model behind them.
 //!
 //! For: the tests of the benchmark, here and in `soak`, which is a program of its own. Must never: assert a time.
 
-use dx_scripted_model::{Scenario, ScriptedModel, Step, codex_config, opencode_config};
+use dx_scripted_model::{ScriptedModel, codex_config, opencode_config};
 use dx_testkit::{Output, TestEnv};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -17,7 +16,7 @@ pub(crate) const TOKEN: &str = "sk-ant-bench-7736-xylophone";
 /// One home with its model.
 pub(crate) struct Lanes {
     pub(crate) env: TestEnv,
-    _model: ScriptedModel,
+    pub(crate) model: ScriptedModel,
     repository: PathBuf,
     /// The folder of all runs.
     pub(crate) out: PathBuf,
@@ -57,7 +56,7 @@ impl Lanes {
         }
         let repository = env.git_repo("demo", &[("README.md", "# Demo\n")]);
         let out = env.path("runs");
-        Self { env, _model: model, repository, out }
+        Self { env, model, repository, out }
     }
 
     /// `dx-runner bench` with these words.
@@ -86,31 +85,4 @@ impl Lanes {
         let text = std::fs::read_to_string(self.out.join(id).join("records.ndjson")).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-}
-
-const SLUG: &str =
-    "printf '%s' \"$1\" | tr 'A-Z' 'a-z' | sed 's/[^a-z0-9]\\{1,\\}/-/g; s/^-//; s/-$//'; echo\n";
-const ROMAN: &str = "n=$1\nfor p in 1000:M 900:CM 500:D 400:CD 100:C 90:XC 50:L 40:XL 10:X 9:IX 5:V 4:IV 1:I; do\n\
-                     while [ \"$n\" -ge \"${p%%:*}\" ]; do printf %s \"${p#*:}\"; n=$((n - ${p%%:*})); done; done; echo\n";
-
-/// What a good model answers to the built-in prompts, by words of each; `think` is its pause before every step.
-pub(crate) fn right_answers(think: Duration) -> Vec<(String, Scenario)> {
-    let pause = || Scenario::step(Step::Sleep(think));
-    let told = |work: Scenario, text: &str| work.then(Step::Sleep(think)).then_text(text);
-    let limits = "retry_limit: 5\ntimeout_seconds: 30\nregion: unknown";
-    [
-        ("slug.sh", told(pause().then_write("slug.sh", SLUG), "slug.sh is written.")),
-        ("roman.sh", told(pause().then_write("roman.sh", ROMAN), "roman.sh now says IV for 4.")),
-        ("Answer with the one word", pause().then_text("ready")),
-        ("notes/limits.md", told(pause().then(Step::Read("notes/limits.md".to_owned())), limits)),
-        (
-            "plan.txt",
-            told(
-                pause().then_write("plan.txt", "code: -\ntests: code\ndocs: code\n"),
-                "plan.txt is written.",
-            ),
-        ),
-    ]
-    .map(|(words, scenario)| (words.to_owned(), scenario))
-    .to_vec()
 }

@@ -4,9 +4,9 @@
 
 use crate::browser::Browser;
 use crate::is_wanted;
-use crate::lanes::{Lanes, TOKEN, right_answers};
-use dx_scripted_model::{Scenario, ScriptedModel};
-use serde_json::json;
+use crate::lanes::{Lanes, TOKEN};
+use dx_scripted_model::{Scenario, ScriptedModel, Step};
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn three_lanes_in_a_browser() {
     let mut answers = right_answers(Duration::from_millis(400));
     // One lane's failure is to be seen, and one in each.
     answers.retain(|(words, _)| words != "notes/limits.md");
-    answers.push(("notes/limits.md".to_owned(), Scenario::step(dx_scripted_model::Step::Empty)));
+    answers.push(("notes/limits.md".to_owned(), Scenario::step(Step::Empty)));
     let model = ScriptedModel::start_by_prompt(answers, Scenario::text("no such prompt")).unwrap();
     let lanes = Lanes::new(&agents(), model);
     lanes.env.run(&["server", "start"]).assert_code(0);
@@ -117,4 +117,159 @@ fn look_at(lanes: &Lanes, report: &Path, workflows: usize) {
     }
     assert!(!browser.told.is_empty());
     assert!(!std::fs::read_to_string(report).unwrap().contains(TOKEN));
+}
+
+/// Rounds of the two lanes that are one program on one model.
+const ROUNDS: u64 = 20;
+
+/// Claude Code and Claude Code as cc-glm, each with a model of known latency and failures: as long as these are equal so are
+/// the lanes, and the one whose model is 20 % slower is found.
+#[test]
+fn equal_lanes_and_a_slower_one() {
+    if !is_wanted() {
+        return;
+    }
+    let scenario = |seed: u64, pause: f64| -> Scenario {
+        format!("seed:{seed},chance:0.2:500,sleep:{pause}+0.2,text:DONE").parse().unwrap()
+    };
+    let model = ScriptedModel::start(Scenario::text("DONE")).unwrap();
+    let mut lanes = Lanes::new(&agents(), model);
+    let prompts = lanes.env.path("prompts.json");
+    let row = json!({"id": "words", "category": "latency", "title": "words", "prompt": "Say DONE.", "success_hints": ["DONE"]});
+    std::fs::write(&prompts, json!({"version": 1, "prompts": [row]}).to_string()).unwrap();
+    let mut run = |id: &str, a: &Scenario, b: &Scenario| {
+        lanes.env.set("ANTHROPIC_BASE_URL", lanes.model.root_url_for(a));
+        lanes.env.set("CC_GLM_BASE_URL", lanes.model.root_url_for(b));
+        let workflows = "claude_code_headless,cc_glm_headless";
+        let (prompts, rounds) = (prompts.display().to_string(), ROUNDS.to_string());
+        // One at a time: what they take from each other is no part of the truth.
+        let more = ["--prompts", &prompts, "--rounds", &rounds, "--max-retries", "0", "--parallel", "1"];
+        let document = lanes.run(id, workflows, &more);
+        for (figures, scenario) in document["summary"]["workflows"].as_array().unwrap().iter().zip([a, b]) {
+            // Conversation 0 was the warm-up.
+            let good = |n: &u64| !scenario.draw(*n).steps().contains(&Step::Status(500));
+            let (success, truth) = (&figures["success"], (1..=ROUNDS).filter(good).count());
+            assert_eq!((&success["count"], &success["of"]), (&json!(truth), &json!(ROUNDS)), "{figures:#}");
+            assert!(success["low"].as_f64().unwrap() <= 0.8 && success["high"].as_f64().unwrap() >= 0.8);
+            let first = figures["first_output_p50"]["value"].as_f64().unwrap();
+            let Some(Step::Sleep(pause)) = scenario.steps().iter().find_map(|step| match step {
+                Step::Latency { least, .. } => Some(Step::Sleep(*least)),
+                _ => None,
+            }) else {
+                panic!("{scenario}")
+            };
+            assert!(first >= pause.as_secs_f64() * 1e3, "the model's pause is in it: {figures:#}");
+        }
+        println!("{id}: {}", document["summary"]["comparisons"]);
+        document["summary"]["comparisons"][0]["completion"].clone()
+    };
+    // An interval at 95 % leaves the truth out once in twenty runs; twice in a row would be a defect.
+    let equal = (0..2).map(|n| run(&format!("equal-{n}"), &scenario(10 + n, 6.0), &scenario(20 + n, 6.0)));
+    assert!(equal.into_iter().any(|ratio| ratio["differs"] == false), "equal lanes are told apart");
+    let slower = run("slower", &scenario(30, 6.0), &scenario(40, 7.2));
+    let value = |name: &str| slower[name].as_f64().unwrap();
+    assert!(slower["differs"] == true && value("value") > 1.0 && value("high") < 1.5, "{slower:#}");
+    let told = lanes.bench(&["compare", "equal-0", "slower", "--json"]).assert_code(0);
+    let told: Value = serde_json::from_str(&told.stdout).unwrap();
+    let changed =
+        told["workflows"].as_array().unwrap().iter().find(|row| row["workflow"] == "cc_glm_headless");
+    assert_eq!(changed.unwrap()["first_output"]["differs"], true, "{told:#}");
+}
+
+/// All lanes on one model, of which everybody knows what it does; and the page of the guide that shows it.
+///
+/// With `DX_BENCH_GUIDE=1` the figures go into the page.
+#[test]
+fn all_lanes_for_the_guide() {
+    const ALL: [&str; 7] = [
+        "opencode_run_headless",
+        "opencode_server_http",
+        "opencode_server_attach_run",
+        "claude_code_headless",
+        "cc_glm_headless",
+        "gemini_run_headless",
+        "codex_headless",
+    ];
+    if !is_wanted() {
+        return;
+    }
+    let answers =
+        right_answers(Duration::from_secs(1)).into_iter().enumerate().map(|(n, (words, scenario))| {
+            let mixed = format!("seed:{n},chance:0.1:empty,{scenario}").parse().unwrap();
+            (words, mixed)
+        });
+    let model = ScriptedModel::start_by_prompt(answers.collect(), Scenario::text("no such prompt")).unwrap();
+    let lanes = Lanes::new(&agents(), model);
+    lanes.env.run(&["server", "start"]).assert_code(0);
+    let more = ["--rounds", "2", "--max-retries", "0", "--parallel", "2"];
+    let document = lanes.run("all", &ALL.join(","), &more);
+    lanes.env.run(&["server", "stop"]).assert_code(0);
+    assert_eq!(document["summary"]["jobs"], 7 * 5 * 2, "{document:#}");
+    for figures in document["summary"]["workflows"].as_array().unwrap() {
+        let success = &figures["success"];
+        assert!(success["high"].as_f64().unwrap() >= 0.9, "the model answers nine of ten: {figures:#}");
+    }
+    for failure in document["summary"]["failures"].as_array().unwrap() {
+        assert_eq!(failure["category"], "model", "{failure:#}");
+    }
+    let report = lanes.out.join("all/report.html");
+    std::fs::copy(&report, pictures().join("7-lanes.html")).unwrap();
+    look_at(&lanes, &report, 7);
+    if std::env::var_os("DX_BENCH_GUIDE").is_some() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide/which-lane.md");
+        let text = std::fs::read_to_string(&page).unwrap();
+        let (before, rest) = text.split_once(BEGIN).unwrap();
+        let (_, after) = rest.split_once(END).unwrap();
+        let summary = std::fs::read_to_string(lanes.out.join("all/summary.md")).unwrap();
+        std::fs::write(&page, format!("{before}{BEGIN}{}{END}{after}", figures_of(&summary))).unwrap();
+    }
+}
+
+const BEGIN: &str = "<!-- figures: written by `DX_BENCH_GUIDE=1 cargo xtask soak bench` -->\n";
+const END: &str = "<!-- end of the figures -->\n";
+
+/// The tables of `summary.md` that the page shows.
+fn figures_of(summary: &str) -> String {
+    let part = |title: &str| {
+        let (_, rest) = summary.split_once(&format!("## {title}\n")).unwrap();
+        rest.split("\n## ").next().unwrap().trim().to_owned()
+    };
+    let rows = |table: &str, cells: &[usize]| -> String {
+        let line = |line: &str| {
+            let all: Vec<&str> = line.trim_matches('|').split('|').collect();
+            let kept: Vec<&str> = cells.iter().filter_map(|n| all.get(*n).copied()).collect();
+            format!("|{}|\n", kept.join("|"))
+        };
+        table.lines().map(line).collect()
+    };
+    // Without tokens and cost, which a scripted model makes up.
+    let table = rows(&part("Workflows"), &[0, 1, 3, 4, 5, 8]);
+    format!("\n{table}\n{}\n\n", part("Differences"))
+}
+
+const SLUG: &str =
+    "printf '%s' \"$1\" | tr 'A-Z' 'a-z' | sed 's/[^a-z0-9]\\{1,\\}/-/g; s/^-//; s/-$//'; echo\n";
+const ROMAN: &str = "n=$1\nfor p in 1000:M 900:CM 500:D 400:CD 100:C 90:XC 50:L 40:XL 10:X 9:IX 5:V 4:IV 1:I; do\n\
+                     while [ \"$n\" -ge \"${p%%:*}\" ]; do printf %s \"${p#*:}\"; n=$((n - ${p%%:*})); done; done; echo\n";
+
+/// What a good model answers to the built-in prompts, by words of each; `think` is its pause before every step.
+fn right_answers(think: Duration) -> Vec<(String, Scenario)> {
+    let pause = || Scenario::step(Step::Sleep(think));
+    let told = |work: Scenario, text: &str| work.then(Step::Sleep(think)).then_text(text);
+    let limits = "retry_limit: 5\ntimeout_seconds: 30\nregion: unknown";
+    [
+        ("slug.sh", told(pause().then_write("slug.sh", SLUG), "slug.sh is written.")),
+        ("roman.sh", told(pause().then_write("roman.sh", ROMAN), "roman.sh now says IV for 4.")),
+        ("Answer with the one word", pause().then_text("ready")),
+        ("notes/limits.md", told(pause().then(Step::Read("notes/limits.md".to_owned())), limits)),
+        (
+            "plan.txt",
+            told(
+                pause().then_write("plan.txt", "code: -\ntests: code\ndocs: code\n"),
+                "plan.txt is written.",
+            ),
+        ),
+    ]
+    .map(|(words, scenario)| (words.to_owned(), scenario))
+    .to_vec()
 }
