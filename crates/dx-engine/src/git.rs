@@ -7,6 +7,7 @@
 //! the same rights.
 
 mod call;
+mod index;
 mod scratch;
 mod staging;
 mod unhidden;
@@ -16,6 +17,7 @@ pub(crate) use scratch::{Scratch, copy_index};
 pub(crate) use staging::stands_at;
 pub(crate) use unhidden::Unhidden;
 
+use crate::environment::find_program;
 use crate::error::EngineError;
 use dx_protocol::TreeStart;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 /// Where a repository's parts are, found by reading files and not by asking git.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,7 +100,8 @@ impl Repository {
                 .env("GIT_DIR", &self.git_dir)
                 .env("GIT_COMMON_DIR", &self.common_dir)
                 .env("GIT_WORK_TREE", &self.work_tree)
-                .current_dir(&self.work_tree);
+                .arg("-C")
+                .arg(&self.work_tree);
             command
         };
         let mut command = here();
@@ -151,7 +155,10 @@ pub fn head_of(folder: &std::path::Path) -> Option<String> {
 
 /// Git without a repository, and without what a configuration could make it run; see also [`overrides`].
 pub(crate) fn base() -> Command {
-    let mut command = Command::new("git");
+    // By its path, and led to a folder by an option: the standard library can spawn that without a fork, which for a
+    // process of our size is dear.
+    static GIT: LazyLock<PathBuf> = LazyLock::new(|| find_program("git").unwrap_or_else(|| "git".into()));
+    let mut command = Command::new(&*GIT);
     command.env_clear();
     for name in ["HOME", "XDG_CONFIG_HOME"] {
         if let Some(value) = std::env::var_os(name) {

@@ -1,7 +1,7 @@
 //! `start` and `restart`: everything is checked and resolved first, then recorded and claimed, then a process begins.
 //!
-//! Order that loses nothing: run directory and journal (synced) → claim (linked, synced) → views → monitor → launcher →
-//! agent. Two syncs; `start` returns when the record says that the agent runs or could not be started.
+//! Order that loses nothing: run directory and journal (synced) → claim (linked, synced) → views → the monitor's plan,
+//! before which it does nothing → launcher → agent. Two syncs; `start` returns when the record says that the agent runs or could not be started.
 
 mod claim;
 pub(crate) mod configure;
@@ -23,7 +23,8 @@ use crate::sandbox;
 use crate::work::Taking;
 use crate::{lookup, worktree};
 use claim::{
-    begin, claim_run, publish, refuse_known_parked, refuse_over_cap, refuse_parked, refuse_running, same_key,
+    Begun, begin, claim_run, publish, refuse_known_parked, refuse_over_cap, refuse_parked, refuse_running,
+    same_key,
 };
 use configure::Configured;
 use dx_jobdir::{StateDir, disk, faults};
@@ -268,28 +269,28 @@ impl Engine {
         let claimed =
             self.prepare(state, beads, request, lineage, &uuid, &mut worktree).and_then(|mut prepared| {
                 refuse_parked(state, &prepared.created)?;
-                let (journal, begun) = begin(state, &paths, &mut prepared)?;
+                let begun = begin(state, &paths, &mut prepared)?;
                 faults::step("starter.created");
                 if let Err(refused) = claim_run(state, &paths, &prepared, lineage) {
-                    drop(journal);
+                    drop(begun);
                     let _removed = disk::remove_dir_all(paths.dir());
                     let _removed = std::fs::remove_dir(state.tmp(&uuid));
                     return Err(refused);
                 }
-                Ok((prepared, journal, begun))
+                Ok((prepared, begun))
             });
         if let (Err(_), Some(worktree)) = (&claimed, &worktree) {
             worktree::undo_unused(state, worktree);
         }
-        let (prepared, journal, begun) = claimed?;
+        let (prepared, Begun { journal, at, monitor }) = claimed?;
         let mut warnings = sandbox::warnings(&prepared.created.contract.sandbox);
         warnings.extend(prepared.warnings.iter().cloned());
         // The claim keeps it from here on.
         warnings.extend(worktree.map(|worktree| worktree.warnings).unwrap_or_default());
         faults::step("starter.claimed");
         let mut ready = Ready::default();
-        let started = publish(state, &paths, &prepared, begun)
-            .and_then(|()| launch(state, &paths, &prepared, &journal, &mut ready))
+        let started = publish(state, &paths, &prepared, at)
+            .and_then(|()| launch(state, &paths, &prepared, &journal, monitor, &mut ready))
             .and_then(|()| confirm(&paths, &prepared.created.contract.argv))
             .map_err(|error| match error {
                 // Its program is the shell, which was there.

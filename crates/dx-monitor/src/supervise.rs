@@ -99,6 +99,9 @@ fn begin(
     given: Given,
 ) -> Result<Option<Box<Monitor>>, ContextError> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw(), write_alarm::SIGNAL])?;
+    // The starter begins us before its record is whole, and a start may be refused until it gives the plan: nothing of the
+    // run is touched before.
+    let plan = if invocation.adopt { None } else { Some(read_plan(given.plan)?) };
     let mut ctx = Context::open(invocation, journal, settler)?;
     ctx.secrets = given.secrets.map(SecretValues::from_fd).unwrap_or_default();
     if ctx.run.outcome.is_some() {
@@ -114,13 +117,12 @@ fn begin(
         let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
     }
     faults::step("monitor.began");
-    if invocation.adopt {
+    let Some(mut plan) = plan else {
         drop(given.ready);
         let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
         monitor.adopt(given.starter);
         return Ok(Some(monitor));
-    }
-    let mut plan = read_plan(given.plan)?;
+    };
     ctx.secrets = SecretValues::new(plan.take_secrets());
     let mut monitor = Box::new(Monitor::new(ctx, signals, given.agent));
     monitor.plan = Some(plan);

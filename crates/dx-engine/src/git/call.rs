@@ -50,7 +50,8 @@ impl<'a> Call<'a> {
                 .env("GIT_DIR", &repository.git_dir)
                 .env("GIT_COMMON_DIR", &repository.common_dir)
                 .env("GIT_WORK_TREE", &repository.work_tree)
-                .current_dir(&repository.work_tree);
+                .arg("-C")
+                .arg(&repository.work_tree);
             command
         };
         let mut command = here();

@@ -4,7 +4,7 @@
 //!
 //! A sparse checkout needs `skip-worktree` for what it leaves out: there a file that is absent is meant to be.
 
-use super::{Call, Repository, Scratch};
+use super::{Call, Repository, Scratch, index};
 use crate::error::EngineError;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -21,6 +21,10 @@ pub(crate) struct Unhidden {
 impl Unhidden {
     /// `None` when the index hides nothing: then the worktree's own is as good.
     pub(crate) fn of(repository: &Repository) -> Result<Option<Self>, EngineError> {
+        if index::hides_nothing(repository) { Ok(None) } else { Self::asked(repository) }
+    }
+
+    fn asked(repository: &Repository) -> Result<Option<Self>, EngineError> {
         let list = Call::new(repository, &["ls-files", "-v", "-z"]).run()?;
         let sparse = repository.git_dir.join("info/sparse-checkout").exists();
         let absent = |path: &[u8]| {
@@ -69,9 +73,12 @@ impl Unhidden {
 impl Repository {
     /// A git command on the files as they are, whatever the index hides. It must not write the index.
     pub(crate) fn git_unhidden(&self, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-        // Both at once: hardly any index hides anything.
+        if index::hides_nothing(self) {
+            return self.git(args);
+        }
+        // Both at once: most of these hide nothing either.
         std::thread::scope(|scope| {
-            let unhidden = scope.spawn(|| Unhidden::of(self));
+            let unhidden = scope.spawn(|| Unhidden::asked(self));
             let plain = self.git(args);
             let lost = |_| EngineError::Io {
                 what: "look at the index",

@@ -109,7 +109,7 @@ pub(super) fn caches(env: &[(OsString, OsString)], worktree: &Path, dry: bool) -
                 None => (place.join(part), false),
             };
             if !path.exists() {
-                if dry || !is_on_path(env, program) || !is_used(marks) {
+                if dry || !is_used(marks) || !is_on_path(env, program) {
                     continue;
                 }
                 if is_file {

@@ -1,11 +1,12 @@
 //! Recording and claiming a run: its directory and synced journal, the claim under the cap, the published files.
 
+use super::launch::Waiting;
 use super::prepare::{Lineage, Prepared};
 use super::queue::Ahead;
 use crate::api::{StartRequest, Started};
 use crate::error::EngineError;
 use crate::lookup::{self, Found, Record};
-use crate::settle::{Attended, attend};
+use crate::settle::{Attended, Programs, attend};
 use crate::view::View;
 use dx_jobdir::pools::{self, Pool};
 use dx_jobdir::{
@@ -101,13 +102,22 @@ fn parked(pool: Pool, until: Timestamp) -> EngineError {
     }
 }
 
+/// A run that is recorded and not claimed.
+pub(super) struct Begun {
+    pub(super) journal: JournalWriter,
+    /// When it was recorded.
+    pub(super) at: Timestamp,
+    /// Begun while git still looked at the tree; `None` when that failed, which [`super::launch::launch`] will tell of.
+    pub(super) monitor: Option<Waiting>,
+}
+
 /// Makes the run's directory and files and its synced first record, which takes in what git saw. On failure nothing is
 /// left.
 pub(super) fn begin(
     state: &StateDir,
     paths: &RunPaths,
     prepared: &mut Prepared,
-) -> Result<(JournalWriter, Timestamp), EngineError> {
+) -> Result<Begun, EngineError> {
     disk::make_dir(paths.dir())?;
     let made = (|| {
         let journal = JournalWriter::create(&paths.journal())?;
@@ -120,7 +130,10 @@ pub(super) fn begin(
         if let Some(fingerprint) = &prepared.fingerprint {
             fingerprint.save(&paths.repository())?;
         }
-        disk::make_dir(&state.tmp(&prepared.created.ids.run_uuid))?;
+        let uuid = &prepared.created.ids.run_uuid;
+        disk::make_dir(&state.tmp(uuid))?;
+        let programs = Programs::find();
+        let monitor = programs.and_then(|programs| Waiting::begin(state, uuid, &journal, &programs)).ok();
         if let Some(taking) = prepared.snapshot.take() {
             let (snapshot, tree) = taking.finish()?;
             snapshot.save(&paths.tree())?;
@@ -134,7 +147,7 @@ pub(super) fn begin(
             by: Writer::Starter,
             event,
         })?;
-        Ok((journal, at))
+        Ok(Begun { journal, at, monitor })
     })();
     if made.is_err() {
         let _removed = disk::remove_dir_all(paths.dir());

@@ -7,6 +7,7 @@ use crate::settle::{self, Programs};
 use dx_jobdir::{JournalWriter, RunPaths, StateDir, faults};
 use dx_monitor::{Invocation, JOURNAL_FD, PLAN_FD, READY_FD, SETTLER_FD, end_tree, process_of};
 use dx_proc::{PidFd, ProcessIdentity, clock};
+use dx_protocol::RunUuid;
 use rustix::process::Signal;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -66,18 +67,76 @@ impl Ready {
     }
 }
 
-/// Starts the monitor and waits for its launcher's word. `ready` tells afterwards whether one of them may be left.
+/// A monitor that has begun and waits for its plan, without which it does nothing and ends. When no plan comes, that is when
+/// this value goes or its process dies.
+pub(super) struct Waiting {
+    pid: i32,
+    /// `None` once it was given.
+    plan: Option<File>,
+    ready: Option<File>,
+}
+
+impl Waiting {
+    pub(super) fn begin(
+        state: &StateDir,
+        run: &RunUuid,
+        journal: &JournalWriter,
+        programs: &Programs,
+    ) -> Result<Self, EngineError> {
+        let pipe = || {
+            rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
+                .map_err(|e| EngineError::Io { what: "make a pipe", source: e.into() })
+        };
+        let (ready_read, ready_write) = pipe()?;
+        let (plan_read, plan_write) = pipe()?;
+        let runner = programs.open_runner()?;
+        let invocation = Invocation { adopt: false, run: run.clone(), state_dir: state.root().to_owned() };
+        let fds = [
+            (journal.as_fd(), JOURNAL_FD),
+            (ready_write.as_fd(), READY_FD),
+            (plan_read.as_fd(), PLAN_FD),
+            (runner.as_fd(), SETTLER_FD),
+        ];
+        let env = settle::monitor_environment();
+        let spawned = dx_proc::spawn_detached(&programs.monitor, None, &invocation.to_argv(), &env, &fds);
+        if let Err(dx_proc::Error::ReadStart { pid, .. }) = &spawned {
+            // Whether it runs could not be read.
+            kill_child(*pid);
+        }
+        Ok(Self { pid: spawned?, plan: Some(plan_write.into()), ready: Some(ready_read.into()) })
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.plan.take().is_some()
+            && let Ok(child) = PidFd::open(self.pid)
+        {
+            let _sent = child.send_signal(Signal::KILL.as_raw());
+            let _gone = dx_proc::poll::poll(&[child.as_fd()], Some(CLOSE_PATIENCE_MS));
+            let _reaped = dx_proc::wait::reap(self.pid);
+        }
+    }
+}
+
+/// Gives the monitor its plan, or begins one, and waits for its launcher's word. `ready` tells afterwards whether one of
+/// them may be left.
 pub(super) fn launch(
     state: &StateDir,
     paths: &RunPaths,
     prepared: &Prepared,
     journal: &JournalWriter,
+    mut waiting: Option<Waiting>,
     ready: &mut Ready,
 ) -> Result<(), EngineError> {
     let programs = Programs::find()?;
     let plan = serde_json::to_vec(&prepared.plan).map_err(|e| EngineError::Argument(e.to_string()))?;
     for _ in 0..MONITOR_TRIES {
-        match launch_once(state, prepared, journal, &programs, &plan, ready)? {
+        let monitor = match waiting.take() {
+            Some(monitor) => monitor,
+            None => Waiting::begin(state, &prepared.created.ids.run_uuid, journal, &programs)?,
+        };
+        match launch_once(monitor, &plan, ready) {
             Heard::Word => return Ok(()),
             Heard::Silence => {
                 return Err(EngineError::StartSlow { beads: prepared.created.ids.beads.to_string() });
@@ -110,46 +169,14 @@ fn with_errno(message: String, errno: i32) -> String {
     if errno == 0 { message } else { format!("{message}: {}", std::io::Error::from_raw_os_error(errno)) }
 }
 
-/// Starts one monitor. One that says nothing is killed, so that there are never two; its launcher, when it has one by
-/// then, still has a moment for its word.
-fn launch_once(
-    state: &StateDir,
-    prepared: &Prepared,
-    journal: &JournalWriter,
-    programs: &Programs,
-    plan: &[u8],
-    ready: &mut Ready,
-) -> Result<Heard, EngineError> {
-    let pipe = || {
-        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-            .map_err(|e| EngineError::Io { what: "make a pipe", source: e.into() })
-    };
-    let (ready_read, ready_write) = pipe()?;
-    let (plan_read, plan_write) = pipe()?;
-    let runner = programs.open_runner()?;
-    let invocation = Invocation {
-        adopt: false,
-        run: prepared.created.ids.run_uuid.clone(),
-        state_dir: state.root().to_owned(),
-    };
-    let fds = [
-        (journal.as_fd(), JOURNAL_FD),
-        (ready_write.as_fd(), READY_FD),
-        (plan_read.as_fd(), PLAN_FD),
-        (runner.as_fd(), SETTLER_FD),
-    ];
-    *ready = Ready(Some(ready_read.into()));
-    let env = settle::monitor_environment();
-    let spawned = dx_proc::spawn_detached(&programs.monitor, None, &invocation.to_argv(), &env, &fds);
-    if let Err(dx_proc::Error::ReadStart { pid, .. }) = &spawned {
-        // Whether it runs could not be read.
-        kill_child(*pid);
-    }
-    let pid = spawned?;
+/// Gives one monitor its plan. One that says nothing is killed, so that there are never two; its launcher, when it has one
+/// by then, still has a moment for its word.
+fn launch_once(mut waiting: Waiting, plan: &[u8], ready: &mut Ready) -> Heard {
+    *ready = Ready(waiting.ready.take());
+    let pid = waiting.pid;
     faults::step("starter.spawned");
-    drop((ready_write, plan_read, runner));
     // A monitor that died already closes its end: that shows in the word that does not come.
-    let _sent = File::from(plan_write).write_all(plan);
+    let _sent = waiting.plan.take().map(|mut pipe| pipe.write_all(plan));
     let mut heard = ready.hear(READY_PATIENCE_MS);
     if heard == Heard::Silence {
         kill_child(pid);
@@ -157,7 +184,7 @@ fn launch_once(
     }
     // Only if it is dead by now; a living monitor becomes init's child when we end.
     let _reaped = dx_proc::wait::reap(pid);
-    Ok(heard)
+    heard
 }
 
 /// Kills a child of ours that was not reaped yet, so the pid is its own.
