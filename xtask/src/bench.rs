@@ -5,11 +5,13 @@
 //! Must never: print a number that was not measured in this run.
 
 mod crowd;
+mod http;
 mod measure;
 mod memory;
 mod peers;
 mod recovery;
 mod report;
+mod server;
 mod start;
 mod status;
 mod worktrees;
@@ -90,13 +92,14 @@ impl Options {
 type Section = fn(&World, Size, &mut Report) -> Result<(), Failure>;
 
 /// What is measured, in this order: what needs a quiet machine first.
-const SECTIONS: [(&str, Section); 6] = [
+const SECTIONS: [(&str, Section); 7] = [
     ("memory", memory::run),
     ("recovery", recovery::run),
     ("start", start::run),
     ("status", status::run),
     ("crowd", crowd::run),
     ("worktrees", worktrees::run),
+    ("server", server::run),
 ];
 
 /// Measures the release build with whole processes; with `peers` also the same work by other programs, where installed.

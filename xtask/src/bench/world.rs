@@ -108,6 +108,17 @@ impl World {
         State { world: self, root: self.path("state").join(name) }
     }
 
+    /// Everything that was started here, by its environment.
+    pub(super) fn processes(&self) -> Vec<u32> {
+        let root = format!("{}/", self.root.display());
+        let ours = |pid: &u32| {
+            fs::read(format!("/proc/{pid}/environ"))
+                .is_ok_and(|env| String::from_utf8_lossy(&env).contains(&root))
+        };
+        let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).filter(ours).collect()
+    }
+
     /// Ends everything that was started here.
     pub(super) fn sweep(&self) -> Result<(), Failure> {
         let mut shell = Command::new("sh");

@@ -1,0 +1,242 @@
+//! One OpenCode server: what a question costs beyond its HTTP calls, and six jobs on it beside six headless ones.
+//!
+//! For: the goal of 5 ms for a question, and of half the memory and time for six jobs.
+//! Called by: `bench::run`; needs the real agent (`DX_TEST_AGENTS_DIR`), behind which a scripted model answers.
+//! Must never: count the model, or a job that did not succeed.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::Size;
+use super::http::Bare;
+use super::measure::{Samples, memory, ms, timed, until};
+use super::report::Report;
+use super::world::{State, World};
+use crate::Failure;
+use crate::agents::AGENTS_DIR;
+use crate::workspace::{cargo, output};
+
+/// Beyond its HTTP calls.
+const QUESTION_MS: f64 = 5.0;
+/// Jobs at once.
+const JOBS: usize = 6;
+/// Of what six headless jobs take.
+const SHARE: f64 = 0.5;
+/// What each job's model does.
+const TASK: &str = "Do it [[mock:bash:sleep 1,write:hello.txt:hi,text:DONE]]\n";
+/// Between two looks at the memory of all.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// A scripted model in a process of its own; it ends with the value.
+struct Model {
+    process: Child,
+    words: Option<ChildStdin>,
+    config: String,
+}
+
+pub(super) fn run(world: &World, size: Size, report: &mut Report) -> Result<(), Failure> {
+    let Some(opencode) = opencode() else {
+        report.note(format!("server: not measured: {AGENTS_DIR} names no folder with opencode"));
+        return Ok(());
+    };
+    let link = world.path("bin/opencode");
+    let _stand_in = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&opencode, &link).map_err(|error| format!("{}: {error}", link.display()))?;
+    world.write("home/task", TASK.as_bytes())?;
+    let model = Model::start()?;
+    let bench = Bench { world, state: world.state("server"), config: &model.config };
+    // Headless first, while no server takes memory. The first job of a home sets it up.
+    bench.crowd("warm", 1, &["--lane", "run"])?;
+    let headless = bench.crowd("run", JOBS, &["--lane", "run"])?;
+    report_crowd(report, "headless", &headless, None);
+    let url = bench.serve()?;
+    for (lane, what) in [("server", "lane `server`"), ("attach", "lane `attach`")] {
+        let lane = ["--lane", lane, "--server", &url];
+        bench.crowd(&format!("warm-{}", lane[1]), 1, &lane)?;
+        let crowd = bench.crowd(lane[1], JOBS, &lane)?;
+        report_crowd(report, what, &crowd, Some(&headless).filter(|_| lane[1] == "server"));
+    }
+    bench.questions(&url, size, report)
+}
+
+fn opencode() -> Option<PathBuf> {
+    let file = Path::new(&std::env::var_os(AGENTS_DIR)?).join("opencode");
+    file.canonicalize().ok()
+}
+
+/// What several jobs at once took.
+struct Crowd {
+    wall: Samples,
+    peak: Samples,
+}
+
+fn report_crowd(report: &mut Report, what: &str, crowd: &Crowd, than: Option<&Crowd>) {
+    let half = |samples: fn(&Crowd) -> &Samples| than.map(|than| samples(than).p50() * SHARE);
+    let wall = half(|crowd| &crowd.wall);
+    report.plain(&format!("{JOBS} jobs at once, {what}, until the last has ended"), "ms", &crowd.wall, wall);
+    let peak = half(|crowd| &crowd.peak);
+    report.plain("  most PSS of everything but the model", "MiB", &crowd.peak, peak);
+}
+
+struct Bench<'w> {
+    world: &'w World,
+    state: State<'w>,
+    config: &'w str,
+}
+
+impl Bench<'_> {
+    /// With what makes the real agent work offline.
+    fn offline(&self, mut command: Command) -> Command {
+        command.env("OPENCODE_CONFIG_CONTENT", self.config);
+        for name in ["MODELS_FETCH", "AUTOUPDATE", "LSP_DOWNLOAD"] {
+            command.env(format!("OPENCODE_DISABLE_{name}"), "1");
+        }
+        command
+    }
+
+    fn start(&self, id: &str, more: &[&str]) -> Command {
+        let mut command =
+            self.state.runner(&["start", "--provider", "opencode", "--beads", id, "--worktree"]);
+        command.arg(self.world.path("repo")).arg("--prompt-file").arg(self.world.path("home/task"));
+        command.args(["--model", "mock/m1", "--allow-model-override"]).args(more);
+        self.offline(command)
+    }
+
+    /// Jobs that are started together; each has to succeed.
+    fn crowd(&self, stem: &str, count: usize, more: &[&str]) -> Result<Crowd, Failure> {
+        let (done, begun) = (AtomicBool::new(false), Instant::now());
+        let job = |n: usize| -> Result<(), Failure> {
+            let id = format!("{stem}-{n}");
+            timed(&mut self.start(&id, more), &[0])?;
+            timed(&mut self.state.runner(&["wait", "--beads", &id]), &[0]).map(drop)
+        };
+        let (ended, peak) = std::thread::scope(|scope| {
+            let watched = scope.spawn(|| {
+                let mut peak = 0.0_f64;
+                while !done.load(Ordering::Relaxed) {
+                    peak = peak.max(self.memory_of_all());
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                peak
+            });
+            let jobs: Vec<_> = (0..count).map(|n| scope.spawn(move || job(n))).collect();
+            let ended: Vec<_> =
+                jobs.into_iter().map(|job| job.join().unwrap_or(Err("a thread failed".into()))).collect();
+            let took = ms(begun.elapsed());
+            done.store(true, Ordering::Relaxed);
+            (
+                ended.into_iter().collect::<Result<Vec<()>, Failure>>().map(|_| took),
+                watched.join().unwrap_or_default(),
+            )
+        });
+        let mut crowd = Crowd { wall: Samples::default(), peak: Samples::default() };
+        crowd.wall.push(ended?);
+        crowd.peak.push(peak);
+        Ok(crowd)
+    }
+
+    /// In MiB; what has ended in the middle of the look counts nothing.
+    fn memory_of_all(&self) -> f64 {
+        self.world
+            .processes()
+            .iter()
+            .filter_map(|pid| memory(&[*pid]).ok())
+            .map(|memory| memory.pss)
+            .sum::<f64>()
+            / 1024.0
+    }
+
+    /// A server of the agent's own; its address. The sweep ends it.
+    fn serve(&self) -> Result<String, Failure> {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
+        let address = free.map_err(|error| error.to_string())?;
+        let port = address.port().to_string();
+        let command = self.world.command(self.world.path("bin/opencode"));
+        let mut command = self.offline(command);
+        command
+            .args(["serve", "--hostname", "127.0.0.1", "--port", &port])
+            .current_dir(self.world.path("repo"));
+        command.spawn().map_err(|error| format!("opencode serve: {error}"))?;
+        until("an answer of the server", || {
+            std::thread::sleep(LOOK_EVERY);
+            Bare::connect(address).ok()?.call("GET", "/global/health", "").ok()
+        })?;
+        Ok(format!("http://{address}"))
+    }
+
+    /// Each beside the same HTTP calls by themselves.
+    fn questions(&self, url: &str, size: Size, report: &mut Report) -> Result<(), Failure> {
+        let (mut whole, mut calls, mut beyond) = (Samples::default(), Samples::default(), Samples::default());
+        let address = url.trim_start_matches("http://").parse().map_err(|_| "no address".to_owned())?;
+        let ask = || {
+            let args = ["dispatch", "--server", url, "--member", "opencode:mock/m1", "--prompt", "Anybody?"];
+            timed(&mut self.state.runner(&args), &[0])
+        };
+        ask()?;
+        for _ in 0..size.times {
+            let (one, other) = (ask()?, question(address)?);
+            whole.push(one);
+            calls.push(other);
+            beyond.push(one - other);
+        }
+        report.plain("dispatch through a server, the whole program", "ms", &whole, None);
+        report.plain("  its HTTP calls alone", "ms", &calls, None);
+        report.plain("  beyond them", "ms", &beyond, Some(QUESTION_MS));
+        Ok(())
+    }
+}
+
+/// The calls that a question makes, in its order.
+fn question(address: std::net::SocketAddr) -> Result<f64, Failure> {
+    let begun = Instant::now();
+    let mut bare = Bare::connect(address)?;
+    bare.call("GET", "/global/health", "")?;
+    bare.call("GET", "/provider", "")?;
+    let rules = r#"[{"permission":"*","pattern":"*","action":"deny"}]"#;
+    let made = bare.call("POST", "/session", &format!(r#"{{"title":"bare","permission":{rules}}}"#))?;
+    let id = made.split_once("\"id\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(id, _)| id);
+    let id = id.ok_or("a session without an id")?;
+    let events = Bare::connect(address)?.begin("/event")?;
+    let prompt =
+        r#"{"model":{"providerID":"mock","modelID":"m1"},"parts":[{"type":"text","text":"Anybody?"}]}"#;
+    let answer = bare.call("POST", &format!("/session/{id}/message"), prompt)?;
+    if !answer.contains("SCRIPTED-OK") {
+        return Err(format!("no answer: {answer}"));
+    }
+    bare.call("DELETE", &format!("/session/{id}"), "")?;
+    drop(events);
+    Ok(ms(begun.elapsed()))
+}
+
+impl Model {
+    fn start() -> Result<Self, Failure> {
+        let args =
+            ["build", "-q", "-p", "dx-scripted-model", "--example", "serve", "--message-format", "json"];
+        let said = output(cargo().args(args))?;
+        let program = said.split('"').find(|word| word.ends_with("/examples/serve"));
+        let program = program.ok_or("cargo build named no example `serve`")?;
+        let mut command = Command::new(program);
+        // Without the benchmark's folder, so that it is not counted.
+        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+        let words = process.stdin.take();
+        let mut lines = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
+        let config = lines.by_ref().nth(1).and_then(Result::ok).ok_or("the model told no configuration")?;
+        // Questions have no tools, which elsewhere is the mark of housekeeping.
+        let config = config.replace("/v1\"", "/plain/v1\"");
+        // Read to the end, so that it never waits for us.
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok(Self { process, words, config })
+    }
+}
+
+impl Drop for Model {
+    fn drop(&mut self) {
+        drop(self.words.take());
+        let _ended = self.process.wait();
+    }
+}
