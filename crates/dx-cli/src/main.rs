@@ -66,6 +66,12 @@ fn helper(args: &[OsString]) -> Option<i32> {
         let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
         return Some(commands::batch::detached(Path::new(state_dir), config));
     }
+    if let [entry, state_dir, config] = args
+        && entry == dx_engine::CLEANER
+    {
+        let config = Some(Path::new(config)).filter(|config| *config != Path::new("-"));
+        return Some(commands::dispatch::clean(Path::new(state_dir), config));
+    }
     if let [entry, files @ ..] = args
         && entry == EVIDENCE
     {

@@ -22,8 +22,12 @@ pub(crate) struct Asked {
 
 impl Asked {
     pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
-        let mark: RunUuid =
-            uuid::Uuid::now_v7().to_string().parse().map_err(|_| io::Error::other("no mark"))?;
+        let mark = uuid::Uuid::now_v7().to_string().parse().map_err(|_| io::Error::other("no mark"))?;
+        Self::start_marked(command, mark)
+    }
+
+    /// With a mark that somebody else knows as well.
+    pub(crate) fn start_marked(command: &mut Command, mark: RunUuid) -> io::Result<Self> {
         Ok(Self { child: command.env(MARKER, mark.as_str()).spawn()?, mark })
     }
 

@@ -45,7 +45,8 @@ pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let _removed = std::fs::remove_dir_all(state.tmp(&found.run.created.ids.run_uuid));
     let values = dx_proc::inherit::take(SECRETS_FD).map(SecretValues::from_fd).unwrap_or_default();
     let masking = Masking::given(&values);
-    i32::from(!steps::run(&state, &found.run, &found, &masking, &mut |fact| print(&fact)))
+    let password = values.named(crate::lanes::PASSWORD);
+    i32::from(!steps::run(&state, &found.run, &found, &masking, password, &mut |fact| print(&fact)))
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.

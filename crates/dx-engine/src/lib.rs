@@ -53,7 +53,7 @@ mod worktree;
 pub use api::*;
 pub use apply::Conflict;
 pub use dispatch::{
-    BATCH, BatchNews, BatchRequest, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT,
+    BATCH, BatchNews, BatchRequest, CLEANER, Cancel, Conditions, DISPATCH_MAX_CHARS, DISPATCH_TIMEOUT,
     DispatchRequest, Member, Members, SchemaSource, Target, tell_begun,
 };
 pub use error::{EngineError, PathDenied};

@@ -14,7 +14,7 @@ use dx_core::settings::Value;
 use dx_jobdir::StateDir;
 use dx_jobdir::pools::{self, Pool};
 use dx_proc::clock;
-use dx_protocol::{Level, PreflightDocument, PreflightRow, ProviderName, ReasonCode, Timestamp};
+use dx_protocol::{Lane, Level, PreflightDocument, PreflightRow, ProviderName, ReasonCode, Timestamp};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,12 +166,18 @@ impl Look<'_> {
             Err(error) => self.refused("model", &error),
         });
         let lane = self.settings.text(&LANE)?.unwrap_or_default();
-        rows.push(if provider.lanes.iter().any(|known| known.as_str() == lane) {
-            checks::ok(provider, "lane", lane)
-        } else {
-            let mut row = checks::warn(provider, "lane", ReasonCode::ProviderLaneUnavailable, lane);
-            row.level = Level::Error;
-            row
+        rows.push(match provider.lanes.iter().find(|known| known.as_str() == lane) {
+            Some(Lane::Run) => checks::ok(provider, "lane", lane),
+            // The others need a server that answers.
+            Some(_) => match self.engine.find_server(None) {
+                Ok(server) => checks::ok(provider, "lane", format!("{lane} ({})", server.url())),
+                Err(error) => self.refused("lane", &error),
+            },
+            None => {
+                let mut row = checks::warn(provider, "lane", ReasonCode::ProviderLaneUnavailable, lane);
+                row.level = Level::Error;
+                row
+            }
         });
         rows.extend((provider.more_checks)(provider));
         if self.request.live && !rows.iter().any(|row| row.level == Level::Error) {

@@ -4,6 +4,7 @@
 //! value anywhere.
 
 use crate::environment::{is_ordinary, is_secret};
+use crate::lanes::PASSWORD;
 use crate::lookup::Found;
 use crate::providers::Providers;
 use dx_events::mask::Secrets;
@@ -87,6 +88,10 @@ pub(crate) fn of_environment(env: &[(OsString, OsString)], named: &[String]) -> 
         let ordinary = |other: &(OsString, OsString)| is_ordinary(&other.0) && other.1 == *value;
         if (by_name || looks) && !path && !reference && !env.iter().any(ordinary) {
             values.push(bytes.to_vec());
+            if name == PASSWORD {
+                // With its name as well: the settler needs it to stop a session.
+                values.push([name.as_bytes(), b"=", bytes].concat());
+            }
         }
     }
     values

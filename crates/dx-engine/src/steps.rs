@@ -33,16 +33,18 @@ const MAX_RUNS: usize = 500;
 /// The first record of a journal is not read beyond this.
 const MAX_CREATED_BYTES: u64 = 1 << 20;
 
-/// Goes through the steps that are missing. `tell` says whether it could be told.
+/// Goes through the steps that are missing. `tell` says whether it could be told. `server_password` is that of the job's
+/// server, when it is known.
 pub(crate) fn run(
     state: &StateDir,
     run: &Run,
     found: &Found,
     masking: &Masking,
+    server_password: Option<String>,
     tell: &mut dyn FnMut(Settled) -> bool,
 ) -> bool {
     // First: a session that goes on would still change files.
-    lanes::end_session(state, &run.created);
+    lanes::end_session(state, &run.created, server_password);
     let mut told = true;
     if run.provider.is_none() {
         let (report, mended) = provider(run, found, masking);

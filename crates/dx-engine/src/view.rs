@@ -178,7 +178,7 @@ pub(crate) fn closing_events(
             events.push(Event::Settled(steps::provider(run, found, masking).0));
         }
         Some(state) if ran => {
-            steps::run(state, run, found, masking, &mut |fact| {
+            steps::run(state, run, found, masking, None, &mut |fact| {
                 events.push(Event::Settled(fact));
                 true
             });

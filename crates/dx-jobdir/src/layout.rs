@@ -14,6 +14,7 @@
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
 //!   server.json, server.lock    address and password of the shared OpenCode server
 //!   batches/<id>.json           questions to several models, and their answers
+//!   questions/<mark>.json       what is being asked, locked by who asks
 //!   claims.lock
 //! ```
 
@@ -106,6 +107,11 @@ impl StateDir {
     /// Questions to several models, and their answers.
     pub fn batches_dir(&self) -> PathBuf {
         self.root.join("batches")
+    }
+
+    /// What is being asked.
+    pub fn questions_dir(&self) -> PathBuf {
+        self.root.join("questions")
     }
 
     /// Held while that server is started or stopped.

@@ -47,6 +47,15 @@ impl SecretValues {
         Some(file.into())
     }
 
+    /// The value that was given with this variable's name (`NAME=value`).
+    pub fn named(&self, name: &str) -> Option<String> {
+        let value = |entry: &Vec<u8>| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            String::from_utf8(value.to_vec()).ok()
+        };
+        self.values.iter().find_map(value)
+    }
+
     /// What masks them.
     pub fn ready(&self) -> Arc<Secrets> {
         Arc::clone(&self.ready)
@@ -73,6 +82,7 @@ mod tests {
         for _ in 0..2 {
             let read = SecretValues::from_fd(fd.try_clone().unwrap());
             assert_eq!(read.values, values.values);
+            assert_eq!(read.named("hunter-2"), None);
             assert_eq!(read.ready().mask_text("a hunter-2-secret"), "a ***************");
         }
         assert!(!format!("{values:?}").contains("hunter"));

@@ -13,17 +13,20 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// The deadline of calls that ask no model. A first call in a directory sets up a project there.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The user that OpenCode has when only a password is set.
 const USER: &str = "opencode";
 /// So much of a body that cannot be read is shown.
 const SHOWN: usize = 200;
+/// Without a number a server lists a hundred.
+const MOST_SESSIONS: usize = 100_000;
 
 /// One server, and the directory whose project is meant.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Http,
     has_password: bool,
+    directory: Option<String>,
     /// `?directory=…`, or nothing.
     query: String,
 }
@@ -33,21 +36,18 @@ impl Client {
     pub fn new(url: &str, password: Option<&str>) -> Result<Self, ClientError> {
         let http = Http::new(url, password.map(|password| basic(USER, password)))
             .map_err(|source| ClientError::Http { url: url.to_owned(), source })?;
-        Ok(Self { http, has_password: password.is_some(), query: String::new() })
+        Ok(Self { http, has_password: password.is_some(), directory: None, query: String::new() })
     }
 
     /// The same server for a directory on its machine.
     pub fn in_directory(&self, directory: &str) -> Self {
-        let mut query = "?directory=".to_owned();
-        for byte in directory.bytes() {
-            if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
-                query.push(char::from(byte));
-            } else {
-                // Writing to a String cannot fail.
-                let _fits = write!(query, "%{byte:02X}");
-            }
-        }
-        Self { query, ..self.clone() }
+        let query = format!("?directory={}", quoted(directory));
+        Self { directory: Some(directory.to_owned()), query, ..self.clone() }
+    }
+
+    /// The directory that is meant, when it is not the server's own.
+    pub fn directory(&self) -> Option<&str> {
+        self.directory.as_deref()
     }
 
     /// The server's address.
@@ -96,21 +96,36 @@ impl Client {
         self.get("list its agents", "/agent", deadline)
     }
 
-    /// Sessions of the directory's project.
+    /// Sessions of the directory's project, at most the hundred that were changed last.
     pub fn sessions(&self, deadline: Duration) -> Result<Vec<Session>, ClientError> {
         self.get("list its sessions", "/session", deadline)
     }
 
-    /// A new session. Its title is given, so that no model is asked for one.
+    /// All sessions of the directory's project with this title.
+    pub fn sessions_titled(&self, title: &str, deadline: Duration) -> Result<Vec<Session>, ClientError> {
+        let sign = if self.query.is_empty() { '?' } else { '&' };
+        let path = format!("/session{}{sign}search={}&limit={MOST_SESSIONS}", self.query, quoted(title));
+        let what = "list its sessions";
+        let mut found: Vec<Session> = read(what, &self.raw("GET", &path, None, deadline)?)?;
+        found.retain(|session| session.title == title);
+        Ok(found)
+    }
+
+    /// A new session. Its title is given, so that no model is asked for one; `mark`, a name and its value, comes back with
+    /// the session.
     pub fn create_session(
         &self,
         title: &str,
         permissions: &[Permission],
+        mark: Option<(&str, &str)>,
         deadline: Duration,
     ) -> Result<Session, ClientError> {
         let mut body = json!({ "title": title });
         if !permissions.is_empty() {
             body["permission"] = json!(permissions);
+        }
+        if let Some((name, value)) = mark {
+            body["metadata"] = json!({ name: value });
         }
         self.post("make a session", "/session", &body, deadline)
     }
@@ -267,6 +282,20 @@ fn shown(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(4 * SHOWN)]).into_owned();
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(SHOWN).collect();
     if line.is_empty() { "an empty body".to_owned() } else { format!("`{line}`") }
+}
+
+/// Text as a part of a query.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte) {
+            quoted.push(char::from(byte));
+        } else {
+            // Writing to a String cannot fail.
+            let _fits = write!(quoted, "%{byte:02X}");
+        }
+    }
+    quoted
 }
 
 /// An id as a part of a path: one that is none leads nowhere.

@@ -73,6 +73,9 @@ pub struct Session {
     pub title: String,
     #[serde(default)]
     pub directory: String,
+    /// What it was made with.
+    #[serde(default)]
+    pub metadata: Value,
 }
 
 /// One prompt.

@@ -206,6 +206,8 @@ reason_codes! {
     Aborted, "aborted", Error, "The question was ended by somebody.", "ask again";
     TaskTypeUnknown, "task_type_unknown", Usage, "There is no such task type.", "dx-runner routes";
     QuorumMissed, "quorum_missed", Partial, "Fewer members answered than were needed.", "dx-runner batch show <id>";
+    BatchRunning, "batch_running", Conflict, "The members of the batch are still being asked.", "dx-runner batch show <id>";
+    BatchInterrupted, "batch_interrupted", Error, "The process that asked has ended before all had answered.", "ask again; dx-runner batch judge <id> compares what is there";
     BatchOk, "batch_ok", Ok, "All members answered, or as many as were wanted.", "-";
     BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";

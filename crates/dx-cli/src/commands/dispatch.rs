@@ -4,7 +4,7 @@
 
 use clap::Args;
 use dx_protocol::{DispatchDocument, ExitCode};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::models::ServerOptions;
@@ -13,7 +13,8 @@ use crate::asking::{self, AGAIN};
 use crate::context::Context;
 use crate::error::CliError;
 use dx_engine::{
-    Conditions, DISPATCH_MAX_CHARS, DispatchRequest, Member, PromptSource, SchemaSource, Target,
+    Conditions, DISPATCH_MAX_CHARS, DispatchRequest, Engine, Member, PromptSource, SchemaSource, Settings,
+    Target,
 };
 
 /// What is asked, and under which conditions.
@@ -101,6 +102,16 @@ pub(crate) struct DispatchArgs {
     /// Delete the session, also one that was named
     #[arg(long)]
     cleanup: bool,
+}
+
+/// The process that ends what a killed one has begun.
+pub(crate) fn clean(state_dir: &Path, config: Option<&Path>) -> i32 {
+    let settings = Settings {
+        state_dir: Some(state_dir.to_owned()),
+        config: config.map(Path::to_owned),
+        progress: None,
+    };
+    i32::from(Engine::new(settings).clean().is_err())
 }
 
 /// Runs the command.

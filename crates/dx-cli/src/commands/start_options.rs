@@ -197,10 +197,6 @@ impl StartOptions {
 
     /// Starts the job; with `--queue` when its turn has come.
     pub(crate) fn start(&self, ctx: &Context, request: &StartRequest) -> Result<Started, CliError> {
-        if self.queue && self.lane.len() > 1 {
-            let message = "who waits for a turn waits in one lane: --queue takes one --lane";
-            return Err(CliError::refused(ReasonCode::InvalidArgument, message));
-        }
         match turn(self.queue) {
             Some(give_up) => Ok(ctx.engine.start_queued(request, give_up)?),
             None => Ok(ctx.engine.start(request)?),

@@ -6,7 +6,7 @@ use crate::real_agent::agents_dir;
 use crate::world::error_of;
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, codex_config};
-use dx_testkit::{TestEnv, wait_until};
+use dx_testkit::{TestEnv, processes_with_marker, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -102,11 +102,7 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
             scope.spawn(move || case(member));
         }
     });
-    let cache: Vec<_> = crate::world::files_below(&world.env.state_dir())
-        .into_iter()
-        .filter(|path| path.to_string_lossy().contains(".dispatch-"))
-        .collect();
-    assert!(cache.is_empty(), "{cache:?}");
+    assert_eq!(folders_of_questions(&world.env), Vec::<PathBuf>::new());
     assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
 }
 
@@ -126,5 +122,26 @@ fn a_batch_of_command_lines_and_giving_up() {
     dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), 2);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
+    // Killed, it leaves as little.
+    let mut command = world.env.product();
+    command.args(["batch", "--members", members, "--prompt", "KILLED [[mock:hang]]"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = crate::world::spawn(command);
+    let asked = || world.model.calls().iter().filter(|call| call.prompt.contains("KILLED")).count();
+    wait_until(PATIENCE, "all are asked", || asked() >= 3);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let home = world.env.home().display().to_string();
+    wait_until(PATIENCE, "no process is left", || processes_with_marker("HOME", &home).is_empty());
+    assert_eq!(folders_of_questions(&world.env), Vec::<PathBuf>::new());
     assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+}
+
+fn folders_of_questions(env: &TestEnv) -> Vec<PathBuf> {
+    let below = crate::world::files_below(&env.state_dir());
+    let of_question = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        path.contains(".dispatch-") || path.contains("/questions/")
+    };
+    below.into_iter().filter(of_question).collect()
 }

@@ -5,6 +5,7 @@
 
 mod batches;
 mod lanes;
+mod left;
 mod probe;
 mod questions;
 mod real;

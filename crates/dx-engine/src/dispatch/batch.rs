@@ -14,7 +14,7 @@ use dx_protocol::{BatchDocument, BatchMember, ExitCode, FieldAgreement, ReasonCo
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Fewer are no batch.
 const FEWEST: usize = 2;
@@ -62,6 +62,8 @@ impl Engine {
         let state = self.state()?;
         let mut stored = store::Stored::create(&state, begun(request, &members)?)?;
         told(BatchNews::Begun(&stored.document));
+        let asked: Vec<Member> = members.iter().chain(&request.judge).cloned().collect();
+        let _cleaner = self.cleaner(&asked);
         let begun = Instant::now();
         let (sender, receiver) = channel();
         std::thread::scope(|scope| -> Result<(), EngineError> {
@@ -76,7 +78,8 @@ impl Engine {
             for (at, result) in receiver {
                 told(BatchNews::Answer(&result));
                 stored.document.members[at] = result;
-                count(&mut stored.document, begun.elapsed());
+                count(&mut stored.document);
+                stored.document.wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
                 stored.save()?;
             }
             Ok(())
@@ -114,11 +117,19 @@ impl Engine {
         cancel: &Cancel,
     ) -> Result<BatchDocument, EngineError> {
         let mut document = self.batch_show(id)?;
+        if document.status == "running" {
+            return Err(EngineError::Provider {
+                reason: ReasonCode::BatchRunning,
+                message: format!("batch `{id}` has not ended"),
+                next_action: Some(format!("dx-runner batch show {id}")),
+            });
+        }
         let ready = Ready {
             prompt: document.prompt.clone(),
             schema: None,
             limit: conditions.timeout.unwrap_or(super::DISPATCH_TIMEOUT),
         };
+        let _cleaner = self.cleaner(std::slice::from_ref(judge));
         document.verdict = Some(self.judged(judge, &document, &ready, conditions, cancel));
         store::save(&self.state()?, &document)?;
         Ok(document)
@@ -272,8 +283,8 @@ fn begun(request: &BatchRequest, members: &[Member]) -> Result<BatchDocument, En
         wall_ms: 0,
         slowest_ms: 0,
         quorum: request.quorum.unwrap_or(members.len()) as u64,
-        reason_code: ReasonCode::BatchFailed,
-        exit_code: ExitCode::Error.code(),
+        reason_code: ReasonCode::BatchRunning,
+        exit_code: ExitCode::Ok.code(),
         missing: Vec::new(),
         agreement: Vec::new(),
         groups: Vec::new(),
@@ -300,11 +311,25 @@ fn waiting(member: &Member) -> BatchMember {
     }
 }
 
-fn count(document: &mut BatchDocument, wall: Duration) {
+fn count(document: &mut BatchDocument) {
     let of = |status: &str| document.members.iter().filter(|member| member.status == status).count() as u64;
     (document.success, document.errors, document.timeouts) = (of("ok"), of("error"), of("timeout"));
-    document.wall_ms = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
     document.slowest_ms = document.members.iter().map(|member| member.duration_ms).max().unwrap_or(0);
+}
+
+/// A batch whose process has died: who had not answered by then never will.
+pub(super) fn interrupt(document: &mut BatchDocument) {
+    "interrupted".clone_into(&mut document.status);
+    for member in document.members.iter_mut().filter(|member| member.status == "running") {
+        "error".clone_into(&mut member.status);
+        member.reason_code = Some(ReasonCode::Aborted);
+        "the process that asked has ended before an answer came".clone_into(&mut member.message);
+        ReasonCode::Aborted.next_action().clone_into(&mut member.next_action);
+    }
+    count(document);
+    decide(document);
+    document.reason_code = ReasonCode::BatchInterrupted;
+    document.exit_code = ReasonCode::BatchInterrupted.exit_code().code();
 }
 
 /// The end of a batch in one word.

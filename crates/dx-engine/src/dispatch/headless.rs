@@ -7,6 +7,7 @@
 //! Must never: leave a process or a file behind, or put a prompt on a command line.
 
 use super::answer::Raw;
+use super::open::{Open, Sessions};
 use super::schema::{CORRECTIONS, Schema, correction};
 use super::{Failure, Question};
 use crate::Engine;
@@ -16,7 +17,7 @@ use crate::error::EngineError;
 use crate::providers::{Provider, Wish};
 use dx_events::{Parser, Summary, stderr_event};
 use dx_jobdir::{StateDir, disk};
-use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode};
+use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode, RunUuid};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -85,6 +86,7 @@ struct Ready<'a> {
     grammar: Grammar,
     folder: &'a Folder,
     place: PathBuf,
+    mark: &'a RunUuid,
 }
 
 /// Asks, and corrects an answer that does not fit.
@@ -95,8 +97,12 @@ pub(super) fn ask(
     question: &Question<'_>,
     directory: Option<&Path>,
 ) -> Result<Raw, Failure> {
-    let folder = Folder::new(&engine.state()?)?;
-    let ready = prepare(engine, cli, model, question.reads, directory, &folder)?;
+    let state = engine.state()?;
+    engine.sweep_questions(&state, Sessions::None);
+    // The record goes after the folder.
+    let open = Open::of_agent(&state)?;
+    let folder = Folder::new(&state, open.mark())?;
+    let ready = prepare(engine, cli, model, question.reads, directory, (&folder, open.mark()))?;
     let mut raw = Raw::default();
     let begun = worded(question.system, question.prompt, question.schema);
     let mut prompt = begun.clone();
@@ -138,7 +144,7 @@ fn prepare<'a>(
     model: &str,
     reads: bool,
     directory: Option<&Path>,
-    folder: &'a Folder,
+    (folder, mark): (&'a Folder, &'a RunUuid),
 ) -> Result<Ready<'a>, EngineError> {
     let settings = engine.layers(None, None)?;
     let provider = settings.providers.find(&cli.provider().parse()?)?;
@@ -186,7 +192,7 @@ fn prepare<'a>(
     crate::secrets::also(&crate::secrets::of_environment(&env, &[]));
     let program = resolved.argv.first().cloned().unwrap_or_default();
     let argv = std::iter::once(program).chain(cli.args(model, reads)).collect();
-    Ok(Ready { argv, env, grammar: resolved.grammar, folder, place })
+    Ok(Ready { argv, env, grammar: resolved.grammar, folder, place, mark })
 }
 
 /// One run; what was said last.
@@ -204,7 +210,7 @@ fn once(ready: &Ready<'_>, prompt: &str, question: &Question<'_>, raw: &mut Raw)
         .stdout(File::create(ready.folder.path("out")).map_err(io)?)
         .stderr(File::create(ready.folder.path("err")).map_err(io)?)
         .process_group(0);
-    let mut asked = Asked::start(&mut command).map_err(io)?;
+    let mut asked = Asked::start_marked(&mut command, ready.mark.clone()).map_err(io)?;
     let status = wait(&mut asked, question);
     asked.sweep();
     judge(ready, status?, raw)
@@ -286,13 +292,17 @@ fn reason_of(class: ErrorClass) -> ReasonCode {
 }
 
 /// A folder that goes with the value.
-struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    fn new(state: &StateDir) -> Result<Self, EngineError> {
-        let cache = state.cache_dir();
-        disk::make_dir(&cache)?;
-        let folder = Self(cache.join(format!(".dispatch-{}", uuid::Uuid::now_v7().simple())));
+    /// That of the question with this mark.
+    pub(super) fn of(state: &StateDir, mark: &RunUuid) -> Self {
+        Self(state.cache_dir().join(format!(".dispatch-{mark}")))
+    }
+
+    fn new(state: &StateDir, mark: &RunUuid) -> Result<Self, EngineError> {
+        disk::make_dir(&state.cache_dir())?;
+        let folder = Self::of(state, mark);
         for path in [folder.0.clone(), folder.path("work"), folder.path("tmp")] {
             disk::make_dir(&path)?;
         }

@@ -9,10 +9,12 @@
 mod answer;
 mod batch;
 mod cancel;
+mod cleaner;
 mod detach;
 mod headless;
 mod judge;
 mod member;
+mod open;
 mod openai;
 mod opencode;
 mod routes;
@@ -21,6 +23,7 @@ mod store;
 
 pub use batch::{BatchNews, BatchRequest, Members};
 pub use cancel::Cancel;
+pub use cleaner::CLEANER;
 pub use detach::{BATCH, tell_begun};
 pub use member::Member;
 pub use schema::SchemaSource;
@@ -33,6 +36,7 @@ use crate::server::in_directory;
 use answer::Raw;
 use dx_opencode::ClientError;
 use dx_protocol::{DispatchDocument, ReasonCode};
+use open::Sessions;
 use schema::Schema;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -197,7 +201,9 @@ impl Engine {
             keep: request.keep,
         };
         let mods = request.conditions.mods(routed.as_deref());
+        let cleaner = self.cleaner(std::slice::from_ref(&member));
         let raw = self.ask(&member, &question, &request.conditions)?;
+        drop(cleaner);
         Ok(raw.document(&member, mods, request.conditions.max_chars, begun.elapsed()))
     }
 
@@ -210,7 +216,12 @@ impl Engine {
             Member::Opencode { provider, model } => {
                 let client = self.find_server(conditions.server.as_deref())?;
                 let client = in_directory(client, conditions.directory.as_deref())?;
-                opencode::ask(&client, provider, model, question)?
+                // A folder that cannot be written to keeps nobody from asking.
+                let state = self.state().ok();
+                if let Some(state) = &state {
+                    self.sweep_questions(state, Sessions::Of(&client));
+                }
+                opencode::ask(&client, state.as_ref(), provider, model, question)?
             }
             Member::Openai { endpoint, model } => openai::ask(&self.endpoint(endpoint)?, model, question)?,
             Member::Cli { cli, model } => {

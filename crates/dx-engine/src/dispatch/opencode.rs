@@ -7,17 +7,19 @@
 //! Must never: leave work or a session behind.
 
 use super::answer::Raw;
+use super::open::Open;
 use super::routes::nearest;
 use super::schema::{CORRECTIONS, correction};
 use super::{Failure, Question};
 use crate::server::is_connected;
 use dx_events::opencode_error_class;
+use dx_jobdir::StateDir;
 use dx_opencode::{
     Client, Event, Message, MessageError, ModelRef, PATIENCE, Permission, Prompt, Status, TextPart,
 };
 use dx_protocol::{ErrorClass, ReasonCode};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,8 +29,12 @@ const GLANCE: Duration = Duration::from_millis(50);
 const CLEANING: Duration = Duration::from_secs(10);
 /// The stream of events comes within this, or the question does without.
 const STREAM: Duration = Duration::from_secs(3);
-/// After this long a prompt has an assistant's message, or nobody works on it.
+/// After this long without any event a prompt has an assistant's message, or nobody works on it.
 const UNTOUCHED: Duration = Duration::from_secs(8);
+/// A server that takes longer to say what its sessions do has too much to do.
+const AT_EASE: Duration = Duration::from_secs(1);
+/// A prompt may take so many times longer to be begun than the session took to be made.
+const SLOWNESS: u32 = 8;
 /// The server tries again by itself; beyond this attempt it only loses time.
 const MOST_ATTEMPTS: u32 = 2;
 /// Turns in a row without a word, a tool or a token. Something else than a model makes them, without end.
@@ -50,25 +56,36 @@ const READS: [Permission; 4] = [
 /// Asks, and corrects an answer that does not fit.
 pub(super) fn ask(
     client: &Client,
+    state: Option<&StateDir>,
     provider: &str,
     model: &str,
     question: &Question<'_>,
 ) -> Result<Raw, Failure> {
     preflight(client, provider, model, question)?;
-    let (client, session, is_new) = if let Some(id) = question.session {
+    let open = |client: &Client, reused| {
+        state.and_then(|state| Open::of_session(state, client, question.title, reused).ok())
+    };
+    let begun = Instant::now();
+    // The record goes when the session has been looked after.
+    let (client, session, is_new, _open) = if let Some(id) = question.session {
         let session = client.session(id, question.left().min(PATIENCE))?;
         // A session works in its own directory; calls for another one would not reach it.
-        (client.in_directory(&session.directory), session.id, false)
+        let client = client.in_directory(&session.directory);
+        let open = open(&client, Some(session.id.as_str()));
+        (client, session.id, false, open)
     } else {
         let mut rules = RULES.to_vec();
         rules.extend(question.reads.then_some(READS).into_iter().flatten());
-        let session = client.create_session(question.title, &rules, question.left().min(PATIENCE))?;
-        (client.clone(), session.id, true)
+        let open = open(client, None);
+        let mark = open.as_ref().map(Open::metadata);
+        let session = client.create_session(question.title, &rules, mark, question.left().min(PATIENCE))?;
+        (client.clone(), session.id, true, open)
     };
+    let slowness = begun.elapsed() * SLOWNESS;
     let keeps = question.keep.unwrap_or(!is_new);
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
-    let asked = converse(&client, &session, &model, question, &mut raw);
+    let asked = converse(&client, &session, &model, question, UNTOUCHED + slowness, &mut raw);
     if asked.is_err()
         && let Err(error) = client.abort(&session, CLEANING)
     {
@@ -111,6 +128,7 @@ fn converse(
     session: &str,
     model: &ModelRef,
     question: &Question<'_>,
+    untouched: Duration,
     raw: &mut Raw,
 ) -> Result<(), Failure> {
     let mut text = question.prompt.to_owned();
@@ -126,7 +144,7 @@ fn converse(
             format,
             parts: [TextPart::new(&text)],
         };
-        let message = Exchange::new(client, session, question, raw).send(&prompt)?;
+        let message = Exchange::new(client, session, question, untouched, raw).send(&prompt)?;
         raw.tokens.0 += message.info.tokens.input as u64;
         raw.tokens.1 += message.info.tokens.output as u64;
         raw.cost = Some(raw.cost.unwrap_or(0.0) + message.info.cost);
@@ -170,6 +188,8 @@ struct Exchange<'a> {
     client: &'a Client,
     session: &'a str,
     question: &'a Question<'a>,
+    /// How long a prompt may be left alone.
+    untouched: Duration,
     raw: &'a mut Raw,
     /// Whether events come.
     hears: bool,
@@ -183,12 +203,19 @@ struct Exchange<'a> {
 }
 
 impl<'a> Exchange<'a> {
-    fn new(client: &'a Client, session: &'a str, question: &'a Question<'a>, raw: &'a mut Raw) -> Self {
+    fn new(
+        client: &'a Client,
+        session: &'a str,
+        question: &'a Question<'a>,
+        untouched: Duration,
+        raw: &'a mut Raw,
+    ) -> Self {
         let refused = BTreeSet::new();
         Self {
             client,
             session,
             question,
+            untouched,
             raw,
             hears: false,
             touched: false,
@@ -210,21 +237,34 @@ impl<'a> Exchange<'a> {
             let _gone = sender
                 .send(Told::Answer(client.prompt_json(&session, &body, patience).map_err(Failure::from)));
         });
-        let sent = Instant::now();
+        // Other sessions' events count as well: they show a server that works, and has not come to this prompt yet.
+        let mut heard = Instant::now();
         loop {
             self.go_on()?;
             match receiver.recv_timeout(GLANCE) {
                 Ok(Told::Answer(answer)) => return answer,
-                Ok(Told::Event(event)) => self.judge(&event)?,
+                Ok(Told::Event(event)) => {
+                    heard = if is_sign_of_work(&event) { Instant::now() } else { heard };
+                    self.judge(&event)?;
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::new(ReasonCode::Internal, "the threads that asked have failed"));
                 }
             }
-            if self.hears && !self.touched && sent.elapsed() > UNTOUCHED {
-                return Err(untouched());
+            if self.hears && !self.touched && heard.elapsed() > self.untouched {
+                if self.is_left_alone() {
+                    return Err(untouched(heard.elapsed()));
+                }
+                heard = Instant::now();
             }
         }
+    }
+
+    /// Whether the server has nothing to do that could keep it from this prompt.
+    fn is_left_alone(&self) -> bool {
+        let others = |works: &BTreeMap<String, Status>| works.keys().any(|session| session != self.session);
+        self.client.statuses(AT_EASE).is_ok_and(|works| !others(&works))
     }
 
     /// Reads the server's events until the deadline, or until nobody listens.
@@ -357,10 +397,15 @@ impl<'a> Exchange<'a> {
     }
 }
 
-fn untouched() -> Failure {
+/// Whether a server does something for anybody: it says hello and that it is there without that.
+fn is_sign_of_work(event: &Event) -> bool {
+    matches!(event, Event::Told { kind, .. } if !kind.starts_with("server."))
+}
+
+fn untouched(after: Duration) -> Failure {
     let message = format!(
         "the server took the prompt and nobody works on it: it never reached a model ({} s)",
-        UNTOUCHED.as_secs()
+        after.as_secs()
     );
     Failure::new(ReasonCode::ServerError, message).with("look at the server's log, and restart it")
 }

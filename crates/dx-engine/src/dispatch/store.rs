@@ -59,14 +59,21 @@ fn lock_of(state: &StateDir, id: &str) -> PathBuf {
 pub(super) fn load(state: &StateDir, id: &str) -> Result<Option<BatchDocument>, EngineError> {
     let plain = !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     let path = file_of(state, id);
-    let text = match std::fs::read(&path) {
-        Ok(text) if plain => text,
-        _ => return Ok(None),
+    if !plain || !path.is_file() {
+        return Ok(None);
+    }
+    let read = || -> Result<BatchDocument, EngineError> {
+        let damaged = |why: String| JournalError::Damaged { path: path.clone(), why };
+        let text = std::fs::read(&path).map_err(|error| damaged(error.to_string()))?;
+        Ok(serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?)
     };
-    let damaged = |error: serde_json::Error| JournalError::Damaged { path, why: error.to_string() };
-    let mut document: BatchDocument = serde_json::from_slice(&text).map_err(damaged)?;
+    let mut document = read()?;
     if document.status == "running" && !is_locked(&lock_of(state, id)) {
-        "interrupted".clone_into(&mut document.status);
+        // It may have ended between the two looks: the lock is given back last.
+        document = read()?;
+        if document.status == "running" {
+            super::batch::interrupt(&mut document);
+        }
     }
     Ok(Some(document))
 }

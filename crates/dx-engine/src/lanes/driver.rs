@@ -47,7 +47,7 @@ pub fn session(args: &[OsString]) -> i32 {
     let password = std::env::var(PASSWORD).ok();
     let begun = Client::new(url, password.as_deref())
         .map(|client| client.in_directory(directory))
-        .and_then(|client| Ok((client.create_session(title, &[], PATIENCE)?.id, client)));
+        .and_then(|client| Ok((client.create_session(title, &[], None, PATIENCE)?.id, client)));
     let (session, client) = match begun {
         Ok(begun) => begun,
         Err(error) => return refused(&Told::new("-"), &error),
@@ -118,7 +118,7 @@ impl Driver {
                 Ok(Heard::Event(Event::Told { kind, properties })) => self.event(&kind, &properties),
                 Ok(Heard::Event(_)) => true,
                 Ok(Heard::Stop) => {
-                    end(&self.client, &self.session);
+                    let _ended = end(&self.client, &self.session);
                     return ENDED_BY_TERM;
                 }
                 Ok(Heard::Answer(answer)) => return self.answered(answer),
@@ -127,7 +127,7 @@ impl Driver {
             };
             if !well {
                 // Nobody keeps a record any more.
-                end(&self.client, &self.session);
+                let _ended = end(&self.client, &self.session);
                 return 1;
             }
         }

@@ -17,7 +17,7 @@ use crate::error::EngineError;
 use crate::providers::Provider;
 use crate::server::{Access, is_old};
 use dx_jobdir::StateDir;
-use dx_opencode::Client;
+use dx_opencode::{Client, ClientError};
 use dx_protocol::{Created, ExitCode, Lane, ReasonCode, RunUuid};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 /// Where a server's password travels.
 pub(crate) const PASSWORD: &str = "OPENCODE_SERVER_PASSWORD";
 /// A server that is well answers within this.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// An aborted session is idle within this.
 const ABORTED: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
@@ -96,25 +96,26 @@ pub(crate) fn is_of_lane(error: &EngineError) -> Option<ReasonCode> {
 }
 
 /// Stops and deletes what a job's session still does. A server that is gone has none.
-pub(crate) fn end_session(state: &StateDir, created: &Created) {
+pub(crate) fn end_session(state: &StateDir, created: &Created, password: Option<String>) {
     if created.spec.lane == Lane::Run {
         return;
     }
     let url = created.contract.base_url.as_str();
     let ours = Access::of_live(state).filter(|access| access.url == url);
-    let password = ours.map(|access| access.password).or_else(|| std::env::var(PASSWORD).ok());
+    let password = ours.map(|access| access.password).or(password).or_else(|| std::env::var(PASSWORD).ok());
     let Ok(client) = Client::new(url, password.as_deref()) else { return };
     let client = client.in_directory(&created.spec.worktree);
     let title = title(&created.ids.run_uuid);
-    let sessions = client.sessions(PATIENCE).unwrap_or_default();
-    for session in sessions.iter().filter(|session| session.title == title) {
-        end(&client, &session.id);
+    let sessions = client.sessions_titled(&title, PATIENCE).unwrap_or_default();
+    for session in sessions {
+        // What cannot be reached cannot be ended; its owner sees it in the server's list.
+        let _ended = end(&client, &session.id);
     }
 }
 
 /// Abort, await idle, delete: a session that is deleted while it works goes on working.
-fn end(client: &Client, session: &str) {
-    // What cannot be reached cannot be ended; its owner sees it in the server's list.
+pub(crate) fn end(client: &Client, session: &str) -> Result<(), ClientError> {
+    // One that does nothing needs no abort.
     let _aborted = client.abort(session, PATIENCE);
     let until = Instant::now() + ABORTED;
     while Instant::now() < until
@@ -122,5 +123,5 @@ fn end(client: &Client, session: &str) {
     {
         std::thread::sleep(PAUSE);
     }
-    let _deleted = client.delete(session, PATIENCE);
+    client.delete(session, PATIENCE)
 }

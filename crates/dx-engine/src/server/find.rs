@@ -41,7 +41,7 @@ impl Engine {
     }
 
     /// A server by its address, with the password that is known for it.
-    pub(super) fn client(&self, url: &str) -> Result<Client, EngineError> {
+    pub(crate) fn client(&self, url: &str) -> Result<Client, EngineError> {
         Ok(self.access(url)?.0)
     }
 

@@ -100,7 +100,7 @@ fn probe(client: &Client, directory: Option<&Path>) -> Found {
         Ok(agents) => agents,
         Err(error) => return no_context(error),
     };
-    match client.create_session("dx-runner probe", &[], left()) {
+    match client.create_session("dx-runner probe", &[], None, left()) {
         Err(error) => no_context(error),
         Ok(session) => match client.delete(&session.id, FOR_DELETION) {
             Ok(()) => {

@@ -27,15 +27,7 @@ impl Engine {
             Ok((go(&request, lineage), fallback))
         };
         let (mut result, chain) = attempt(request, None)?;
-        let mut lane = request.lane.unwrap_or_default();
-        for next in &request.else_lanes {
-            let Some(reason) = result.as_ref().err().and_then(lanes::is_of_lane) else { break };
-            let why = format!("lane {}: {reason}", lane.as_str());
-            self.progress(&format!("{why}; trying lane {}", next.as_str()));
-            lane = *next;
-            let other = StartRequest { lane: Some(lane), else_lanes: Vec::new(), ..request.clone() };
-            (result, _) = attempt(&other, Some(why))?;
-        }
+        result = self.through_lanes(request, result, |other, why| attempt(other, Some(why))?.0);
         let mut tried = vec![request.provider.clone()];
         for next in chain {
             let Err(refused) = &result else { break };
@@ -59,6 +51,25 @@ impl Engine {
                 result = retried;
             }
             tried.push(next);
+        }
+        result
+    }
+
+    /// The next lanes of the request, while it is the lane that cannot be used.
+    pub(super) fn through_lanes<T>(
+        &self,
+        request: &StartRequest,
+        first: Result<T, EngineError>,
+        attempt: impl Fn(&StartRequest, String) -> Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let (mut result, mut lane) = (first, request.lane.unwrap_or_default());
+        for next in &request.else_lanes {
+            let Some(reason) = result.as_ref().err().and_then(lanes::is_of_lane) else { break };
+            let why = format!("lane {}: {reason}", lane.as_str());
+            self.progress(&format!("{why}; trying lane {}", next.as_str()));
+            lane = *next;
+            let other = StartRequest { lane: Some(lane), else_lanes: Vec::new(), ..request.clone() };
+            result = attempt(&other, why);
         }
         result
     }

@@ -114,11 +114,17 @@ impl Engine {
         };
         let state = self.state()?;
         super::nested::nested_in(&state)?;
-        let (request, mut lineage) = self.first_start(&state, &request)?;
-        lineage.prompt_file = Some(prompt.name);
-        self.in_turn(&state, &request, &mut lineage, give_up, |lineage| {
-            self.start_any(&state, &request, lineage)
-        })
+        let in_lane = |request: &StartRequest, fallback_from: Option<String>| {
+            let (request, mut lineage) = self.first_start(&state, request)?;
+            lineage.prompt_file = Some(prompt.name.clone());
+            lineage.fallback_from = fallback_from;
+            self.in_turn(&state, &request, &mut lineage, give_up, |lineage| {
+                self.start_any(&state, &request, lineage)
+            })
+        };
+        // Whether a lane can be used is found when its turn has come; the next one has a turn of its own.
+        let first = in_lane(&request, None);
+        self.through_lanes(&request, first, |other, why| in_lane(other, Some(why)))
     }
 
     /// Starts when the turn has come.

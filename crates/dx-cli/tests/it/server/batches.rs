@@ -154,11 +154,8 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
     drop(run("CRASHED-BATCH", 9));
     let left = newest(world);
     assert_eq!((&left["status"], &left["success"]), (&json!("interrupted"), &json!(1)), "{left:#}");
-    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
-    for id in world.sessions().iter().filter(|id| !before.contains(id)) {
-        client.abort(id, SOON).unwrap();
-        client.delete(id, SOON).unwrap();
-    }
+    wait_until(SOON, "its sessions are gone", || world.sessions() == before);
+    assert_quiet(world, "CRASHED-BATCH");
 }
 
 /// The batch that was begun last.

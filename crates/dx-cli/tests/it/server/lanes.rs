@@ -118,6 +118,43 @@ pub(super) fn a_killed_driver_never_prompts_again(world: &World) {
     }
 }
 
+/// A server that is not ours: its password is known to who starts, and afterwards to nobody who could be asked.
+pub(super) fn a_password_that_only_the_start_knew(world: &World) {
+    let (folder, state) =
+        (world.folder.display().to_string(), world.env.path("foreign").display().to_string());
+    for lane in ["server", "attach"] {
+        let (id, here) = (format!("foreign-{lane}"), world.sessions_in_folder());
+        let task = world.env.path("foreign-task");
+        std::fs::write(&task, format!("Task {id} [[mock:bash:sleep 120.5,text:NEVER]]")).unwrap();
+        let mut command = world.env.product();
+        command.env("OPENCODE_SERVER_PASSWORD", world.password()).args(["--state-dir", &state, "start"]);
+        command
+            .args(["--beads", &id, "--provider", "opencode", "--worktree", &folder, "--prompt-file"])
+            .arg(&task);
+        command.args([
+            "--model",
+            "mock/m1",
+            "--allow-model-override",
+            "--lane",
+            lane,
+            "--server",
+            &world.url,
+        ]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        wait_until(SOON, "the tool runs", || world.sleeper().is_some());
+        send_signal(read_pid(std::path::Path::new(&state).join(format!("opencode/{id}.pid"))), 9);
+        let end = world.env.run(&["--state-dir", &state, "wait", "--json", "--beads", &id]);
+        let end = document(&world.env, "check", &end.stdout);
+        assert_eq!(end["outcome"]["exit_code"], "137", "{end:#}");
+        assert_eq!(world.sleeper().map(describe), None, "{lane}: the tool runs on");
+        assert_eq!(world.sessions_in_folder(), here, "{lane}");
+        assert_quiet(world, &format!("Task {id} "));
+    }
+    let holders = crate::world::files_with(std::path::Path::new(&state), &world.password());
+    assert_eq!(holders, Vec::<std::path::PathBuf>::new());
+}
+
 pub(super) fn a_lane_that_cannot_be_used(world: &World) {
     let dead = ["--server", "http://127.0.0.1:9"];
     for lane in ["server", "attach"] {
@@ -133,6 +170,9 @@ pub(super) fn a_lane_that_cannot_be_used(world: &World) {
     let end = world.ends("lane-next");
     assert_eq!(end["outcome"]["execution_mode"], "detached", "{end:#}");
     assert_eq!(end["fallback_reason"], "lane attach: server_unreachable", "{end:#}");
+    // So it is for who waits for a turn.
+    world.try_start("lane-queued", "text:HEADLESS", &[&more[..], &["--queue"]].concat()).assert_code(0);
+    assert_eq!(world.ends("lane-queued")["fallback_reason"], "lane attach: server_unreachable");
     // What needs a sandbox, or has no such lane, is refused.
     let strict = world.try_start("lane-strict", "text:x", &["--lane", "server", "--sandbox", "strict"]);
     assert!(strict.stderr.contains("reason: sandbox_unavailable"), "{strict}");

@@ -9,12 +9,12 @@ use std::process::Stdio;
 use std::time::Duration;
 
 pub(super) const SOON: Duration = Duration::from_mins(1);
-const M1: [&str; 2] = ["--member", "opencode:mock/m1"];
+pub(super) const M1: [&str; 2] = ["--member", "opencode:mock/m1"];
 
 impl World {
     /// Asks with a scenario; the answer's document.
     #[track_caller]
-    fn asks(&self, scenario: &str, more: &[&str]) -> Value {
+    pub(super) fn asks(&self, scenario: &str, more: &[&str]) -> Value {
         let prompt = format!("What is it? [[mock:{scenario}]]");
         let args = [&["dispatch", "--prompt", &prompt, "--json"], &M1[..], more].concat();
         let output = self.env.run(&args).assert_code(0);
@@ -48,7 +48,7 @@ impl World {
     }
 
     /// Model calls whose prompt has these words.
-    fn calls(&self, words: &str) -> usize {
+    pub(super) fn calls(&self, words: &str) -> usize {
         self.model.calls().iter().filter(|call| call.prompt.contains(words)).count()
     }
 }
@@ -105,6 +105,46 @@ pub(super) fn routes(world: &World) {
     assert!(printed.stdout.starts_with("--- dispatch response from mock/m1 ("), "{printed}");
     let error = world.asks_in_vain(64, "task_type_unknown", "x", &["--task-type", "code-revue"]);
     assert!(error["next_action"].as_str().unwrap().contains("code-review, "), "{error}");
+}
+
+/// Batches by kind of task, with a table whose routes lead to what the server has, or to less.
+pub(super) fn routes_of_batches(world: &World) {
+    let config = world.env.path("routes-of-batches.toml");
+    let routes = [
+        "test-scaffolding=mock/m1",
+        "logic-verification=mock/m2",
+        "code-review=mock/m1",
+        "docs-lookup=mock/m1",
+    ];
+    std::fs::write(&config, format!("routes = {}\n", json!(routes))).unwrap();
+    let config = config.display().to_string();
+    let batch = |code: i32, more: &[&str]| {
+        let head = ["--config", &config, "batch", "--json", "--prompt", "x [[mock:text:ROUTED]]"];
+        let output = world.env.run(&[&head[..], more].concat()).assert_code(code);
+        if code == 64 { error_of(&world.env, &output) } else { document(&world.env, "batch", &output.stdout) }
+    };
+    let members = |told: &Value| {
+        let members = told["members"].as_array().unwrap().iter();
+        members.map(|m| (m["member"].clone(), m["status"].clone())).collect::<Vec<_>>()
+    };
+    let ok = |member: &str| (json!(member), json!("ok"));
+    let two = [ok("opencode:mock/m1"), ok("opencode:mock/m2")];
+    let told = batch(0, &["--task-types", "code-review,logic-verification,test-scaffolding"]);
+    assert_eq!(members(&told), two, "each model is asked once");
+    // The whole tier: its fourth kind leads to what this server does not have.
+    let told = batch(31, &["--tier", "2"]);
+    let absent = (json!("opencode:bailian-coding-plan/qwen3-coder-plus"), json!("error"));
+    assert_eq!(members(&told), [two[0].clone(), two[1].clone(), absent]);
+    assert_eq!(told["members"][2]["reason_code"], "provider_not_connected");
+    // One model is no batch, and a kind that is none is told with all that are.
+    assert_eq!(batch(64, &["--tier", "4"])["reason_code"], "invalid_argument");
+    let error = batch(64, &["--task-types", "code-review,code-revue"]);
+    assert_eq!(error["reason_code"], "task_type_unknown");
+    assert_eq!(error["next_action"].as_str().unwrap().split(", ").count(), 17, "{error}");
+    let checked = world.env.run(&["--config", &config, "routes", "--check", "--json"]).assert_code(25);
+    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
+    let there = checked["routes"].as_array().unwrap().iter().filter(|route| route["available"] == true);
+    assert_eq!(there.count(), 4, "{checked:#}");
 }
 
 pub(super) fn sessions(world: &World) {
@@ -172,6 +212,19 @@ pub(super) fn every_class_of_error(world: &World) {
     fails(1, "server_error", "garbage");
     fails(1, "empty_response", "empty");
     fails(1, "unparsed_tool_markup", "text:<tool_call>x</tool_call>");
+    fails(25, "model_not_found", "404");
+    // Somebody else stops it.
+    let mut command = world.env.product();
+    command.args(["dispatch", "--prompt", "STOPPED [[mock:hang]]", "--json"]).args(M1);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = crate::world::spawn(command);
+    wait_until(SOON, "the model is asked", || world.calls("STOPPED") > 0);
+    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let ids = world.sessions();
+    client.abort(ids.iter().find(|id| !before.contains(id)).unwrap(), SOON).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains("\"reason_code\":\"aborted\""), "{said}");
     // One refusal is got over.
     let prompt = "x [[mock:429:after=1,text:AFTER-ALL]]";
     let output = world.env.run(&[&["dispatch", "--prompt", prompt], &M1[..]].concat()).assert_code(0);
@@ -193,6 +246,18 @@ pub(super) fn a_prompt_that_reaches_no_model(world: &World) {
     let error = vain(1, "server_error", "opencode:dead/m1");
     assert!(error["message"].as_str().unwrap().contains("never reached a model"), "{error}");
     assert!(error["next_action"].as_str().unwrap().contains("base URL"), "{error}");
+    assert_eq!((world.sessions(), world.calls("NEVER-SENT")), before);
+    // The server takes the prompt, says that it is busy, and never asks a model: something of its own hangs.
+    let folder = world.env.git_repo("stuck", &[("README.md", "# Stuck\n")]);
+    let plugin = folder.join("stuck.js");
+    let hangs = "export const Stuck = async () => ({ \"chat.message\": () => new Promise(() => {}) });\n";
+    std::fs::write(&plugin, hangs).unwrap();
+    let config = json!({ "plugin": [format!("file://{}", plugin.display())] });
+    std::fs::write(folder.join("opencode.json"), config.to_string()).unwrap();
+    let folder = folder.display().to_string();
+    let more = [&M1[..], &["--directory", &folder]].concat();
+    let error = world.asks_in_vain(1, "server_error", "NEVER-SENT", &more);
+    assert!(error["message"].as_str().unwrap().contains("never reached a model"), "{error}");
     assert_eq!((world.sessions(), world.calls("NEVER-SENT")), before);
     world.asks_in_vain(
         27,
@@ -258,8 +323,11 @@ pub(super) fn nothing_is_changed(world: &World) {
 
 pub(super) fn many_at_once(world: &World) {
     let before = world.sessions();
+    let server = dx_testkit::read_pid(world.env.state_dir().join("opencode-server/server.pid"));
+    let handles = || std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().count();
+    let open = handles();
     std::thread::scope(|scope| {
-        for number in 0..10 {
+        for number in 0..50 {
             scope.spawn(move || {
                 let token = format!("TOKEN-{number}-END");
                 let answer = world.asks(&format!("text:{token}"), &[]);
@@ -268,6 +336,10 @@ pub(super) fn many_at_once(world: &World) {
         }
     });
     assert_eq!(world.sessions(), before);
+    // Of its connections to the model it keeps some for a while.
+    wait_until(SOON, "the server has no more open than before", || handles() <= open + 5);
+    let records = std::fs::read_dir(world.env.state_dir().join("questions")).unwrap().count();
+    assert_eq!(records, 0);
 }
 
 /// A member that is asked over plain HTTP, without any server of OpenCode's.

@@ -1,6 +1,6 @@
 //! One real OpenCode server, started by us, and everything that is asked through it.
 
-use super::{batches, lanes, questions};
+use super::{batches, lanes, left, questions};
 use crate::opencode::ONE;
 use crate::real_agent::agents_dir;
 use crate::{document, environment};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,7 @@ const CASES: &[Case] = &[
     ("models", models),
     ("an_answer", questions::an_answer),
     ("routes", questions::routes),
+    ("routes_of_batches", questions::routes_of_batches),
     ("sessions", questions::sessions),
     ("a_schema", questions::a_schema),
     ("every_class_of_error", questions::every_class_of_error),
@@ -44,9 +46,12 @@ const CASES: &[Case] = &[
     ("a_batch_of_six", batches::a_batch_of_six),
     ("a_judge", batches::a_judge),
     ("a_batch_that_is_given_up", batches::a_batch_that_is_given_up),
+    ("a_killed_question", left::a_killed_question),
+    ("a_detached_batch_that_is_killed", left::a_detached_batch_that_is_killed),
     ("the_same_in_every_lane", lanes::the_same_in_every_lane),
     ("a_stop_ends_the_sessions_tools", lanes::a_stop_ends_the_sessions_tools),
     ("a_killed_driver_never_prompts_again", lanes::a_killed_driver_never_prompts_again),
+    ("a_password_that_only_the_start_knew", lanes::a_password_that_only_the_start_knew),
     ("a_lane_that_cannot_be_used", lanes::a_lane_that_cannot_be_used),
     ("a_server_that_dies_is_told", lanes::a_server_that_dies_is_told),
 ];
@@ -161,6 +166,16 @@ fn it_is_private(world: &World) {
     assert!(output.stdout.contains("server_password_refused"), "{output}");
     let output = world.run(&["--state-dir", &other, "server", "status"]).assert_code(1);
     assert_eq!(output.stdout, "stopped\n");
+    // Another user does not even when told where it is. Only root can become one.
+    if rustix::process::geteuid().is_root() {
+        let state = world.env.state_dir().display().to_string();
+        let mut command = world.env.command("setpriv");
+        let runner = Path::new(env!("CARGO_BIN_EXE_dx-runner"));
+        command.args(["--reuid", "65534", "--clear-groups"]).arg(runner);
+        let output = command.args(["--state-dir", &state, "server", "status"]).output().unwrap();
+        let said = format!("{output:?}");
+        assert!(!output.status.success() && !said.contains("running") && !said.contains(&password), "{said}");
+    }
 }
 
 fn probe(world: &World) {
@@ -173,6 +188,20 @@ fn probe(world: &World) {
         let told = world.json("probe-attach", 0, args);
         assert_eq!((&told["status"], &told["reason_code"]), (&json!("ok"), &json!("attach_ready")), "{told}");
         assert!(told["version"].as_str().unwrap().starts_with("1."), "{told}");
+    }
+    // As people were told to use it.
+    let pattern = r#"if dx-runner probe-attach --url "$OPENCODE_URL" --json 2>/dev/null | jq -e '.status == "ok"' >/dev/null; then
+    echo attach
+else
+    echo headless
+fi"#;
+    for (url, lane) in [(world.url.as_str(), "attach\n"), ("http://127.0.0.1:9", "headless\n")] {
+        let bins = Path::new(env!("CARGO_BIN_EXE_dx-runner")).parent().unwrap();
+        let mut shell = world.env.command("sh");
+        let path = format!("{}:/usr/local/bin:/usr/bin:/bin", bins.display());
+        shell.args(["-c", pattern]).env("OPENCODE_URL", url).env("PATH", path).stdin(Stdio::null());
+        let output = shell.output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), lane, "{output:?}");
     }
     assert_eq!(world.model.calls().len(), calls, "no model is asked");
 }

@@ -1,0 +1,67 @@
+//! A process of ours beside one that asks: when that is killed, it ends what was begun. It is in a group of its own, so that
+//! what is meant for the other's group does not reach it.
+//!
+//! Called by: `dispatch`, `batch`, and the hidden entry. Must never: end anything while the other one lives.
+
+use super::Member;
+use super::open::Sessions;
+use crate::Engine;
+use crate::error::EngineError;
+use crate::settle::Programs;
+use dx_proc::{PidFd, poll};
+use std::ffi::OsString;
+use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+/// The hidden entry: `dx-runner __cleaner <state dir> <configuration or ->`.
+pub const CLEANER: &str = "__cleaner";
+
+/// The process; told with the value that there is nothing to end.
+pub(super) struct Cleaner(Child);
+
+impl Engine {
+    /// The cleaner for a question to these. Without one, whoever asks next ends what is left.
+    pub(super) fn cleaner(&self, members: &[Member]) -> Option<Cleaner> {
+        let begins = |member: &Member| !matches!(member, Member::Openai { .. });
+        if !members.iter().any(begins) {
+            return None;
+        }
+        let state = self.state().ok()?;
+        let config = self.settings.config.as_ref();
+        let config =
+            config.and_then(|path| std::path::absolute(path).ok()).map_or_else(|| "-".into(), OsString::from);
+        let mut command = Command::new(Programs::find().ok()?.runner);
+        command.arg(CLEANER).arg(state.root()).arg(config).process_group(0);
+        // A working directory that is kept busy could not be removed or unmounted.
+        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().ok().map(Cleaner)
+    }
+
+    /// The cleaner itself: waits for the end of its parent, and ends what is left unless it was told that nothing is.
+    pub fn clean(&self) -> Result<(), EngineError> {
+        let parent = rustix::process::getppid();
+        let end = parent.and_then(|pid| PidFd::open(pid.as_raw_nonzero().get()).ok());
+        let mut told = Vec::new();
+        let heard = std::io::stdin().lock().read_to_end(&mut told);
+        if heard.is_ok() && !told.is_empty() {
+            return Ok(());
+        }
+        // Its locks are given back when it has ended as a whole. One that has another parent now has ended.
+        if let Some(end) = end.filter(|_| rustix::process::getppid() == parent) {
+            poll::poll(&[end.as_fd()], None)?;
+        }
+        let state = self.state()?;
+        self.sweep_questions(&state, Sessions::All);
+        Ok(())
+    }
+}
+
+impl Drop for Cleaner {
+    fn drop(&mut self) {
+        // One that died has closed its end.
+        let _told = self.0.stdin.take().map(|mut stdin| stdin.write_all(b"done"));
+        let _ended = self.0.wait();
+    }
+}
