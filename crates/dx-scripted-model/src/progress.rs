@@ -33,24 +33,30 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct Known {
     seen: HashMap<(u64, usize), usize>,
-    /// By conversation.
+    /// By scenario and client.
     drawn: HashMap<u64, Scenario>,
-    /// Conversations of each random scenario, by its text.
-    conversations: HashMap<String, u64>,
+    /// Clients of each random scenario, by its text.
+    clients: HashMap<String, u64>,
 }
 
 impl Known {
-    fn drawn(&mut self, scenario: &Scenario, conversation: u64) -> Scenario {
+    /// A client is known by its directory, or its prompt where none is known: some that got no answer ask again in other
+    /// words, and would get another draw.
+    fn drawn(&mut self, scenario: &Scenario, conversation: &[&str]) -> Scenario {
         if !scenario.is_random() {
             return scenario.clone();
         }
-        let Self { drawn, conversations, .. } = self;
+        let text = scenario.to_string();
+        let client = conversation.iter().rev().find(|part| !part.is_empty());
+        let mut hasher = DefaultHasher::new();
+        (&text, client).hash(&mut hasher);
+        let Self { drawn, clients, .. } = self;
         let draw = || {
-            let number = conversations.entry(scenario.to_string()).or_default();
+            let number = clients.entry(text).or_default();
             *number += 1;
             scenario.draw(*number - 1)
         };
-        drawn.entry(conversation).or_insert_with(draw).clone()
+        drawn.entry(hasher.finish()).or_insert_with(draw).clone()
     }
 }
 
@@ -59,11 +65,11 @@ impl Progress {
     pub(crate) fn next(&self, scenario: &Scenario, conversation: &[&str], tool_results: usize) -> Turn {
         let mut hasher = DefaultHasher::new();
         (scenario.to_string(), conversation).hash(&mut hasher);
-        let conversation = hasher.finish();
+        let hash = hasher.finish();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut groups = groups(&known.drawn(scenario, conversation));
         let place = tool_results.min(groups.len().saturating_sub(1));
-        let count = known.seen.entry((conversation, place)).or_default();
+        let count = known.seen.entry((hash, place)).or_default();
         let at = *count;
         *count = count.saturating_add(1);
         drop(known);
@@ -142,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn chance_is_drawn_once_for_each_conversation() {
+    fn chance_is_drawn_once_for_each_client() {
         let progress = Progress::default();
         let scenario: Scenario = "seed:3,sleep:0+5,chance:0.5:500,text:A".parse().unwrap();
         for (number, prompt) in ["one", "two", "three", "four"].into_iter().enumerate() {
@@ -152,6 +158,16 @@ mod tests {
                 assert_eq!(turn, expected[0][0], "{prompt}");
             }
         }
+    }
+
+    #[test]
+    fn who_asks_again_in_other_words_gets_the_same_draw() {
+        let progress = Progress::default();
+        let scenario: Scenario = "sleep:0+5,text:A".parse().unwrap();
+        let next = |prompt, folder| progress.next(&scenario, &[prompt, folder], 0).delay;
+        let first = next("one", "/a");
+        assert_ne!(next("one", "/b"), first);
+        assert_eq!(next("again", "/a"), first);
     }
 
     #[test]

@@ -1,7 +1,7 @@
-//! A scenario with chance in it, made certain for one conversation.
+//! A scenario with chance in it, made certain for one client.
 //!
 //! What for: models whose latency and failures are known as distributions, so that what is measured of them can be held
-//! against the truth. Called by `progress` for each new conversation, and by who wants to know what was played. Must
+//! against the truth. Called by `progress` for each new client, and by who wants to know what was played. Must
 //! never: draw differently for the same seed and number.
 
 use super::{Scenario, Step};
@@ -14,7 +14,7 @@ impl Scenario {
             .any(|step| matches!(step, Step::Seed(_) | Step::Latency { .. } | Step::Chance { .. }))
     }
 
-    /// What is played in conversation `number`, counted from 0.
+    /// What is played for client `number`, counted from 0.
     #[must_use]
     pub fn draw(&self, number: u64) -> Self {
         let seed =

@@ -25,7 +25,7 @@
 //! | `chance:SHARE:STEP` | with this probability, plays STEP and nothing else from here on; otherwise goes on |
 //! | `seed:N` | begins the row of chances; 0 without it |
 //!
-//! Chance is drawn once for each conversation: the same seed makes the same row of conversations.
+//! Chance is drawn once for each client, known by the directory it works in; the same seed makes the same row of them.
 //!
 //! In contents a backslash makes `,` `:` `{` `}` `[` `]` `\` plain; `\n` `\t` `\r` are the control characters and
 //! `\s` is a space (for the ends, which are trimmed). Commas inside `{}` and `[]` do not separate steps.
@@ -88,7 +88,7 @@ pub enum Step {
     },
     /// Waits before the next step of the list, in the same model call.
     Sleep(Duration),
-    /// Waits before the next step of the list, for a time that is drawn for each conversation.
+    /// Waits before the next step of the list, for a time that is drawn for each client.
     Latency {
         /// The shortest wait.
         least: Duration,

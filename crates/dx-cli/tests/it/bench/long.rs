@@ -120,7 +120,7 @@ fn look_at(lanes: &Lanes, report: &Path, workflows: usize) {
 }
 
 /// Rounds of the two lanes that are one program on one model.
-const ROUNDS: u64 = 20;
+const ROUNDS: u64 = 12;
 
 /// Claude Code and Claude Code as cc-glm, each with a model of known latency and failures: as long as these are equal so are
 /// the lanes, and the one whose model is 20 % slower is found.
@@ -146,7 +146,7 @@ fn equal_lanes_and_a_slower_one() {
         let more = ["--prompts", &prompts, "--rounds", &rounds, "--max-retries", "0", "--parallel", "1"];
         let document = lanes.run(id, workflows, &more);
         for (figures, scenario) in document["summary"]["workflows"].as_array().unwrap().iter().zip([a, b]) {
-            // Conversation 0 was the warm-up.
+            // Client 0 was the warm-up.
             let good = |n: &u64| !scenario.draw(*n).steps().contains(&Step::Status(500));
             let (success, truth) = (&figures["success"], (1..=ROUNDS).filter(good).count());
             assert_eq!((&success["count"], &success["of"]), (&json!(truth), &json!(ROUNDS)), "{figures:#}");
@@ -164,8 +164,10 @@ fn equal_lanes_and_a_slower_one() {
         document["summary"]["comparisons"][0]["completion"].clone()
     };
     // An interval at 95 % leaves the truth out once in twenty runs; twice in a row would be a defect.
-    let equal = (0..2).map(|n| run(&format!("equal-{n}"), &scenario(10 + n, 6.0), &scenario(20 + n, 6.0)));
-    assert!(equal.into_iter().any(|ratio| ratio["differs"] == false), "equal lanes are told apart");
+    let equal = (0..2).any(|n| {
+        run(&format!("equal-{n}"), &scenario(10 + n, 6.0), &scenario(20 + n, 6.0))["differs"] == false
+    });
+    assert!(equal, "equal lanes are told apart");
     let slower = run("slower", &scenario(30, 6.0), &scenario(40, 7.2));
     let value = |name: &str| slower[name].as_f64().unwrap();
     assert!(slower["differs"] == true && value("value") > 1.0 && value("high") < 1.5, "{slower:#}");
@@ -201,7 +203,7 @@ fn all_lanes_for_the_guide() {
     let model = ScriptedModel::start_by_prompt(answers.collect(), Scenario::text("no such prompt")).unwrap();
     let lanes = Lanes::new(&agents(), model);
     lanes.env.run(&["server", "start"]).assert_code(0);
-    let more = ["--rounds", "2", "--max-retries", "0", "--parallel", "2"];
+    let more = ["--rounds", "2", "--max-retries", "0", "--parallel", "3"];
     let document = lanes.run("all", &ALL.join(","), &more);
     lanes.env.run(&["server", "stop"]).assert_code(0);
     assert_eq!(document["summary"]["jobs"], 7 * 5 * 2, "{document:#}");
