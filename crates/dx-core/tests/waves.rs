@@ -32,6 +32,7 @@ fn item(at: usize, needs: &[usize], review: bool, max_attempts: u32) -> WaveItem
         max_attempts,
         prompt_file: "-".to_owned(),
         prompt_bytes: 1,
+        unit: None,
     }
 }
 

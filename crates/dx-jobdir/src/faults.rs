@@ -94,7 +94,7 @@ pub const TASK_STEPS: &[&str] = &[
     "task.step_judged",
     "task.command_started",
     "task.command_recorded",
-    "task.unit_done",
+    "task.unit_recorded",
     "task.ended",
 ];
 

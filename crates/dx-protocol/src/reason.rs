@@ -283,6 +283,7 @@ reason_codes! {
     TaskUnapproved, "task_unapproved", Approval, "A plan of several units needs a person's approval first.", "dx-runner task approve <task>";
     TaskRunning, "task_running", Conflict, "The task is being run already.", "dx-runner task show <task>";
     TaskEnded, "task_ended", Approval, "The task has ended without being done.", "read what is said of it, then dx-runner task run <task> --again";
+    TaskUnitDone, "task_unit_done", Ok, "A unit of a plan is done: its agents, its tests and its validator agree.", "review the work";
     ExecutionEmpty, "execution_empty", Approval, "The specification names no agent that runs; nothing was run.", "list agents below ## Execution";
     RoleScopeViolation, "role_scope_violation", Scope, "An agent wrote what its role may not.", "look at the paths in state.json; docs/reference/roles.md tells what each may write";
     ReportMissing, "report_missing", CheckFailed, "An agent ended well without writing its report.", "dx-runner logs of its job tells why";

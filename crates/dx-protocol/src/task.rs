@@ -44,7 +44,7 @@ pub struct TaskState {
     pub schema: String,
     pub task: String,
     pub status: TaskStatus,
-    /// Of the specification that is, or was, carried out.
+    /// Of the specification that is, or was, carried out; of a plan, of all its specifications together.
     pub spec_sha256: String,
     /// How often it was begun anew.
     pub attempt: u32,
@@ -53,6 +53,15 @@ pub struct TaskState {
     /// Where the agents work.
     #[serde(default)]
     pub worktree: String,
+    /// Of a plan: the wave that its units are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wave: Option<String>,
+    /// Of a plan that is done: the branch with everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Of a unit that is done: its work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     pub steps: Vec<TaskStep>,
     /// Test commands that the runner ran.
     pub commands: Vec<TaskCommand>,
@@ -87,6 +96,9 @@ pub struct TaskStep {
     pub round: u32,
     /// The job's id.
     pub job: String,
+    /// The provider, or `agy` in the implementer's place.
+    #[serde(default)]
+    pub by: String,
     pub run_uuid: Option<RunUuid>,
     pub state: TaskStepState,
     pub reason_code: Option<ReasonCode>,

@@ -6,6 +6,7 @@
 use crate::{BeadsId, GateVerdict, Identity, ProviderName, ReasonCode, RunUuid, SandboxMode, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Schema word of a wave journal's first record.
 pub const WAVE_JOURNAL_SCHEMA: &str = "dx-runner/wave-journal/1";
@@ -52,6 +53,28 @@ pub struct WaveItem {
     /// Where the prompt was read; `-` when it stands in the file, `bd` when it is an issue's, `none` when there is none.
     pub prompt_file: String,
     pub prompt_bytes: u64,
+    /// The item is a unit of a task's plan: its work is the unit's agents and tests, each a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<WaveUnit>,
+}
+
+/// A unit of a task's plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WaveUnit {
+    /// `001-plan/01-unit`.
+    pub task: String,
+    /// Of the specification that was approved.
+    pub spec_sha256: String,
+    /// Of the plan.
+    pub attempt: u32,
+    /// Its work from an attempt before; nothing more is done then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// Models by agent, in the place of the item's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub models: BTreeMap<String, String>,
+    #[serde(default)]
+    pub allow_model_override: bool,
 }
 
 /// A second opinion on an item's work.

@@ -156,6 +156,8 @@ fn defects_of_plans_are_found() {
         ("| 3 | right | the right | 1 | 2 |", "| x | right | the right | 1 | 2 |", "units", "| x |"),
         ("| 3 | right | the right | 1 | 2 |", "| 3 | right |  | 1 | 2 |", "units", "| 3 | right"),
         ("| 4 | top | the top | 2, 3 | - |", "| 4 | top | the top | 2, 3 | 1 |", "unit_parallel", "| 4 |"),
+        ("Depends on", "Needs", "unit_column", "| # |"),
+        ("Parallel with", "Beside", "unit_column", "| # |"),
         ("## Unit Table", "## Execution\n- implementer\n## Unit Table", "execution", "## Execution"),
         ("## Scope\nEverything.\n", "", "section", ""),
     ];
@@ -171,6 +173,14 @@ fn defects_of_plans_are_found() {
     let mut files = plan(PLAN);
     files.units[2].spec = Some(spec_on("left.py"));
     assert_found(&files, file, line_of(PLAN, "| 3 | right"), "unit_overlap", "one path");
+    for path in ["src", "src/", "src/*.py"] {
+        files.units[1].spec = Some(spec_on("x").replace("`x`", "`src/left.py`"));
+        files.units[2].spec =
+            Some(spec_on("x").replace("`x`", &format!("`{path}`")).replace("tests/x", "tests/y"));
+        assert_found(&files, file, line_of(PLAN, "| 3 | right"), "unit_overlap", path);
+    }
+    files.units[1].spec = Some(spec_on("left.py"));
+    files.units[2].spec = Some(spec_on("left.py"));
     // One after the other they may.
     let ordered = PLAN.replace("| 1 | 3 |", "| 1 | None |").replace("| 1 | 2 |", "| 2 | None |");
     files.own.spec = Some(ordered);

@@ -238,13 +238,17 @@ pub(crate) fn text(document: &TaskDocument) -> String {
         lines.push(format!("  approved: {}", if document.approved { "yes" } else { "no" }));
     }
     if let Some(state) = &document.state {
+        if let Some(branch) = &state.branch {
+            lines.push(format!("  work: on branch {branch}"));
+        }
         for step in &state.steps {
             let result = match step.state {
                 TaskStepState::Running => "running",
                 TaskStepState::Passed => "passed",
                 TaskStepState::Failed => "failed",
             };
-            lines.push(format!("  {} (round {}): {result}", step.agent, step.round));
+            let by = if step.by.is_empty() { String::new() } else { format!(", by {}", step.by) };
+            lines.push(format!("  {} (round {}{by}): {result}", step.agent, step.round));
         }
         for command in &state.commands {
             let code = command.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string());

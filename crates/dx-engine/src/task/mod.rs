@@ -4,10 +4,12 @@
 //! for what the runner can see itself.
 
 mod files;
+mod plan;
 mod prompt;
 mod run;
 mod step;
 
+pub(crate) use plan::{Halt, UnitTurn, unit_recorded};
 pub use run::TaskRunRequest;
 
 use crate::Engine;
@@ -96,6 +98,12 @@ fn plan_hash(files: &TaskFiles) -> String {
     hash(lines.collect::<String>().as_bytes())
 }
 
+/// What a run is of: the specification, or all of a plan.
+fn identity(files: &TaskFiles) -> String {
+    let text = files.own.spec.as_deref().unwrap_or_default();
+    if Spec::parse(text).units.is_some() { plan_hash(files) } else { hash(text.as_bytes()) }
+}
+
 fn is_approved(task: &Task, files: &TaskFiles) -> Result<bool, EngineError> {
     let approved = task.state()?.and_then(|state| state.approved);
     Ok(approved.is_some_and(|approval| approval.sha256 == plan_hash(files)))
@@ -105,7 +113,7 @@ fn is_approved(task: &Task, files: &TaskFiles) -> Result<bool, EngineError> {
 fn status(files: &TaskFiles, state: Option<&dx_protocol::TaskState>) -> TaskStatus {
     match (&files.own.spec, state) {
         (None, _) => TaskStatus::Unplanned,
-        (Some(text), Some(state)) if state.spec_sha256 == hash(text.as_bytes()) => state.status,
+        (Some(_), Some(state)) if state.spec_sha256 == identity(files) => state.status,
         _ => TaskStatus::Planned,
     }
 }

@@ -5,15 +5,14 @@
 
 use super::files::{Project, Task};
 use super::step::{self, Ground};
-use super::{document, is_approved, refuse_findings};
+use super::{document, identity, is_approved, refuse_findings};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::worktree::{self, Wish};
 use dx_jobdir::faults;
 use dx_proc::clock;
 use dx_protocol::{BeadsId, ProviderName, ReasonCode, TaskDocument, TaskState, TaskStatus, Timestamp};
-use dx_workflow::hash;
-use dx_workflow::task::{Next, Spec, VALIDATOR, layers, next, number};
+use dx_workflow::task::{Next, Spec, next, number};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -53,95 +52,24 @@ impl Engine {
             if !is_approved(&task, &files)? {
                 return Err(EngineError::TaskUnapproved { task: task.id });
             }
-            let order: Vec<u32> = layers(units).unwrap_or_default().concat();
-            return self.run_units(request, &project, &task, &text, &order);
+            return self.run_plan(request, &project, &task, &files, units);
         }
         if spec.execution.is_empty() {
-            let state = begun(&task, &text)?;
+            let state = begun(&task, &identity(&files), None)?;
             let message = "`## Execution` names nobody, so nobody runs".to_owned();
             end(&task, state, TaskStatus::Blocked, Some(ReasonCode::ExecutionEmpty), message)?;
             return document(&task);
         }
         refuse_findings(&task, &files)?;
-        self.run_one(request, &project, &task, &text)?;
+        let state = resumed(&task, &identity(&files), request.again)?;
+        if state.status != TaskStatus::Done {
+            let place = self.place(request, &project, &task, &state)?;
+            let (spec, halt) = (text.as_str(), None);
+            let ground =
+                Ground { engine: self, request, project: &project, task: &task, spec, place: &place, halt };
+            run_steps(&ground, state)?;
+        }
         document(&task)
-    }
-
-    /// The units of a plan, each when what it needs is done.
-    fn run_units(
-        &self,
-        request: &TaskRunRequest,
-        project: &Project,
-        task: &Task,
-        text: &str,
-        order: &[u32],
-    ) -> Result<TaskDocument, EngineError> {
-        let spec = Spec::parse(text);
-        let mut state = resumed(task, text, request.again)?;
-        state.worktree = self.place(request, project, task, &state)?.display().to_string();
-        task.put_state(&state)?;
-        let units = spec.units.unwrap_or_default();
-        for unit in order.iter().filter_map(|wanted| units.iter().find(|unit| unit.number == Some(*wanted))) {
-            let folder = unit.folder();
-            let child = Task { id: format!("{}/{folder}", task.id), folder: task.folder.join(&folder) };
-            let Some(text) = child.files().own.spec else { continue };
-            if request.own_worktree {
-                step::bring(project, &child, Path::new(&state.worktree))?;
-            }
-            let ended = self.run_one(request, project, &child, &text)?;
-            if ended.status != TaskStatus::Done {
-                let message = format!("unit {folder}: {}", ended.message);
-                end(task, state, ended.status, ended.reason_code, message)?;
-                return document(task);
-            }
-            faults::step("task.unit_done");
-        }
-        end(task, state, TaskStatus::Done, None, "done".to_owned())?;
-        document(task)
-    }
-
-    /// One specification, from where it stands.
-    fn run_one(
-        &self,
-        request: &TaskRunRequest,
-        project: &Project,
-        task: &Task,
-        text: &str,
-    ) -> Result<TaskState, EngineError> {
-        let spec = Spec::parse(text);
-        let mut state = resumed(task, text, request.again)?;
-        if state.status == TaskStatus::Done {
-            return Ok(state);
-        }
-        let place = self.place(request, project, task, &state)?;
-        state.worktree = place.display().to_string();
-        task.put_state(&state)?;
-        faults::step("task.begun");
-        if request.own_worktree {
-            step::bring(project, task, &place)?;
-        }
-        let commands: Vec<String> = spec.test_commands.iter().map(|(_, command)| command.clone()).collect();
-        let ground = Ground { engine: self, request, project, task, spec: text, place: &place };
-        loop {
-            match next(&spec.execution, &commands, &state) {
-                Next::Step { agent, round } => {
-                    if agent == VALIDATOR {
-                        self.progress(&format!("{}: validator, round {round}", task.id));
-                    } else {
-                        self.progress(&format!("{}: {agent}, round {round}", task.id));
-                    }
-                    step::turn(&ground, &mut state, &agent, round)?;
-                }
-                Next::Command { index, round } => {
-                    let Some(command) = commands.get(index) else { break };
-                    step::command(&ground, &mut state, command, index, round)?;
-                }
-                Next::End { status, reason, message } => {
-                    return end(task, state, status, reason, message);
-                }
-            }
-        }
-        Ok(state)
     }
 
     /// Where the agents work.
@@ -158,9 +86,7 @@ impl Engine {
         if Path::new(&state.worktree).is_dir() && Path::new(&state.worktree) != project.top {
             return Ok(state.worktree.clone().into());
         }
-        // The units of a plan share one: each builds on what it needs.
-        let whole = task.id.split('/').next().unwrap_or(&task.id);
-        let beads: BeadsId = format!("task-{whole}").parse()?;
+        let beads: BeadsId = format!("task-{}", task.id).parse()?;
         let ready = worktree::create(&Wish {
             beads: &beads,
             repo: &project.top,
@@ -174,10 +100,36 @@ impl Engine {
     }
 }
 
+/// One specification, from where it stands to its end.
+pub(super) fn run_steps(ground: &Ground<'_>, mut state: TaskState) -> Result<TaskState, EngineError> {
+    let Ground { engine, project, task, place, .. } = *ground;
+    let spec = Spec::parse(ground.spec);
+    state.worktree = place.display().to_string();
+    task.put_state(&state)?;
+    faults::step("task.begun");
+    step::bring(project, task, place)?;
+    let commands: Vec<String> = spec.test_commands.iter().map(|(_, command)| command.clone()).collect();
+    loop {
+        match next(&spec.execution, &commands, &state) {
+            Next::Step { agent, round } => {
+                engine.progress(&format!("{}: {agent}, round {round}", task.id));
+                step::turn(ground, &mut state, &agent, round)?;
+            }
+            Next::Command { index, round } => {
+                let Some(command) = commands.get(index) else { return Ok(state) };
+                step::command(ground, &mut state, command, index, round)?;
+            }
+            Next::End { status, reason, message } => {
+                return end(task, state, status, reason, message);
+            }
+        }
+    }
+}
+
 /// The state of a run that has begun: the one that is there, when it is of this specification.
-fn resumed(task: &Task, text: &str, again: bool) -> Result<TaskState, EngineError> {
+pub(super) fn resumed(task: &Task, identity: &str, again: bool) -> Result<TaskState, EngineError> {
     let state = task.state()?;
-    let same = state.as_ref().is_some_and(|state| state.spec_sha256 == hash(text.as_bytes()));
+    let same = state.as_ref().is_some_and(|state| state.spec_sha256 == identity);
     match state {
         Some(state) if same && matches!(state.status, TaskStatus::Running | TaskStatus::Done) => Ok(state),
         Some(state) if same && !again && state.attempt > 0 && state.status != TaskStatus::Planned => {
@@ -187,17 +139,18 @@ fn resumed(task: &Task, text: &str, again: bool) -> Result<TaskState, EngineErro
                 message: state.message,
             })
         }
-        _ => begun(task, text),
+        _ => begun(task, identity, None),
     }
 }
 
-/// A new attempt; an approval stays.
-fn begun(task: &Task, text: &str) -> Result<TaskState, EngineError> {
+/// A new attempt, the next one or this; an approval stays.
+pub(super) fn begun(task: &Task, identity: &str, attempt: Option<u32>) -> Result<TaskState, EngineError> {
     let before = task.state()?;
-    let attempt = before.as_ref().map_or(0, |state| state.attempt) + 1;
+    let next = || before.as_ref().map_or(0, |state| state.attempt) + 1;
+    let attempt = attempt.unwrap_or_else(next);
     let state = TaskState {
         status: TaskStatus::Running,
-        spec_sha256: hash(text.as_bytes()),
+        spec_sha256: identity.to_owned(),
         attempt,
         approved: before.and_then(|state| state.approved),
         started_at: Some(Timestamp(clock::now_ms())),
@@ -207,7 +160,7 @@ fn begun(task: &Task, text: &str) -> Result<TaskState, EngineError> {
     Ok(state)
 }
 
-fn end(
+pub(super) fn end(
     task: &Task,
     state: TaskState,
     status: TaskStatus,

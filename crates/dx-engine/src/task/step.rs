@@ -3,13 +3,14 @@
 //! Must never: take a report for the work, or an agent's permissions for its boundary.
 
 use super::files::{Project, TASKS, Task, text};
+use super::plan::Halt;
 use super::prompt;
 use super::run::{TaskRunRequest, job_prefix};
-use crate::Engine;
-use crate::api::{JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice};
+use crate::api::{JobName, PromptSource, StartRequest, Started, WaitRequest, WorktreeChoice};
 use crate::apply::Work;
 use crate::error::{EngineError, told};
 use crate::lookup;
+use crate::{Engine, GiveUp};
 use dx_jobdir::faults;
 use dx_proc::clock;
 use dx_protocol::{
@@ -20,11 +21,17 @@ use dx_workflow::task::{Report, ReportKind, SPEC, report_findings};
 use dx_workflow::{Effect, effect, hash, rules_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A turn that takes longer is ended.
 const DEADLINE: Duration = Duration::from_hours(1);
+/// How often a unit looks whether its wave is ended.
+const TICK: Duration = Duration::from_millis(500);
+/// May carry out the implementer's step, when the user says so.
+const AGY: &str = "agy";
 /// Of a command's output so much is kept.
 const MAX_OUTPUT: usize = 4 << 10;
 /// Of `.ai` no more files are looked at.
@@ -40,12 +47,44 @@ pub(super) struct Ground<'a> {
     pub(super) spec: &'a str,
     /// Where the agents work: the project, or a worktree.
     pub(super) place: &'a Path,
+    /// Of a unit: what ends its wave.
+    pub(super) halt: Option<Halt<'a>>,
 }
 
 impl Ground<'_> {
     /// The task's folder where the agents work.
     fn folder(&self) -> Task {
         Task { id: self.task.id.clone(), folder: self.place.join(TASKS).join(&self.task.id) }
+    }
+
+    fn is_halted(&self) -> bool {
+        self.halt.is_some_and(|halt| halt.flag.load(Ordering::Relaxed))
+    }
+
+    /// Starts a job. A unit waits for its turn under the provider's cap, as an item of a wave does; when the wave is ended, only
+    /// a job that runs already is taken up, so that it is ended and not forgotten.
+    fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
+        let Some(halt) = self.halt else { return self.engine.start(request) };
+        if self.is_halted() {
+            let left = || EngineError::WaveCancelled { wave: halt.wave.to_owned() };
+            return self.engine.started_before(request)?.ok_or_else(left);
+        }
+        self.engine.start_queued(request, GiveUp::When(halt.pipe.as_fd()))
+    }
+
+    fn wait(&self, beads: &BeadsId, provider: &ProviderName) -> Result<CheckDocument, EngineError> {
+        let job = JobName { beads: beads.clone(), provider: Some(provider.clone()) };
+        let timeout = self.halt.map(|_| TICK);
+        let request = WaitRequest { jobs: vec![job.clone()], any: false, timeout };
+        loop {
+            match self.engine.wait(&request) {
+                Err(EngineError::Deadline(_)) if self.is_halted() => {
+                    let _asked = self.engine.stop(&job, None);
+                }
+                Err(EngineError::Deadline(_)) => {}
+                documents => return documents?.pop().ok_or(EngineError::MonitorLost),
+            }
+        }
     }
 }
 
@@ -66,9 +105,11 @@ pub(super) fn turn(
     }
     let known = text(&ground.task.state_path());
     let request = request(ground, state, agent, round)?;
-    let worked = ground.engine.start(&request).and_then(|started| {
+    let is_agy = !request.command.is_empty();
+    state.steps[at].by = if is_agy { AGY.to_owned() } else { request.provider.to_string() };
+    let worked = ground.start(&request).and_then(|started| {
         faults::step("task.step_started");
-        let document = wait(ground, &started.ids.beads, &request.provider)?;
+        let document = ground.wait(&started.ids.beads, &request.provider)?;
         Ok((started.ids.run_uuid, document))
     });
     let step = &mut state.steps[at];
@@ -94,7 +135,7 @@ pub(super) fn turn(
         (step.reason_code, step.message) = (Some(reason), message);
     }
     if ground.place != ground.project.top {
-        take_back(ground)?;
+        take_back(ground, &state.steps[at])?;
     }
     ground.task.put_state(state)?;
     faults::step("task.step_judged");
@@ -107,6 +148,7 @@ fn begun(job: String, agent: &str, round: u32, place: &Path) -> TaskStep {
         agent: agent.to_owned(),
         round,
         job,
+        by: String::new(),
         run_uuid: None,
         state: TaskStepState::Running,
         reason_code: None,
@@ -145,7 +187,7 @@ fn request(
     };
     if agent == "implementer"
         && prompt::agy_is_enabled(ground.project.context().as_deref())
-        && let Some(program) = crate::environment::find_program("agy")
+        && let Some(program) = crate::environment::find_program(AGY)
     {
         return agy(ground, request, &program, &prompt);
     }
@@ -188,13 +230,6 @@ fn agy(
 fn key(ground: &Ground<'_>, state: &TaskState, job: &str) -> String {
     let began = state.started_at.map_or(0, |at| at.0);
     format!("{job}:{began}:{}:{}", state.spec_sha256, hash(ground.place.display().to_string().as_bytes()))
-}
-
-fn wait(ground: &Ground<'_>, beads: &BeadsId, provider: &ProviderName) -> Result<CheckDocument, EngineError> {
-    let job = JobName { beads: beads.clone(), provider: Some(provider.clone()) };
-    let request = WaitRequest { jobs: vec![job], any: false, timeout: None };
-    let mut documents = ground.engine.wait(&request)?;
-    documents.pop().ok_or(EngineError::MonitorLost)
 }
 
 /// What is wrong with a turn; `None`: nothing.
@@ -283,9 +318,9 @@ pub(super) fn command(
         idempotency_key: Some(key(ground, state, &job)),
         ..StartRequest::new(&provider)
     };
-    let started = ground.engine.start(&request)?;
+    let started = ground.start(&request)?;
     faults::step("task.command_started");
-    let document = wait(ground, &started.ids.beads, &provider)?;
+    let document = ground.wait(&started.ids.beads, &provider)?;
     let exit_code = document.outcome.as_ref().and_then(|outcome| outcome.exit_code.parse().ok());
     let log = dx_jobdir::read_bounded(&started.log, 16 << 20).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
@@ -347,11 +382,12 @@ pub(super) fn bring(project: &Project, task: &Task, place: &Path) -> Result<(), 
     Ok(())
 }
 
-/// Brings reports and decisions home from a worktree.
-fn take_back(ground: &Ground<'_>) -> Result<(), EngineError> {
-    for kind in ReportKind::ALL {
-        if let Some(content) = text(&ground.folder().folder.join(kind.file())) {
-            put(&ground.task.folder.join(kind.file()), &content)?;
+/// Brings home from a worktree what an agent wrote below `.ai`: its report, decisions, facts of the project.
+fn take_back(ground: &Ground<'_>, step: &TaskStep) -> Result<(), EngineError> {
+    let is_ours = |path: &&String| path.starts_with(".ai/") && !step.violations.contains(path);
+    for path in step.changed_paths.iter().filter(is_ours) {
+        if let Some(content) = text(&ground.place.join(path)) {
+            put(&ground.project.top.join(path), &content)?;
         }
     }
     Ok(())

@@ -5,6 +5,7 @@
 
 use super::merge;
 use super::prompt;
+use super::unit;
 use super::watch::{Watched, watch};
 use crate::Engine;
 use crate::GiveUp;
@@ -57,6 +58,13 @@ impl Ground {
             return self.engine.started_before(request)?.ok_or_else(left);
         }
         let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
+        let request =
+            StartRequest { worktree: WorktreeChoice::Path(self.place(beads, base)?), ..request.clone() };
+        self.engine.start_queued(&request, GiveUp::When(self.cancelled.as_fd()))
+    }
+
+    /// Makes the worktree, or takes it up.
+    pub(super) fn place(&self, beads: &BeadsId, base: &str) -> Result<PathBuf, EngineError> {
         let ready = worktree::create(&Wish {
             beads,
             repo: &self.repo,
@@ -66,8 +74,7 @@ impl Ground {
             sandbox: &self.engine.sandbox_in(&self.repo)?,
             progress: &|_| {},
         })?;
-        let request = StartRequest { worktree: WorktreeChoice::Path(ready.path()), ..request.clone() };
-        self.engine.start_queued(&request, GiveUp::When(self.cancelled.as_fd()))
+        Ok(ready.path())
     }
 }
 
@@ -88,6 +95,9 @@ pub(super) struct Attempt {
 
 /// Runs it to its end; tells each step.
 pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveEvent)) {
+    if let Some(unit) = &attempt.item.unit {
+        return unit::run(ground, attempt, unit, tell);
+    }
     let item = attempt.item.id.clone();
     let refused = |error: &EngineError| WaveEvent::Refused {
         item: item.clone(),
@@ -205,20 +215,24 @@ fn strange(outcome: &Outcome) -> Vec<String> {
 
 /// The item's work so far.
 #[derive(Default)]
-struct Looked {
-    commit: Option<String>,
-    gates: Vec<GateVerdict>,
+pub(super) struct Looked {
+    pub(super) commit: Option<String>,
+    pub(super) gates: Vec<GateVerdict>,
     /// What no commit can hold.
-    left_behind: Vec<String>,
+    pub(super) left_behind: Vec<String>,
 }
 
 /// Everything since the item's first start: as a commit that is kept, and what the gates say of it.
-fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<Looked, EngineError> {
+pub(super) fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<Looked, EngineError> {
     let first = attempt.first_run.as_ref().unwrap_or(run);
     let found = lookup::read_run(&ground.state, &ground.state.run(first).journal(), false)?;
     let Some(tree) = &found.run.created.tree else { return Ok(Looked::default()) };
     let main = worktree::repository(&ground.repo)?;
-    let work = Work::of(&found, tree)?;
+    let mut work = Work::of(&found, tree)?;
+    if attempt.item.unit.is_some() {
+        // A task's papers are brought home as they are; in a commit they would be in the way of those there.
+        work.changes.uncommitted.retain(|path| !path.starts_with(b".ai/"));
+    }
     let commit = work.commit(&main, &found)?;
     merge::keep(&main, &ground.wave_id, &attempt.item.id, &commit)?;
     let gates = item_gates(attempt, &main, &work, (&found, tree), &commit)?;

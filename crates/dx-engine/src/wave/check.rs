@@ -345,6 +345,7 @@ impl Check<'_> {
                 .map_or(MAX_ATTEMPTS, |at| at.value),
             prompt_file: "none".to_owned(),
             prompt_bytes: 0,
+            unit: None,
         };
         Some((planned, review_prompt))
     }

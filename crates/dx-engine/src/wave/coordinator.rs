@@ -340,7 +340,8 @@ impl Coordinator {
     }
 }
 
-fn conflict_text(conflict: &MergeConflict) -> String {
+/// Who does not fit with whom, and where.
+pub(crate) fn conflict_text(conflict: &MergeConflict) -> String {
     let [a, b] = &conflict.items;
     format!("the work of {a} and {b} does not fit together: {}", conflict.paths.join("; "))
 }

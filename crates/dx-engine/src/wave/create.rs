@@ -4,7 +4,7 @@
 
 use super::check::Checked;
 use super::{COORDINATE, JOURNAL, merge};
-use crate::api::{PromptSource, StartRequest, WaveSource, WorktreeChoice};
+use crate::api::{PromptSource, StartRequest, WorktreeChoice};
 use crate::error::EngineError;
 use crate::git::Call;
 use crate::settle::Programs;
@@ -30,7 +30,7 @@ impl Engine {
     pub(super) fn create_wave(
         &self,
         state: &StateDir,
-        source: &WaveSource,
+        file: String,
         checked: Checked,
         (notify, write_back): (Option<String>, bool),
     ) -> Result<(String, WavePaths, WaveWriter), EngineError> {
@@ -55,7 +55,7 @@ impl Engine {
                 version: WAVE_JOURNAL_VERSION,
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 wave_id: id.clone(),
-                file: source.file.as_deref().map_or_else(|| source.name(), absolute),
+                file,
                 cwd: std::env::current_dir().map_or_else(|_| "-".to_owned(), |cwd| cwd.display().to_string()),
                 notify,
                 write_back,
@@ -179,19 +179,16 @@ fn await_coordinator(state: &StateDir, wave: &str, pid: i32) -> Result<(), Engin
 }
 
 fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: &str) -> StartRequest {
-    let needs_prompt = item.prompt_bytes > 0;
+    let needs_prompt = item.prompt_bytes > 0 || item.unit.is_some();
     StartRequest {
         beads: Some(item.id.clone()),
         prompt: needs_prompt.then(|| PromptSource::Text(b"preflight".to_vec())),
         worktree: WorktreeChoice::Auto,
         repo: Some(repo.to_owned()),
         model,
+        allow_model_override: item.unit.as_ref().is_some_and(|unit| unit.allow_model_override),
         command: item.command.clone(),
         profile: item.profile.clone(),
         ..StartRequest::new(provider)
     }
-}
-
-fn absolute(path: &Path) -> String {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }

@@ -15,10 +15,12 @@ mod notify;
 mod prompt;
 mod review;
 mod show;
+mod unit;
 mod verdict;
 mod watch;
 mod write_back;
 
+pub(crate) use coordinator::conflict_text;
 pub use file::{Problem, WaveFileError};
 
 use crate::Engine;
@@ -26,9 +28,10 @@ use crate::api::WaveSource;
 use crate::error::{EngineError, told};
 use check::Checked;
 use coordinator::Coordinator;
+use dx_core::wave::{Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
 use dx_proc::clock;
-use dx_protocol::{WaveDocument, WavePlanDocument};
+use dx_protocol::{WaveDocument, WavePlan, WavePlanDocument};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,7 +72,10 @@ impl Engine {
         }
         let checked = self.read_wave(source)?;
         let state = self.state()?;
-        let (id, paths, writer) = self.create_wave(&state, source, checked, (notify, write_back))?;
+        let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let file =
+            source.file.as_deref().map_or_else(|| source.name(), |path| absolute(path).display().to_string());
+        let (id, paths, writer) = self.create_wave(&state, file, checked, (notify, write_back))?;
         self.spawn_coordinator(&state, &id, &writer)?;
         drop(writer);
         self.show_wave(&id, &paths)
@@ -79,27 +85,39 @@ impl Engine {
     pub fn wave_resume(&self, wave: &str) -> Result<WaveDocument, EngineError> {
         crate::start::refuse_nested()?;
         let (state, paths) = (self.state()?, self.wave_paths(wave)?);
-        let ended = || -> Result<Option<dx_core::wave::Wave>, EngineError> {
-            let wave = dx_core::wave::fold(&files::read(&paths)?);
-            Ok(wave.filter(|wave| wave.ended_at.is_some()))
-        };
-        let began = clock::monotonic_ms();
-        let writer = loop {
-            if let Some(writer) = WaveWriter::try_lock(&paths)? {
-                break writer;
-            }
-            // The coordinator of one that has ended clears up for moments.
-            if ended()?.is_none() || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
-                return Err(EngineError::WaveRunning { wave: wave.to_owned() });
-            }
-            std::thread::sleep(CLEAR_TICK);
-        };
-        if ended()?.is_some_and(|wave| !wave.wants_merge()) {
+        let writer = lock(wave, &paths)?;
+        if ended(&paths)?.is_some_and(|wave| !wave.wants_merge()) {
             return Err(EngineError::WaveEnded { wave: wave.to_owned() });
         }
         self.spawn_coordinator(&state, wave, &writer)?;
         drop(writer);
         self.show_wave(wave, &paths)
+    }
+
+    /// Coordinates a wave in this process, to its end: the one with this plan's name, when it was begun before. The name must
+    /// belong to nothing else.
+    pub(crate) fn carry_out(&self, plan: &WavePlan) -> Result<Wave, EngineError> {
+        let state = self.state()?;
+        let is_this = |(_, paths): &(String, WavePaths)| {
+            let wave = files::read(paths).ok().and_then(|records| fold(&records));
+            wave.is_some_and(|wave| wave.created.plan.name == plan.name)
+        };
+        let mut begun = files::all(&state).into_iter().filter(|(id, _)| id.starts_with(&plan.name));
+        let (paths, writer) = if let Some((id, paths)) = begun.find(is_this) {
+            let writer = lock(&id, &paths)?;
+            (paths, writer)
+        } else {
+            let none = vec![Vec::new(); plan.items.len()];
+            let (plan, layers) = (plan.clone(), Vec::new());
+            let (prompts, review_prompts, left_out) = (none.clone(), none, Vec::new());
+            let checked = Checked { plan, layers, prompts, review_prompts, left_out };
+            let (_, paths, writer) = self.create_wave(&state, "-".to_owned(), checked, (None, false))?;
+            (paths, writer)
+        };
+        if ended(&paths)?.is_none_or(|wave| wave.wants_merge()) {
+            Coordinator::new(self.clone(), state, paths.clone(), writer)?.run()?;
+        }
+        fold(&files::read(&paths)?).ok_or(EngineError::MonitorLost)
     }
 
     /// Asks a wave's coordinator to end everything; a wave without one gets one for that.
@@ -147,6 +165,26 @@ impl Engine {
         near.sort();
         near.truncate(3);
         Err(EngineError::NoWave { wave: wave.to_owned(), near })
+    }
+}
+
+/// The wave, when it has ended.
+fn ended(paths: &WavePaths) -> Result<Option<Wave>, EngineError> {
+    Ok(fold(&files::read(paths)?).filter(|wave| wave.ended_at.is_some()))
+}
+
+/// The right to coordinate a wave that nobody coordinates.
+fn lock(wave: &str, paths: &WavePaths) -> Result<WaveWriter, EngineError> {
+    let began = clock::monotonic_ms();
+    loop {
+        if let Some(writer) = WaveWriter::try_lock(paths)? {
+            return Ok(writer);
+        }
+        // The coordinator of one that has ended clears up for moments.
+        if ended(paths)?.is_none() || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
+            return Err(EngineError::WaveRunning { wave: wave.to_owned() });
+        }
+        std::thread::sleep(CLEAR_TICK);
     }
 }
 

@@ -217,7 +217,15 @@ fn next_action(wave: &Wave, state: WaveState, items: &[WaveItemRow]) -> String {
             let first = items.iter().find(|item| {
                 matches!(item.state, ItemState::Failed | ItemState::Blocked) && item.attempts > 0
             });
+            let unit = |item: &WaveItemRow| {
+                let at = wave.items.iter().find(|other| other.plan.id.as_str() == item.id)?;
+                at.plan.unit.as_ref().map(|unit| unit.task.clone())
+            };
             match first {
+                Some(item) if unit(item).is_some() => {
+                    let task = unit(item).unwrap_or_default();
+                    format!("dx-runner task show {}", task.split('/').next().unwrap_or(&task))
+                }
                 Some(item) => format!("dx-runner logs --beads {}", item.id),
                 None => format!("dx-runner wave report {id}"),
             }

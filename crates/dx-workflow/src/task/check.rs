@@ -212,6 +212,10 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
         let fix = "each unit has its own; remove it here";
         checker.found.add(file, section.line, "execution", "a plan of several units runs nobody itself", fix);
     }
+    for (line, name) in &spec.missing_columns {
+        let message = format!("the table of units has no column `{name}`");
+        checker.found.add(file, *line, "unit_column", message, "add it, with `None` where there is nothing");
+    }
     checker.found.0.extend(units::findings(file, &table));
     let mut planned = Vec::new();
     for unit in &table {
@@ -251,9 +255,17 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
     for (index, (a, spec)) in planned.iter().enumerate() {
         for (b, other) in planned[index + 1..].iter().filter(|(b, _)| are_parallel(a, b)) {
             let theirs = other.paths();
-            for path in spec.paths().into_iter().filter(|path| theirs.contains(path)) {
+            let both = |path: String| {
+                let met = theirs.iter().find(|other| units::meet(&path, other))?;
+                Some(if *met == path {
+                    format!("`{path}`")
+                } else {
+                    format!("what `{path}` and `{met}` mean")
+                })
+            };
+            for path in spec.paths().into_iter().filter_map(both) {
                 let (first, second) = (a.number.unwrap_or_default(), b.number.unwrap_or_default());
-                let message = format!("units {first} and {second} are parallel, and both change `{path}`");
+                let message = format!("units {first} and {second} are parallel, and both change {path}");
                 let fix = "let one need the other, or divide the work differently";
                 checker.found.add(file, b.line, "unit_overlap", message, fix);
             }

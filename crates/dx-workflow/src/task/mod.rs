@@ -13,7 +13,7 @@ pub use check::{CONTEXT_SECTIONS, TaskFiles, UnitFiles, check_context, check_tas
 pub use pipeline::{Next, next};
 pub use report::{Report, ReportKind, report_findings};
 pub use spec::{RUNNABLE, Spec};
-pub use units::{Unit, layers};
+pub use units::{Unit, layers, waits};
 
 /// The document that a task is.
 pub const SPEC: &str = "task-spec.md";

@@ -34,6 +34,8 @@ pub struct Spec {
     pub test_commands: Vec<(usize, String)>,
     /// Rows of the table of units; `None` when there is no such table.
     pub units: Option<Vec<Unit>>,
+    /// Columns that it should have, with the line of its head.
+    pub missing_columns: Vec<(usize, &'static str)>,
 }
 
 impl Spec {
@@ -49,6 +51,7 @@ impl Spec {
             test_paths: Vec::new(),
             test_commands: Vec::new(),
             units: None,
+            missing_columns: Vec::new(),
         };
         if let Some(execution) = spec.section("Execution") {
             let names = items(&execution.lines).into_iter().filter_map(|(_, item)| item.ok());
@@ -65,7 +68,10 @@ impl Spec {
             };
             (spec.test_paths, spec.test_commands) = (listed("Test File Paths"), listed("Test Commands"));
         }
-        spec.units = spec.sections.iter().find_map(|section| units::read(&section.lines));
+        if let Some(table) = spec.sections.iter().find_map(|section| units::read(&section.lines)) {
+            spec.missing_columns = table.missing.into_iter().map(|name| (table.line, name)).collect();
+            spec.units = Some(table.units);
+        }
         spec
     }
 

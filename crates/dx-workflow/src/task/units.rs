@@ -4,6 +4,7 @@
 
 use super::markdown::{same, table};
 use super::spec::is_none;
+use crate::permission::matches;
 use dx_protocol::PackFinding;
 
 const COLUMNS: [&str; 5] = ["#", "Unit", "Delivers", "Depends on", "Parallel with"];
@@ -33,10 +34,19 @@ impl Unit {
     }
 }
 
+/// A table of units.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Table {
+    /// Of its head.
+    pub(super) line: usize,
+    pub(super) missing: Vec<&'static str>,
+    pub(super) units: Vec<Unit>,
+}
+
 /// The table, when these lines hold one.
-pub(super) fn read(lines: &[(usize, String)]) -> Option<Vec<Unit>> {
+pub(super) fn read(lines: &[(usize, String)]) -> Option<Table> {
     let rows = table(lines);
-    let (_, head) = rows.first()?;
+    let (line, head) = rows.first()?;
     let column =
         |name: &str| head.iter().position(|cell| cell.trim() == name || (name != "#" && same(cell, name)));
     let at: Vec<Option<usize>> = COLUMNS.iter().map(|name| column(name)).collect();
@@ -53,7 +63,8 @@ pub(super) fn read(lines: &[(usize, String)]) -> Option<Vec<Unit>> {
             parallel_with: numbers(&cell(4)),
         }
     };
-    Some(rows[1..].iter().map(unit).collect())
+    let missing = COLUMNS.into_iter().zip(&at).filter(|(_, at)| at.is_none()).map(|(name, _)| name);
+    Some(Table { line: *line, missing: missing.collect(), units: rows[1..].iter().map(unit).collect() })
 }
 
 fn numbers(cell: &str) -> Vec<Result<u32, String>> {
@@ -77,6 +88,34 @@ pub fn layers(units: &[Unit]) -> Result<Vec<Vec<u32>>, Vec<u32>> {
         layers.push(ready);
     }
     Ok(layers)
+}
+
+/// Units in the order in which they can be carried out, each with what it waits for: what it needs, and what stands before it
+/// and is not said to be parallel with it, for then the second builds on the work of the first. Nothing for a graph with a
+/// cycle.
+pub fn waits(units: &[Unit]) -> Vec<(&Unit, Vec<u32>)> {
+    let order = layers(units).unwrap_or_default().concat();
+    let mut waits: Vec<(&Unit, Vec<u32>)> = Vec::new();
+    for unit in order.iter().filter_map(|wanted| units.iter().find(|unit| unit.number == Some(*wanted))) {
+        let mut own: Vec<u32> = unit.needs().collect();
+        // The nearest first: what that waits for needs no mention.
+        for (earlier, _) in waits.iter().rev().filter(|(earlier, _)| !are_parallel(earlier, unit)) {
+            let Some(number) = earlier.number else { continue };
+            if !own.iter().any(|other| *other == number || leads(&waits, *other, number)) {
+                own.push(number);
+            }
+        }
+        own.sort_unstable();
+        own.dedup();
+        waits.push((unit, own));
+    }
+    waits
+}
+
+/// Whether `from` waits for `to`, over others too.
+fn leads(waits: &[(&Unit, Vec<u32>)], from: u32, to: u32) -> bool {
+    let own = waits.iter().find(|(unit, _)| unit.number == Some(from));
+    own.is_some_and(|(_, list)| list.iter().any(|next| *next == to || leads(waits, *next, to)))
 }
 
 /// What is wrong with the table alone.
@@ -172,8 +211,65 @@ fn reaches(units: &[Unit], from: u32, to: u32) -> bool {
     false
 }
 
+/// Whether two paths of specifications can mean the same file: one is the other, its folder, or its pattern.
+pub(super) fn meet(a: &str, b: &str) -> bool {
+    let lies_in = |path: &str, folder: &str| {
+        let folder = folder.trim_end_matches('/');
+        path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    };
+    lies_in(a, b) || lies_in(b, a) || matches(a, b) || matches(b, a)
+}
+
 /// Whether one of two units says that they may run at the same time.
 pub(super) fn are_parallel(a: &Unit, b: &Unit) -> bool {
     let says = |a: &Unit, b: &Unit| a.parallel_with.iter().flatten().any(|other| Some(*other) == b.number);
     says(a, b) || says(b, a)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number, what it depends on, what it is parallel with.
+    fn units(rows: &[(u32, &str, &str)]) -> Vec<Unit> {
+        let unit = |(number, needs, with): &(u32, &str, &str)| Unit {
+            line: 1,
+            number: Some(*number),
+            name: "x".to_owned(),
+            delivers: "x".to_owned(),
+            depends_on: numbers(needs),
+            parallel_with: numbers(with),
+        };
+        rows.iter().map(unit).collect()
+    }
+
+    fn told(rows: &[(u32, &str, &str)]) -> Vec<(u32, Vec<u32>)> {
+        let units = units(rows);
+        waits(&units).into_iter().map(|(unit, list)| (unit.number.unwrap(), list)).collect()
+    }
+
+    #[test]
+    fn only_what_is_said_to_be_parallel_is() {
+        let diamond = [(4, "2, 3", ""), (2, "1", "3"), (3, "1", ""), (1, "", "")];
+        assert_eq!(told(&diamond), [(1, vec![]), (2, vec![1]), (3, vec![1]), (4, vec![2, 3])]);
+        assert_eq!(told(&[(1, "", ""), (2, "", ""), (3, "", "")]), [(1, vec![]), (2, vec![1]), (3, vec![2])]);
+        // 3 may run beside 1, and not beside 2.
+        assert_eq!(
+            told(&[(1, "", "2 3"), (2, "", ""), (3, "", "")]),
+            [(1, vec![]), (2, vec![]), (3, vec![2])]
+        );
+        assert_eq!(told(&[(1, "2", ""), (2, "1", "")]), []);
+    }
+
+    #[test]
+    fn paths_that_can_mean_one_file() {
+        for (a, b) in
+            [("src/a.rs", "src/a.rs"), ("src", "src/a.rs"), ("src/", "src/x/y"), ("src/*.rs", "src/a.rs")]
+        {
+            assert!(meet(a, b) && meet(b, a), "{a} {b}");
+        }
+        for (a, b) in [("src/a.rs", "src/a.rs.bak"), ("src", "srcs/a"), ("src/*.rs", "src/a.py")] {
+            assert!(!meet(a, b) && !meet(b, a), "{a} {b}");
+        }
+    }
 }

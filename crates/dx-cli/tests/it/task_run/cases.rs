@@ -1,37 +1,62 @@
-//! How runs end.
+//! How runs of one specification end. All share one home: in a fresh one the real OpenCode takes long to begin.
 
+use super::kills;
 use super::world::{World, codes, documented, implemented, report, steps, validated, writes};
 use crate::opencode::ONE;
-use crate::world::read;
+use crate::world::{read, write};
 use dx_scripted_model::Scenario;
+use serde_json::{Value, json};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::PoisonError;
+use std::time::Instant;
 
 const GOOD: &str = "hello\n";
 const BAD: &str = "goodbye\n";
+
+type Case = (&'static str, fn(&mut World));
+const CASES: [Case; 8] = [
+    ("four_agents", four_agents_in_order_make_a_validated_change),
+    ("outside", an_agent_outside_of_its_role_is_seen_whatever_its_permissions_say),
+    ("wrong", what_an_agent_did_wrong_is_seen_whatever_it_says),
+    ("held", a_validator_is_held_against_the_record),
+    ("cycle", there_is_one_fix_cycle),
+    ("worktree", a_worktree_of_its_own_leaves_the_checkout_alone_and_brings_the_papers_home),
+    ("kills", kills::a_run_that_is_killed_at_any_step_is_gone_on_from),
+    ("agy", kills::agy_is_held_to_the_boundary_and_left_out_when_it_is_off_or_missing),
+];
 
 /// An implementer that writes this and a report.
 fn implements(text: &str) -> Scenario {
     writes(&[("greet.txt", text), (&report("implementation"), &implemented("done"))])
 }
 
-fn validates(word: &str, issues: &str) -> Scenario {
+pub(super) fn validates(word: &str, issues: &str) -> Scenario {
     writes(&[(&report("validation"), &validated(word, issues))])
 }
 
-macro_rules! agents_or_return {
-    () => {{
-        let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-            println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-            return;
-        };
-        agents
-    }};
+#[test]
+fn the_ends_of_a_run() {
+    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
+        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
+        return;
+    };
+    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = World::new(&agents);
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        let begun = Instant::now();
+        let went_well = catch_unwind(AssertUnwindSafe(|| case(&mut world))).is_ok();
+        let word = if went_well { "ok" } else { "FAILED" };
+        println!("{name}: {word} in {:.1} s", begun.elapsed().as_secs_f64());
+        if !went_well {
+            failed.push(name);
+            drop(world.env.run(&["stop", "--all", "--grace", "0s"]));
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }
 
-#[test]
-fn four_agents_in_order_make_a_validated_change() {
-    let agents = agents_or_return!();
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn four_agents_in_order_make_a_validated_change(world: &mut World) {
     let turns = [
         ("test-writer, round 0", writes(&[("tests/greet.sh", "grep -q hello greet.txt && echo fine\n")])),
         ("implementer, round 0", implements(GOOD)),
@@ -41,7 +66,7 @@ fn four_agents_in_order_make_a_validated_change() {
         ),
         ("validator, round 0", validates("PASS", "None")),
     ];
-    let world = World::new(&agents, &["test-writer", "implementer", "documentation"], &turns);
+    world.case("four", &["test-writer", "implementer", "documentation"], &turns);
     let (code, done) = world.run(&[]);
     assert_eq!((code, &done["status"]), (0, &"done".into()), "{done:#}");
     let expected =
@@ -50,36 +75,35 @@ fn four_agents_in_order_make_a_validated_change() {
     assert_eq!((codes(&done), done["reports"].as_array().unwrap().len()), (vec![0], 3));
     assert_eq!(done["state"]["commands"][0]["output"], "fine\n");
     let changed = &done["state"]["steps"][1]["changed_paths"];
-    assert_eq!(changed, &serde_json::json!([report("implementation"), "greet.txt"]));
+    assert_eq!(changed, &json!([report("implementation"), "greet.txt"]));
     assert!(read(world.top.join("README.md")).contains("It greets."));
     // What the validator was told is the runner's own record.
     let calls = world.model.calls();
     let told = calls.iter().any(|call| format!("{call:?}").contains("`sh tests/greet.sh`: exit code 0"));
     assert!(told, "the validator is given the record");
     // Done is done.
+    let runs = world.runs();
     let (code, again) = world.run(&[]);
-    assert_eq!((code, &again["state"]["attempt"]), (0, &1.into()));
-    assert_eq!(world.jobs("validator"), 1);
+    assert_eq!((code, &again["state"], world.runs()), (0, &done["state"], runs));
 }
 
-#[test]
-fn what_an_agent_did_wrong_is_seen_whatever_it_says() {
-    let agents = agents_or_return!();
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn an_agent_outside_of_its_role_is_seen_whatever_its_permissions_say(world: &mut World) {
     // Its permissions forbid the tool, and not the shell.
     let outside =
         Scenario::bash("mkdir -p .ai/decisions && echo mine > .ai/decisions/x.md && echo hello > greet.txt")
             .then_write(report("implementation"), implemented("done"))
             .then_text("done");
-    let world = World::new(&agents, &["implementer"], &[("implementer, round 0", outside)]);
+    world.case("outside", &["implementer"], &[("implementer, round 0", outside)]);
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["state"]["reason_code"]), (29, &"role_scope_violation".into()), "{ended:#}");
-    assert_eq!(ended["state"]["steps"][0]["violations"], serde_json::json!([".ai/decisions/x.md"]));
+    assert_eq!(ended["state"]["steps"][0]["violations"], json!([".ai/decisions/x.md"]));
     // It does not begin again by itself.
     let error = world.refused(34, &[]);
     assert_eq!(error["reason_code"], "task_ended");
     assert!(error["next_action"].as_str().unwrap().contains("--again"));
+}
 
+fn what_an_agent_did_wrong_is_seen_whatever_it_says(world: &mut World) {
     let commits = Scenario::bash(
         "echo hello > greet.txt && git add greet.txt && git -c user.name=x -c user.email=x@x commit -qm x",
     )
@@ -100,25 +124,32 @@ fn what_an_agent_did_wrong_is_seen_whatever_it_says() {
         ("blocked", blocked, 34, "agent_blocked", "blocked"),
         ("other", other, 28, "report_invalid", "failed"),
     ] {
-        let world = World::new(&agents, &["implementer"], &[("implementer, round 0", scenario)]);
+        world.case(name, &["implementer"], &[("implementer, round 0", scenario)]);
         let (ended_with, ended) = world.run(&[]);
         assert_eq!((ended_with, &ended["state"]["reason_code"]), (code, &reason.into()), "{name}: {ended:#}");
-        assert_eq!((&ended["status"], world.jobs("validator")), (&status.into(), 0), "{name}");
+        // The validator does not begin, and the record says why.
+        assert_eq!(
+            (&ended["status"], steps(&ended)),
+            (&status.into(), vec!["implementer 0: failed".to_owned()])
+        );
+        let told = |value: &Value| value.as_str().unwrap().to_owned();
+        let step = told(&ended["state"]["steps"][0]["message"]);
+        assert_eq!(told(&ended["state"]["message"]), format!("implementer: {step}"), "{name}");
+        assert!(!step.is_empty() && ended["state"]["ended_at"].is_string(), "{name}: {ended:#}");
     }
 }
 
-#[test]
-fn a_validator_is_held_against_the_record_and_has_one_fix_cycle() {
-    let agents = agents_or_return!();
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+fn a_validator_is_held_against_the_record(world: &mut World) {
     let contradicts =
         [("implementer, round 0", implements(BAD)), ("validator, round 0", validates("PASS", "None"))];
-    let world = World::new(&agents, &["implementer"], &contradicts);
+    world.case("contradicts", &["implementer"], &contradicts);
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["state"]["reason_code"]), (28, &"verdict_contradicted".into()), "{ended:#}");
-    assert_eq!(codes(&ended), [1]);
+    assert_eq!((codes(&ended), &ended["state"]["steps"][1]["claims_pass"]), (vec![1], &json!(true)));
+}
 
-    let mut turns = vec![
+fn there_is_one_fix_cycle(world: &mut World) {
+    let turns = [
         ("implementer, round 0", implements(BAD)),
         ("validator, round 0", validates("FAIL", "blocking: it does not say hello")),
         (
@@ -127,51 +158,67 @@ fn a_validator_is_held_against_the_record_and_has_one_fix_cycle() {
         ),
         ("validator, round 1", validates("PASS", "None any more")),
     ];
-    let world = World::new(&agents, &["implementer"], &turns);
+    world.case("mended", &["implementer"], &turns);
     let (code, done) = world.run(&[]);
     assert_eq!((code, codes(&done)), (0, vec![1, 0]), "{done:#}");
     let calls = world.model.calls();
     assert!(calls.iter().any(|call| format!("{call:?}").contains("blocking: it does not say hello")));
 
-    turns[2].1 = writes(&[("greet.txt", "bye\n"), (&report("implementation"), &implemented("tried"))]);
-    turns[3].1 = validates("FAIL", "blocking: still not");
-    let world = World::new(&agents, &["implementer"], &turns);
+    // Here the implementer is a stand-in for `agy`, which gets the findings as well.
+    let turns = [
+        ("validator, round 0", validates("FAIL", "blocking: it does not say hello")),
+        ("validator, round 1", validates("FAIL", "blocking: still not")),
+    ];
+    world.case("exhausted", &["implementer"], &turns);
+    kills::agy_that_writes(
+        world,
+        "grep -c 'does not say hello' \"$(echo $3 | cut -d' ' -f2)\" > greet.txt || true",
+    );
+    world.context("agy: enabled");
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["status"]), (34, &"escalated".into()), "{ended:#}");
     assert_eq!((&ended["state"]["reason_code"], codes(&ended)), (&"fix_cycle_exhausted".into(), vec![1, 1]));
-    assert_eq!(world.jobs("implementer"), 2, "no second cycle");
+    let expected =
+        ["implementer 0: passed", "validator 0: passed", "implementer 1: passed", "validator 1: passed"];
+    assert_eq!(steps(&ended), expected, "no second cycle");
+    assert_eq!(read(world.top.join("greet.txt")), "1\n", "the findings are in the handoff");
 }
 
 #[test]
 fn nobody_runs_without_a_list_a_specification_or_valid_files() {
     // No agent is needed, for none is started.
-    let world = World::new(std::ffi::OsStr::new("/nowhere"), &[], &[]);
+    let mut world = World::new(std::ffi::OsStr::new("/nowhere"));
+    world.case("app", &[], &[]);
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["state"]["reason_code"]), (34, &"execution_empty".into()), "{ended:#}");
     assert_eq!(ended["status"], "blocked");
     let spec = world.top.join(".ai/tasks/001-greet/task-spec.md");
-    std::fs::write(&spec, read(&spec).replace("## Execution\n", "## Execution\n- implementer\n- builder\n"))
-        .unwrap();
+    let text = read(&spec);
+    write(&spec, text.replace("## Execution\n", ""));
+    let (code, ended) = world.run(&[]);
+    assert_eq!((code, &ended["state"]["reason_code"]), (34, &"execution_empty".into()), "{ended:#}");
+    write(&spec, text.replace("## Execution\n", "## Execution\n- implementer\n- builder\n"));
     assert_eq!(world.refused(1, &[])["reason_code"], "task_invalid");
     std::fs::remove_file(&spec).unwrap();
     let error = world.refused(34, &[]);
     assert_eq!(error["reason_code"], "task_unplanned");
-    assert_eq!(world.jobs(""), 0);
+    assert_eq!(world.runs(), 0);
 }
 
-#[test]
-fn a_worktree_of_its_own_leaves_the_checkout_alone_and_brings_the_reports_home() {
-    let agents = agents_or_return!();
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let turns =
-        [("implementer, round 0", implements(GOOD)), ("validator, round 0", validates("PASS", "None"))];
-    let world = World::new(&agents, &["implementer"], &turns);
+fn a_worktree_of_its_own_leaves_the_checkout_alone_and_brings_the_papers_home(world: &mut World) {
+    let decides = writes(&[(".ai/decisions/one.md", "so\n"), (&report("documentation"), &documented())]);
+    let turns = [
+        ("documentation, round 0", decides),
+        ("implementer, round 0", implements(GOOD)),
+        ("validator, round 0", validates("PASS", "None")),
+    ];
+    world.case("apart", &["documentation", "implementer"], &turns);
     let (code, done) = world.run(&["--worktree", "auto"]);
     assert_eq!(code, 0, "{done:#}");
     assert!(!world.top.join("greet.txt").exists());
-    assert!(
-        world.top.join(report("validation")).exists() && world.top.join(report("implementation")).exists()
-    );
+    for path in [report("validation"), report("implementation"), ".ai/decisions/one.md".to_owned()] {
+        assert!(world.top.join(&path).exists(), "{path}");
+    }
     let worktree = done["state"]["worktree"].as_str().unwrap();
     assert_eq!(read(std::path::Path::new(worktree).join("greet.txt")), GOOD);
 }

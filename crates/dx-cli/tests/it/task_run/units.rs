@@ -1,90 +1,213 @@
-//! A plan of several units: approval, order, and going on after a kill between units.
+//! A plan of four units with the real OpenCode as validators: approval, order, two at once, kills at every step, and what becomes of a plan when a
+//! unit fails or does not fit.
 
-use super::world::{World, validated, writes};
+use super::world::{World, hash_of, implemented, validated, writes};
 use crate::opencode::ONE;
 use crate::tasks::spec;
 use crate::world::{read, write};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::PoisonError;
 
-const UNITS: [(&str, &str); 3] = [("01-base", "None"), ("02-left", "1"), ("03-top", "2")];
+/// Folder, what it depends on, what it is parallel with.
+type Unit = (&'static str, &'static str, &'static str);
+const BASE: Unit = ("01-base", "None", "None");
+const LEFT: Unit = ("02-left", "1", "3");
+/// In the place of `LEFT`: its agent leaves its role.
+const WILD: Unit = ("02-wild", "1", "3");
+/// In the place of `LEFT`: its work does not fit with that of `RIGHT`.
+const CLASH: Unit = ("02-clash", "1", "3");
+const RIGHT: Unit = ("03-right", "1", "2");
+const TOP: Unit = ("04-top", "2, 3", "None");
 
-/// A plan of three units in a row, whose implementer is a stand-in for `agy` that notes its unit.
-fn planned(agents: &std::ffi::OsStr) -> World {
-    let turns: Vec<_> = UNITS
-        .iter()
-        .map(|(unit, _)| {
-            let path = format!(".ai/tasks/001-greet/{unit}/validation-report.md");
-            let hash = dx_hash(unit);
-            let report = validated("PASS", "None").replace("HASH", &hash);
-            (format!("001-greet/{unit}, step validator"), writes(&[(&path, &report)]))
-        })
-        .collect();
-    let world = World::with_words(agents, &["implementer"], turns);
-    let folder = world.top.join(".ai/tasks/001-greet");
-    let mut plan = "# Plan\n## Source Artifacts / Handoff Context\nx\n## Scope\nx\n## Unit Table\n\
-                    | # | Unit | Delivers | Depends on | Parallel with |\n|---|---|---|---|---|\n"
-        .to_owned();
-    for (unit, needs) in UNITS {
-        let (number, name) = unit.split_once('-').unwrap();
-        plan += &["| ", number, " | ", name, " | it | ", needs, " | None |\n"].concat();
-        std::fs::create_dir_all(folder.join(unit)).unwrap();
-        write(folder.join(unit).join("task-spec.md"), unit_spec(unit));
-        let report = super::world::implemented("done").replace("HASH", &dx_hash(unit));
-        write(world.env.path(unit), report);
-    }
-    write(folder.join("task-spec.md"), plan);
-    // It finds its unit in the handoff file's path.
+const FOLDER: &str = ".ai/tasks/001-greet";
+
+/// A world whose implementers are a stand-in for `agy`, which finds its unit in the path of the handoff file, and whose validators
+/// are content.
+fn world(agents: &std::ffi::OsStr) -> World {
+    let mut world = World::new(agents);
+    world.project("app", &["implementer"]);
     world.agy(&format!(
-        "unit=$(echo \"$3\" | sed 's|.*/001-greet/||; s|/.*||')\necho $unit >> {ran}\necho $unit > $unit.txt\n\
-         cp {root}/$unit .ai/tasks/001-greet/$unit/implementation-report.md",
+        "unit=$(echo \"$3\" | sed 's|.*/001-greet/||; s|/.*||')\necho $unit >> {ran}\ncase $unit in\n\
+         *wild) echo mine > .ai/context.md;;\n*clash) echo mine > 03-right.txt;;\nesac\n\
+         echo $unit > $unit.txt\ncp {root}/$unit {FOLDER}/$unit/implementation-report.md",
         ran = world.env.path("ran").display(),
         root = world.env.root().display()
     ));
     world.context("agy: enabled");
+    let mut turns = Vec::new();
+    for (unit, ..) in [BASE, LEFT, WILD, CLASH, RIGHT, TOP] {
+        let hash = hash_of(&text_of(&world, unit));
+        write(world.env.path(unit), implemented("done").replace("HASH", &hash));
+        let (path, report) = (
+            format!("{FOLDER}/{unit}/validation-report.md"),
+            validated("PASS", "None").replace("HASH", &hash),
+        );
+        turns.push((format!("001-greet/{unit}, step validator"), writes(&[(&path, &report)])));
+    }
+    world.play(turns);
     world
 }
 
-fn unit_spec(unit: &str) -> String {
-    spec(
-        unit,
-        &format!("{unit}.txt"),
-        &["implementer"],
-        &format!("tests/{unit}.sh"),
-        &format!("test -s {unit}.txt"),
-    )
+/// A unit's specification. Those that are parallel pass their test only while the other is at work, too.
+fn text_of(world: &World, unit: &str) -> String {
+    let here = |unit: &str| world.env.path(&unit[..2]).display().to_string();
+    let meet = |other: &str| {
+        format!(
+            "touch {}; for n in $(seq 600); do test -e {} && exit 0; sleep 0.1; done; exit 1",
+            here(unit),
+            here(other)
+        )
+    };
+    let command = match unit {
+        "02-left" => meet("03-right"),
+        "03-right" => meet("02-left"),
+        "04-top" => "cat 01-base.txt 02-left.txt 03-right.txt 04-top.txt".to_owned(),
+        _ => format!("test -s {unit}.txt"),
+    };
+    spec(unit, &format!("{unit}.txt"), &["implementer"], &format!("tests/{unit}.sh"), &command)
 }
 
-fn dx_hash(unit: &str) -> String {
-    use sha2::Digest;
-    use std::fmt::Write as _;
-    sha2::Sha256::digest(unit_spec(unit)).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
+/// Writes the plan of these units.
+fn plan(world: &World, units: &[Unit]) {
+    let folder = world.top.join(FOLDER);
+    let mut plan = "# Plan\n## Source Artifacts / Handoff Context\nx\n## Scope\nx\n## Unit Table\n\
+                    | # | Unit | Delivers | Depends on | Parallel with |\n|---|---|---|---|---|\n"
+        .to_owned();
+    for second in ["02-left", "02-wild", "02-clash"] {
+        let _gone = std::fs::remove_dir_all(folder.join(second));
+    }
+    for (unit, needs, with) in units {
+        let (number, name) = unit.split_once('-').unwrap();
+        plan += &["| ", number, " | ", name, " | it | ", needs, " | ", with, " |\n"].concat();
+        std::fs::create_dir_all(folder.join(unit)).unwrap();
+        write(folder.join(unit).join("task-spec.md"), text_of(world, unit));
+    }
+    write(folder.join("task-spec.md"), plan);
 }
+
+fn statuses(document: &Value) -> Vec<&str> {
+    document["units"].as_array().unwrap().iter().map(|unit| unit["status"].as_str().unwrap()).collect()
+}
+
+fn waves(world: &World) -> usize {
+    let list: Value =
+        serde_json::from_str(&world.env.run(&["wave", "list", "--json"]).assert_code(0).stdout).unwrap();
+    list["waves"].as_array().unwrap().len()
+}
+
+/// Steps of a plan's run in the order in which they come first, and some once more while two units are at work.
+const KILLS: [&str; 22] = [
+    "task.begun",
+    "wave.created",
+    "wave.began",
+    "wave.attempt_decided",
+    "task.step_recorded",
+    "task.step_started",
+    "task.step_judged",
+    "task.command_started",
+    "task.command_recorded",
+    "task.ended",
+    "task.unit_recorded",
+    "wave.judged",
+    "wave.closed",
+    "wave.attempt_decided",
+    "task.step_started",
+    "task.command_started",
+    "task.unit_recorded",
+    "wave.judged",
+    "wave.integrated",
+    "wave.merged",
+    "wave.ended",
+    "task.ended",
+];
 
 #[test]
-fn units_run_in_the_order_of_their_needs_after_an_approval_and_go_on_after_a_kill() {
+fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_step() {
     let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
         println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
         return;
     };
     let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let world = planned(&agents);
+    let world = world(&agents);
+    plan(&world, &[BASE, LEFT, RIGHT, TOP]);
     let error = world.refused(34, &[]);
-    assert_eq!(error["reason_code"], "task_unapproved");
-    assert_eq!(error["next_action"], "dx-runner task approve 001-greet");
-    assert!(!world.env.path("ran").exists());
-    world.env.run_command(world.command(&["approve", "1"])).assert_code(0);
-    let marker = world.env.path("killed");
-    let mut command = world.run_command(&[]);
-    command.env("DX_FAULT_KILL", format!("task.unit_done@{}", marker.display()));
-    assert_eq!(world.env.run_command(command).code, -9);
-    assert_eq!(read(world.env.path("ran")), "01-base\n");
+    assert_eq!(
+        (&error["reason_code"], &error["next_action"]),
+        (&"task_unapproved".into(), &"dx-runner task approve 001-greet".into())
+    );
+    let approve = || world.env.run_command(world.command(&["approve", "1"])).assert_code(0);
+    approve();
+    // Two that may run at once and change one file: nothing begins, whatever was approved.
+    let right = world.top.join(FOLDER).join("03-right/task-spec.md");
+    write(&right, text_of(&world, "03-right").replace("Change `03-right.txt`", "Change `02-left.txt`"));
+    let error = world.refused(1, &[]);
+    assert_eq!(error["reason_code"], "task_invalid");
+    assert!(
+        error["message"]
+            .as_str()
+            .unwrap()
+            .contains("units 2 and 3 are parallel, and both change `02-left.txt`"),
+        "{error}"
+    );
+    write(&right, text_of(&world, "03-right"));
+    assert_eq!((waves(&world), world.runs()), (0, 0));
+
+    for (n, step) in KILLS.into_iter().enumerate() {
+        let marker = world.env.path(format!("killed-{n}"));
+        let mut command = world.run_command(&[]);
+        command.env("DX_FAULT_KILL", format!("{step}@{}", marker.display()));
+        let output = world.env.run_command(command);
+        assert_eq!((output.code, marker.exists()), (-9, true), "{n} {step}: {output}");
+    }
     let (code, done) = world.run(&[]);
-    assert_eq!((code, &done["status"]), (0, &"done".into()), "{done:#}");
-    assert_eq!(read(world.env.path("ran")), "01-base\n02-left\n03-top\n", "each once, in order");
-    let units: Vec<&Value> = done["units"].as_array().unwrap().iter().map(|unit| &unit["status"]).collect();
-    assert_eq!(units, ["done", "done", "done"]);
+    assert_eq!((code, &done["status"], statuses(&done)), (0, &"done".into(), vec!["done"; 4]), "{done:#}");
+    assert_eq!(done["reports"].as_array().unwrap().len(), 8, "{done:#}");
+    assert_eq!((waves(&world), &done["state"]["attempt"]), (1, &json!(1)));
+    for unit in [BASE.0, LEFT.0, RIGHT.0, TOP.0] {
+        let state: Value =
+            serde_json::from_str(&read(world.top.join(FOLDER).join(unit).join("state.json"))).unwrap();
+        let steps: Vec<_> = state["steps"].as_array().unwrap().iter().map(|step| &step["job"]).collect();
+        let prefix = format!("task-1.{}-1-0", &unit[..2]);
+        assert_eq!(
+            steps,
+            [&json!(format!("{prefix}-implementer")), &json!(format!("{prefix}-validator"))],
+            "{state:#}"
+        );
+        assert_eq!(
+            (state["commands"].as_array().unwrap().len(), &state["attempt"]),
+            (1, &json!(1)),
+            "{state:#}"
+        );
+    }
+    // Each agent and each test ran once, whoever died.
+    let jobs = (1..=4)
+        .flat_map(|n| ["implementer", "test-1", "validator"].map(|end| format!("task-1.{n:02}-1-0-{end}")));
+    world.assert_ran(jobs.collect());
+    // The checkout is the user's; the work is on a branch, and without the task's papers.
+    assert_eq!(done["state"]["branch"], "task-001-greet");
+    let made = world.env.git(&world.top, &["diff", "--name-only", "HEAD", "task-001-greet"]);
+    assert_eq!(made, "01-base.txt\n02-left.txt\n03-right.txt\n04-top.txt\n");
+    assert!(!world.top.join("01-base.txt").exists());
+    let ran = || read(world.env.path("ran")).lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!((ran().len(), ran()[0].as_str(), ran()[3].as_str()), (4, "01-base", "04-top"), "{:?}", ran());
+
+    // Another plan: what does not need the new unit is kept, what needs it waits for it.
+    plan(&world, &[BASE, WILD, RIGHT, TOP]);
+    assert_eq!(world.refused(34, &[])["reason_code"], "task_unapproved");
+    approve();
+    let (code, ended) = world.run(&[]);
+    assert_eq!((code, &ended["state"]["reason_code"]), (29, &"role_scope_violation".into()), "{ended:#}");
+    assert!(
+        ended["state"]["message"].as_str().unwrap().starts_with("unit 02-wild: implementer: "),
+        "{ended:#}"
+    );
+    assert_eq!(world.refused(34, &[])["reason_code"], "task_ended");
+
+    plan(&world, &[BASE, CLASH, RIGHT, TOP]);
+    approve();
+    let (code, ended) = world.run(&[]);
+    assert_eq!(&ended["state"]["reason_code"], "merge_conflict", "{code} {ended:#}");
+    let message = ended["state"]["message"].as_str().unwrap();
+    assert!(message.contains("03-right.txt") && message.starts_with("unit 04-top: "), "{message}");
+    assert_eq!(ran()[4..], ["02-wild", "02-clash"], "what does not need the new unit is kept");
 }

@@ -1,10 +1,10 @@
-//! A project with the pack, and a model that plays a scenario for each agent's turn.
+//! A home with the pack, projects in it, and a model that plays a scenario for each agent's turn.
 
 use crate::tasks::spec;
 use crate::world::{read, write};
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
-use dx_testkit::{Output, TestEnv};
+use dx_testkit::{Output, TestEnv, wait_until};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
@@ -58,18 +58,30 @@ pub(super) fn writes(files: &[(&str, &str)]) -> Scenario {
 }
 
 impl World {
-    /// `turns`: agent and round, and what its model does. `HASH` in it is the specification's.
-    pub(super) fn new(agents: &OsStr, execution: &[&str], turns: &[(&str, Scenario)]) -> Self {
-        let turns = turns.iter().map(|(turn, scenario)| (format!("step {turn}"), scenario.clone()));
-        Self::with_words(agents, execution, turns.collect())
+    /// A home with the pack, of which the first run of OpenCode makes much; and no project yet.
+    pub(super) fn new(agents: &OsStr) -> Self {
+        let mut env = environment().deadline(Duration::from_mins(4));
+        env.link_program("opencode", Path::new(agents).join("opencode"));
+        env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+        env.set("DX_RUNNER_GRACE_MS", "1000");
+        env.run(&["workflow", "install"]).assert_code(0);
+        let (top, model) = (env.root().to_owned(), ScriptedModel::start(Scenario::text("")).unwrap());
+        Self { env, top, model }
     }
 
-    /// The same with words of prompts.
-    pub(super) fn with_words(agents: &OsStr, execution: &[&str], turns: Vec<(String, Scenario)>) -> Self {
-        let mut env = environment().deadline(Duration::from_mins(4));
+    /// Another project with a task, and a model that plays these turns: agent and round, and what it does. `HASH` in it is
+    /// the specification's.
+    pub(super) fn case(&mut self, name: &str, execution: &[&str], turns: &[(&str, Scenario)]) {
+        self.project(name, execution);
+        let turns = turns.iter().map(|(turn, scenario)| (format!("step {turn}"), scenario.clone()));
+        self.play(turns.collect());
+    }
+
+    /// Another project with a task.
+    pub(super) fn project(&mut self, name: &str, execution: &[&str]) {
         let spec = spec("Greet", "greet.txt", execution, "tests/greet.sh", "sh tests/greet.sh");
-        let top = env.git_repo(
-            "app",
+        self.top = self.env.git_repo(
+            name,
             &[
                 ("README.md", "# App\n"),
                 ("tests/greet.sh", TEST),
@@ -77,22 +89,21 @@ impl World {
                 (".gitignore", "*.log\n"),
             ],
         );
-        let folder = top.join(".ai/tasks/001-greet");
+        let folder = self.top.join(".ai/tasks/001-greet");
         std::fs::create_dir_all(&folder).unwrap();
         write(folder.join("task-spec.md"), &spec);
-        let hash = dx_workflow_hash(&env, &top);
+    }
+
+    /// Another model, with scenarios for words of prompts.
+    pub(super) fn play(&mut self, turns: Vec<(String, Scenario)>) {
+        let hash = self.hash();
         let turns = turns.into_iter().map(|(words, scenario)| {
             let scenario = scenario.to_string().replace(HASH, &hash);
             (words, scenario.parse().unwrap())
         });
         let default = Scenario::text("nothing is planned for this turn");
-        let model = ScriptedModel::start_by_prompt(turns.collect(), default).unwrap();
-        env.link_program("opencode", Path::new(agents).join("opencode"));
-        env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
-        env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
-        env.set("DX_RUNNER_GRACE_MS", "1000");
-        env.run(&["workflow", "install"]).assert_code(0);
-        Self { env, top, model }
+        self.model = ScriptedModel::start_by_prompt(turns.collect(), default).unwrap();
+        self.env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&self.model.base_url()).to_string());
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {
@@ -131,15 +142,6 @@ impl World {
         write(self.top.join(".ai/context.md"), CONTEXT.replace("agy: disabled", text));
     }
 
-    /// Takes away what runs left in the project, as if there had been none.
-    pub(super) fn forget(&self) {
-        let reports = ["implementation", "validation"].map(report);
-        let others = [".ai/tasks/001-greet/state.json", ".ai/tasks/001-greet/agy-handoff.md", "greet.txt"];
-        for path in reports.iter().map(String::as_str).chain(others) {
-            let _gone = std::fs::remove_file(self.top.join(path));
-        }
-    }
-
     /// A stand-in for `agy`, which does what the shell script says.
     pub(super) fn agy(&self, script: &str) {
         let path = self.env.bin_dir().join("agy");
@@ -151,12 +153,27 @@ impl World {
         dx_workflow_hash(&self.env, &self.top)
     }
 
-    /// How many jobs there were whose id ends so.
-    pub(super) fn jobs(&self, end: &str) -> usize {
-        let status = self.env.run(&["status", "--all", "--json"]).assert_code(0).stdout;
-        let status: Value = serde_json::from_str(&status).unwrap();
-        let jobs = status["jobs"].as_array().unwrap();
-        jobs.iter().filter(|job| job["beads"].as_str().unwrap().ends_with(end)).count()
+    /// That exactly these jobs of this project, in any order, ran to a good end, each once. A start that was killed half way leaves
+    /// a record, too, and no agent.
+    #[track_caller]
+    pub(super) fn assert_ran(&self, mut jobs: Vec<String>) {
+        let top = self.top.display();
+        let sql = format!("SELECT beads FROM runs WHERE exit_code = '0' AND cwd = '{top}' ORDER BY beads");
+        let ran = || -> Vec<String> {
+            let answer = self.env.run(&["history", "query", &sql, "--json"]).assert_code(0).stdout;
+            let answer: Value = serde_json::from_str(&answer).unwrap();
+            let rows = answer["rows"].as_array().unwrap();
+            rows.iter().map(|row| row[0].as_str().unwrap().to_owned()).collect()
+        };
+        jobs.sort();
+        // A run's line is the last that is written of it.
+        wait_until(Duration::from_secs(20), "all lines are there", || ran().len() >= jobs.len());
+        assert_eq!(ran(), jobs);
+    }
+
+    /// How many runs there were of all jobs.
+    pub(super) fn runs(&self) -> usize {
+        std::fs::read_dir(self.env.state_dir().join("runs")).map_or(0, Iterator::count)
     }
 }
 
@@ -166,6 +183,16 @@ fn dx_workflow_hash(env: &TestEnv, top: &Path) -> String {
     command.current_dir(top).args(["task", "show", "1", "--json"]);
     let shown: Value = serde_json::from_str(&env.run_command(command).assert_code(0).stdout).unwrap();
     shown["spec_sha256"].as_str().unwrap().to_owned()
+}
+
+/// The hash of a specification's text.
+pub(super) fn hash_of(text: &str) -> String {
+    use sha2::Digest;
+    use std::fmt::Write as _;
+    sha2::Sha256::digest(text).iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 /// `agent round: state` of each step.
