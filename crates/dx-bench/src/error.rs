@@ -17,6 +17,8 @@ pub enum BenchError {
     Changed(String),
     #[error("another process works on the run `{0}`")]
     Busy(String),
+    #[error("{phase} runs after {before}, which has not passed on {baseline}")]
+    Blocked { phase: &'static str, before: &'static str, baseline: String },
     #[error("there is no benchmark run in {0}")]
     NotFound(PathBuf),
     #[error("cannot {what} {path}: {source}")]
@@ -38,6 +40,7 @@ impl BenchError {
             Self::Argument(_) => ReasonCode::InvalidArgument,
             Self::Changed(_) => ReasonCode::BenchChanged,
             Self::Busy(_) => ReasonCode::LockHeld,
+            Self::Blocked { .. } => ReasonCode::BenchPhaseBlocked,
             Self::NotFound(_) => ReasonCode::BenchNotFound,
             Self::Io { .. } => ReasonCode::Internal,
             Self::Interrupted => ReasonCode::Interrupted,
@@ -48,7 +51,10 @@ impl BenchError {
     pub fn next_action(&self) -> String {
         match self {
             Self::Engine(error) => error.next_action(),
-            Self::Argument(_) => "dx-runner bench run --help".to_owned(),
+            Self::Argument(_) => "dx-runner bench --help".to_owned(),
+            Self::Blocked { before, .. } => {
+                format!("dx-runner bench progressive --phase {before}, or --force")
+            }
             Self::Interrupted => "dx-runner bench run with the same --run-id goes on".to_owned(),
             other => other.reason().next_action().to_owned(),
         }

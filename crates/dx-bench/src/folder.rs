@@ -35,13 +35,8 @@ impl Folder {
 
     /// Makes the folder, or takes up the one that is there, and keeps others from it.
     pub(crate) fn take(path: PathBuf, run_id: &str) -> Result<Self, BenchError> {
-        for folder in [&path, &path.join("raw")] {
-            std::fs::create_dir_all(folder).map_err(|e| BenchError::io("make the folder", folder, e))?;
-        }
-        let file = path.join(LOCK);
-        let lock = File::options().create(true).append(true).open(&file);
-        let lock = lock.map_err(|e| BenchError::io("open", &file, e))?;
-        lock.try_lock().map_err(|_| BenchError::Busy(run_id.to_owned()))?;
+        make(&path.join("raw"))?;
+        let lock = lock(&path, run_id)?;
         Ok(Self { path, lock: Some(lock) })
     }
 
@@ -113,6 +108,28 @@ impl Folder {
         };
         append().map_err(|e| failed("write", &path, e))
     }
+}
+
+/// Makes what is missing of a folder, for its user only: it may be the first of the state directory.
+pub(crate) fn make(folder: &Path) -> Result<(), BenchError> {
+    let mut missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
+    while let Some(folder) = missing.pop() {
+        match disk::make_dir(folder) {
+            // Another process came between.
+            Err(_) if folder.is_dir() => {}
+            made => made.map_err(|e| failed("make the folder", folder, e))?,
+        }
+    }
+    Ok(())
+}
+
+/// Keeps other processes from a folder as long as the file is open.
+pub(crate) fn lock(folder: &Path, name: &str) -> Result<File, BenchError> {
+    let file = folder.join(LOCK);
+    let lock = File::options().create(true).append(true).open(&file);
+    let lock = lock.map_err(|e| BenchError::io("open", &file, e))?;
+    lock.try_lock().map_err(|_| BenchError::Busy(name.to_owned()))?;
+    Ok(lock)
 }
 
 fn ends_a_line(path: &Path) -> bool {

@@ -5,12 +5,13 @@ use crate::error::BenchError;
 use crate::folder::Folder;
 use crate::job::{self, Ground, Task};
 use crate::prompts::{Prompt, Prompts};
-use crate::{html, markdown, plan, summary, workflow};
-use dx_engine::{Cancel, Engine, PreflightRequest};
+use crate::servers::Servers;
+use crate::{gates, html, markdown, plan, progressive, summary, workflow};
+use dx_engine::{Cancel, Engine};
 use dx_proc::clock;
 use dx_protocol::{
-    BenchDocument, BenchGate, BenchManifest, BenchPlanned, BenchRecord, BenchSummary, ExitCode, GateDocument,
-    Level, PreflightDocument, ReasonCode, Timestamp,
+    BenchDocument, BenchGate, BenchManifest, BenchPlanned, BenchRecord, BenchSummary, ExitCode, ReasonCode,
+    Timestamp,
 };
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -32,7 +33,11 @@ pub struct Request {
     pub models: Vec<String>,
     /// The built-in prompts when `None`.
     pub prompts: Option<PathBuf>,
+    /// Only these of them; all when empty.
+    pub only: &'static [&'static str],
     pub parallel: u32,
+    /// Refuse to run when a provider's cap would keep jobs from running at once.
+    pub all_at_once: bool,
     pub rounds: u32,
     pub max_retries: u32,
     pub timeout: Duration,
@@ -51,6 +56,8 @@ pub struct Request {
 /// What happens, for who looks on.
 #[derive(Debug, Clone, Copy)]
 pub enum News<'a> {
+    /// A phase of the progressive benchmark begins.
+    Phase(&'a str),
     /// So many jobs are to be run; so many were done by an earlier call.
     Begun {
         run_id: &'a str,
@@ -81,23 +88,36 @@ pub fn run(
     let Prepared { mut manifest, prompts } = prepare(request)?;
     let run_id = manifest.run_id.clone();
     let folder = Folder::take(request.out.join(&run_id), &run_id)?;
-    let mut gates = Vec::new();
+    let mut told_gates = Vec::new();
     for workflow in &manifest.workflows {
-        let document = preflight(engine, &workflow.system, &workflow.model)?;
+        let document = gates::preflight(engine, &workflow.system, &workflow.model)?;
         if let Some(row) = document.checks.iter().find(|row| row.check == "version") {
             manifest.agents.insert(workflow.system.clone(), row.found.clone());
         }
-        gates.push(preflight_gate(&workflow.name, &document));
+        told_gates.push(gates::preflight_gate(&workflow.name, &document));
+    }
+    if request.all_at_once {
+        told_gates.push(gates::streams(engine, &manifest)?);
     }
     if let Some(required) = &request.required_baseline {
         let document = engine.baseline_gate(&request.repo, required)?;
-        gates.push(gate("baseline", document));
+        told_gates.push(gates::gate("baseline", document));
     }
-    if let Some(failed) = gates.iter().find(|gate| !gate.passed) {
+    if let Some(failed) = told_gates.iter().find(|gate| !gate.passed) {
         let reason = failed.reason_code;
         let exit =
             if failed.name.starts_with("preflight") { ExitCode::PreflightFailed } else { reason.exit_code() };
-        return end(&folder, &run_id, gates, None, reason, exit);
+        return end(&folder, &run_id, told_gates, None, reason, exit);
+    }
+    // A run that is only rendered again needs no server.
+    let records = folder.records()?;
+    let is_due = |job: &BenchPlanned| !records.iter().any(|record| record.job == job.job);
+    let due = |name: &str| manifest.jobs.iter().any(|job| job.workflow == name && is_due(job));
+    let needing = manifest.workflows.iter().filter(|workflow| due(&workflow.name));
+    let servers = Servers::start(engine, &run_id, needing, &mut told_gates)?;
+    if let Some(failed) = told_gates.iter().find(|gate| !gate.passed) {
+        let reason = failed.reason_code;
+        return end(&folder, &run_id, told_gates, None, reason, ExitCode::PreflightFailed);
     }
     match folder.manifest()? {
         // Programs may have been updated in between; the plan may not.
@@ -111,21 +131,30 @@ pub fn run(
         }
         None => folder.begin(&manifest)?,
     }
-    let ran = jobs(engine, request, &manifest, &prompts, &folder, cancel, told);
+    let begun =
+        Begun { engine, request, manifest: &manifest, folder: &folder, servers: &servers, cancel, told };
+    let ran = jobs(&begun, &prompts);
+    drop(servers);
     let summary = render(&folder)?;
-    ran?;
+    if let Err(error) = ran {
+        // One that was interrupted has not ended.
+        if !matches!(error, BenchError::Interrupted) {
+            end(&folder, &run_id, told_gates, Some(summary), error.reason(), error.exit_code())?;
+        }
+        return Err(error);
+    }
     if let Some(reported) = &request.reported_commit {
         let document = engine.integrity_gate(&request.repo, reported, request.branch.as_deref())?;
-        gates.push(gate("integrity", document));
+        told_gates.push(gates::gate("integrity", document));
     }
     let succeeded = summary.workflows.iter().map(|figures| figures.success.count).sum::<u64>();
-    let (reason, exit) = match gates.iter().find(|gate| !gate.passed) {
+    let (reason, exit) = match told_gates.iter().find(|gate| !gate.passed) {
         Some(failed) => (failed.reason_code, failed.reason_code.exit_code()),
         None if summary.missing == 0 && succeeded == summary.jobs => (ReasonCode::BenchOk, ExitCode::Ok),
         None if succeeded > 0 => (ReasonCode::BenchPartial, ExitCode::Partial),
         None => (ReasonCode::BenchFailed, ExitCode::Error),
     };
-    end(&folder, &run_id, gates, Some(summary), reason, exit)
+    end(&folder, &run_id, told_gates, Some(summary), reason, exit)
 }
 
 /// Makes everything that is made from plan and records.
@@ -181,10 +210,12 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
         None => Timestamp(clock::now_ms()).compact(),
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-    if run_id.is_empty() || run_id.len() > 40 || !run_id.chars().all(plain) {
-        return wrong("--run-id has up to 40 of letters, digits, - and _");
+    let reserved = run_id == progressive::FOLDER;
+    if run_id.is_empty() || reserved || run_id.len() > 40 || !run_id.chars().all(plain) {
+        return wrong("--run-id has up to 40 of letters, digits, - and _, and is not `progressive`");
     }
-    let (prompts, text) = Prompts::load(request.prompts.as_deref())?;
+    let (mut prompts, text) = Prompts::load(request.prompts.as_deref())?;
+    prompts.prompts.retain(|prompt| request.only.is_empty() || request.only.contains(&prompt.id.as_str()));
     let rows: Vec<_> = prompts.prompts.iter().map(Prompt::row).collect();
     let kernel = |name: &str| {
         let text = std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
@@ -212,51 +243,20 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
     Ok(Prepared { manifest, prompts: prompts.prompts })
 }
 
-fn preflight(engine: &Engine, system: &str, model: &str) -> Result<PreflightDocument, BenchError> {
-    let provider = system.parse().map_err(|_| BenchError::Argument(format!("`{system}` is no provider")))?;
-    Ok(engine.preflight(&PreflightRequest {
-        provider: Some(provider),
-        model: Some(model.to_owned()).filter(|model| model != "-"),
-        allow_model_override: false,
-        // Jobs work in repositories of their own.
-        worktree: None,
-        profile: None,
-        live: false,
-        strict: false,
-    })?)
-}
-
-fn preflight_gate(workflow: &str, document: &PreflightDocument) -> BenchGate {
-    let failed = document.checks.iter().find(|row| row.level == Level::Error);
-    BenchGate {
-        name: format!("preflight {workflow}"),
-        passed: document.passed,
-        reason_code: failed.and_then(|row| row.code).unwrap_or(ReasonCode::BenchOk),
-        details: failed.map_or_else(String::new, |row| format!("{}: {}", row.found, row.next_action)),
-        document: None,
-    }
-}
-
-fn gate(name: &str, document: GateDocument) -> BenchGate {
-    BenchGate {
-        name: name.to_owned(),
-        passed: document.report.passed,
-        reason_code: document.report.reason_code,
-        details: document.report.details.clone(),
-        document: Some(document),
-    }
+/// A run whose gates let it begin.
+struct Begun<'a> {
+    engine: &'a Engine,
+    request: &'a Request,
+    manifest: &'a BenchManifest,
+    folder: &'a Folder,
+    servers: &'a Servers<'a>,
+    cancel: &'a Cancel,
+    told: &'a (dyn Fn(News<'_>) + Sync),
 }
 
 /// Runs all jobs that have no record: each workflow's warm-up first, then so many at once as asked for.
-fn jobs(
-    engine: &Engine,
-    request: &Request,
-    manifest: &BenchManifest,
-    prompts: &[Prompt],
-    folder: &Folder,
-    cancel: &Cancel,
-    told: &(dyn Fn(News<'_>) + Sync),
-) -> Result<(), BenchError> {
+fn jobs(begun: &Begun<'_>, prompts: &[Prompt]) -> Result<(), BenchError> {
+    let Begun { engine, request, manifest, folder, servers, cancel, told } = *begun;
     let records = folder.records()?;
     let done = |job: &BenchPlanned| records.iter().any(|record| record.job == job.job);
     let left: Vec<Task<'_>> = manifest
@@ -281,6 +281,7 @@ fn jobs(
         timeout: request.timeout,
         max_retries: request.max_retries,
         began: clock::monotonic_ms().saturating_sub(offset),
+        servers,
         cancel,
         given_up: &given_up,
     };

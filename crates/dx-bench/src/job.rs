@@ -8,6 +8,7 @@ use crate::answer::{self, Follower};
 use crate::collect::{self, Seen};
 use crate::error::BenchError;
 use crate::prompts::Prompt;
+use crate::servers::Servers;
 use dx_engine::{
     Cancel, Engine, EngineError, GiveUp, JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice,
 };
@@ -32,6 +33,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) max_retries: u32,
     /// CLOCK_MONOTONIC of the run's begin.
     pub(crate) began: u64,
+    pub(crate) servers: &'a Servers<'a>,
     pub(crate) cancel: &'a Cancel,
     /// Closed on its other side when the run is given up.
     pub(crate) given_up: &'a PipeReader,
@@ -58,14 +60,34 @@ pub(crate) fn run(ground: &Ground<'_>, task: &Task<'_>) -> Result<(BenchRecord, 
     }
 }
 
+/// One attempt, whatever becomes of it: what keeps a job from being run or read is its own failure, and no reason to give the
+/// others up.
 fn attempt(ground: &Ground<'_>, task: &Task<'_>, retries: u32) -> Result<(BenchRecord, String), BenchError> {
+    let id = format!("bench-{}-{}-{retries}", ground.run_id, task.number);
+    let mut seen = Seen { retries, began_ms: clock::monotonic_ms() - ground.began, ..Seen::default() };
+    match try_to_run(ground, task, &id, &mut seen) {
+        Err(_) if ground.cancel.is_cancelled() => Err(BenchError::Interrupted),
+        Err(BenchError::Engine(error)) => {
+            seen.ended_ms = clock::monotonic_ms() - ground.began;
+            // One that cannot be removed is no worse than the failure that is told.
+            let _removed = ground.engine.remove_scratch(&scratch(ground.run_id, &id));
+            Ok((collect::refused(ground, task, &seen, &error), String::new()))
+        }
+        other => other,
+    }
+}
+
+fn try_to_run(
+    ground: &Ground<'_>,
+    task: &Task<'_>,
+    id: &str,
+    seen: &mut Seen,
+) -> Result<(BenchRecord, String), BenchError> {
     let provider: ProviderName =
         task.workflow.system.parse().map_err(|_| BenchError::Argument(task.workflow.system.clone()))?;
-    let id = format!("bench-{}-{}-{retries}", ground.run_id, task.number);
     let beads: BeadsId = id.parse().map_err(|_| BenchError::Argument(format!("`{id}` is no job id")))?;
     let name = JobName { beads: beads.clone(), provider: Some(provider.clone()) };
-    let scratch = scratch(ground.run_id, &id);
-    let mut seen = Seen { retries, began_ms: clock::monotonic_ms() - ground.began, ..Seen::default() };
+    let scratch = scratch(ground.run_id, id);
     if !collect::is_taken_up(ground.engine, &name)? {
         let worktree = ground.engine.scratch_repository(&scratch, &task.prompt.files)?;
         let request = StartRequest {
@@ -74,25 +96,22 @@ fn attempt(ground: &Ground<'_>, task: &Task<'_>, retries: u32) -> Result<(BenchR
             worktree: WorktreeChoice::Path(worktree),
             model: Some(task.workflow.model.clone()).filter(|model| model != "-"),
             lane: crate::workflow::known(&task.workflow.name).map(|known| known.lane),
+            server: ground.servers.url(&task.workflow.name).map(str::to_owned),
             max_runtime: Some(ground.timeout),
-            gates: Gates { check: task.prompt.check.clone(), ..Gates::default() },
+            gates: Gates {
+                check: task.prompt.check.clone(),
+                scope: task.prompt.scope.clone(),
+                ..Gates::default()
+            },
             ..StartRequest::new(&provider)
         };
         let called = clock::monotonic_ms();
-        match ground.engine.start_queued(&request, GiveUp::When(ground.given_up.as_fd())) {
-            Ok(started) => {
-                seen.called = Some(called + started.queued_ms.unwrap_or(0));
-                seen.began_ms += started.queued_ms.unwrap_or(0);
-                if let Err(error) = watch(ground, &name, started.pid, &mut seen) {
-                    let _ended = ground.engine.stop(&name, None);
-                    return Err(error);
-                }
-            }
-            Err(_) if ground.cancel.is_cancelled() => return Err(BenchError::Interrupted),
-            Err(error) => {
-                ground.engine.remove_scratch(&scratch)?;
-                return Ok((collect::refused(ground, task, &seen, &error), String::new()));
-            }
+        let started = ground.engine.start_queued(&request, GiveUp::When(ground.given_up.as_fd()))?;
+        seen.called = Some(called + started.queued_ms.unwrap_or(0));
+        seen.began_ms += started.queued_ms.unwrap_or(0);
+        if let Err(error) = watch(ground, &name, started.pid, seen) {
+            let _ended = ground.engine.stop(&name, None);
+            return Err(error);
         }
     }
     let request =
@@ -103,7 +122,7 @@ fn attempt(ground: &Ground<'_>, task: &Task<'_>, retries: u32) -> Result<(BenchR
     }
     seen.ended_ms = clock::monotonic_ms() - ground.began;
     let answer = answer::whole(&ground.engine.log_files(&name, None)?);
-    let record = collect::record(ground, task, &name, &seen, &answer)?;
+    let record = collect::record(ground, task, &name, seen, &answer)?;
     ground.engine.remove_scratch(&scratch)?;
     Ok((record, answer))
 }

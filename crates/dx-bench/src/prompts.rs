@@ -34,6 +34,9 @@ pub struct Prompt {
     /// Files that the job finds in its folder, by their paths.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
+    /// The paths that the job may change, as patterns; all when empty.
+    #[serde(default)]
+    pub scope: Vec<String>,
     /// A shell command that is run in the job's folder afterwards; 0 for a right answer.
     #[serde(default)]
     pub check: Option<String>,

@@ -17,6 +17,8 @@ pub(crate) const ALL: &[Entry] = &[
     ("bench", of::<dx_protocol::BenchDocument>),
     ("bench-compare", of::<dx_protocol::BenchCompareDocument>),
     ("bench-manifest", of::<dx_protocol::BenchManifest>),
+    ("bench-progress", of::<dx_protocol::BenchProgress>),
+    ("bench-progressive", of::<dx_protocol::BenchProgressiveDocument>),
     ("bench-record", of::<dx_protocol::BenchRecord>),
     ("bench-summary", of::<dx_protocol::BenchSummary>),
     ("bundle", of::<dx_protocol::BundleDocument>),

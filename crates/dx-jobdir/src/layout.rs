@@ -12,7 +12,7 @@
 //!   pools.jsonl                 providers' accounts that take nothing before a time
 //!   watchdog.lock, watchdog.json  held by the watchdog; what it has decided and not finished
 //!   history/<month>.jsonl       one line per ended run, for ever; of the default place: ../history/
-//!   server.json, server.lock    address and password of the shared OpenCode server
+//!   server.json, server.lock    address and password of the shared OpenCode server; server.<id>.json of one of its own
 //!   batches/<id>.json           questions to several models, and their answers
 //!   questions/<mark>.json       what is being asked, locked by who asks
 //!   claims.lock
@@ -42,6 +42,9 @@ pub enum StateDirError {
 pub struct StateDir {
     root: PathBuf,
 }
+
+/// The id of the server that everything shares.
+const SHARED_SERVER: &str = "server";
 
 const FOLDERS: [&str; 5] = ["live", "queue", "ended", "runs", "tmp"];
 
@@ -99,9 +102,22 @@ impl StateDir {
         self.root.join("claims.lock")
     }
 
-    /// Address and password of the shared OpenCode server.
-    pub fn server_file(&self) -> PathBuf {
-        self.root.join("server.json")
+    /// Address and password of an OpenCode server of ours, by its job's id; `server` is the shared one.
+    pub fn server_file(&self, beads: &BeadsId) -> PathBuf {
+        if beads.as_str() == SHARED_SERVER {
+            return self.root.join("server.json");
+        }
+        self.root.join(format!("server.{beads}.json"))
+    }
+
+    /// The ids of the servers that have such a file.
+    pub fn server_ids(&self) -> Vec<BeadsId> {
+        let id = |name: &str| {
+            let id = name.strip_prefix("server.")?.strip_suffix("json")?;
+            id.strip_suffix('.').unwrap_or(SHARED_SERVER).parse().ok()
+        };
+        let names = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        names.filter_map(|entry| id(entry.file_name().to_str()?)).collect()
     }
 
     /// Questions to several models, and their answers.
@@ -114,7 +130,7 @@ impl StateDir {
         self.root.join("questions")
     }
 
-    /// Held while that server is started or stopped.
+    /// Held while such a server is started or stopped.
     pub fn server_lock(&self) -> PathBuf {
         self.root.join("server.lock")
     }

@@ -11,6 +11,7 @@ mod api;
 mod calls;
 mod codex;
 pub mod demo_agent;
+mod hold;
 mod http;
 mod opencode;
 mod percent;

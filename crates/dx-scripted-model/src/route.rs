@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::api::{self, Api, Ask};
 use crate::calls::{CallRecord, Calls};
+use crate::hold::Hold;
 use crate::http::Request;
 use crate::percent;
 use crate::play::{Stage, refusal};
@@ -25,6 +26,7 @@ pub(crate) struct Shared {
     pub(crate) default: Scenario,
     pub(crate) calls: Calls,
     pub(crate) progress: Progress,
+    pub(crate) hold: Hold,
 }
 
 impl Shared {
@@ -64,7 +66,9 @@ impl Shared {
         let result = match planned {
             Err(message) => stage.refuse(api, &crate::api::Refusal { message, ..refusal(400, &ask.model) }),
             Ok(None) => stage.side_call(api, &ask),
-            Ok(Some((turn, workdir))) => stage.play(api, &ask, &turn, workdir.as_deref()),
+            Ok(Some((turn, workdir))) => {
+                self.hold.pass(stage.stream).and_then(|()| stage.play(api, &ask, &turn, workdir.as_deref()))
+            }
         };
         self.finish(number, result)
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::calls::{CallRecord, Calls};
+use crate::hold::Hold;
 use crate::http::{ReadError, read_request, write_page};
 use crate::percent;
 use crate::progress::Progress;
@@ -59,8 +60,13 @@ impl ScriptedModel {
     ) -> Result<Self, ServerError> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(ServerError::Listen)?;
         let address = listener.local_addr().map_err(ServerError::Listen)?;
-        let shared =
-            Arc::new(Shared { by_prompt, default, calls: Calls::default(), progress: Progress::default() });
+        let shared = Arc::new(Shared {
+            by_prompt,
+            default,
+            calls: Calls::default(),
+            progress: Progress::default(),
+            hold: Hold::default(),
+        });
         let stop = Arc::new(AtomicBool::new(false));
         let connections = Connections::default();
         let acceptor = thread::Builder::new()
@@ -107,6 +113,16 @@ impl ScriptedModel {
     /// The same with a scenario in it.
     pub fn root_url_for(&self, scenario: &Scenario) -> String {
         format!("http://{}/s/{}", self.address, percent::encode(&scenario.to_string()))
+    }
+
+    /// From now on so many model calls are answered; those behind them wait. Housekeeping is answered at once.
+    pub fn hold_after(&self, answered: usize) {
+        self.shared.hold.after(answered);
+    }
+
+    /// Answers all who wait, and holds nobody any more.
+    pub fn let_go(&self) {
+        self.shared.hold.end();
     }
 
     /// The requests so far, the newest last.

@@ -2,6 +2,8 @@
 //!
 //! Called by: `commands::run`. Must never: make a figure; `dx-bench` does.
 
+mod progressive;
+
 use clap::{Args, Subcommand};
 use dx_bench::{BenchError, Folder, News};
 use dx_engine::Engine;
@@ -14,7 +16,7 @@ use crate::asking;
 use crate::context::Context;
 use crate::error::CliError;
 
-/// Compare lanes by running the same prompts through each: run, report, compare, prompts
+/// Compare lanes by running the same prompts through each: run, progressive, report, compare, prompts
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,6 +30,7 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     Run(Box<RunArgs>),
+    Progressive(progressive::ProgressiveArgs),
     Report(ReportArgs),
     Compare(CompareArgs),
     Prompts(PromptsArgs),
@@ -37,7 +40,7 @@ enum BenchCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Workflows: opencode_run_headless, opencode_server_http, opencode_server_attach_run, cc_glm_headless, claude_code_headless,
-gemini_run_headless, codex_headless. Those of a server use the managed one: dx-runner server start.
+gemini_run_headless, codex_headless. Each of a server gets one of its own for the run, unless OPENCODE_URL names one.
 Each job works in a small repository of its own. A run that was interrupted or killed goes on with the same --run-id.
 Exit code 0 when all jobs succeeded, 31 when some did, 1 when none did; 21 when preflight failed and nothing was run.
 
@@ -66,6 +69,20 @@ struct RunArgs {
     /// Longest time of an attempt, in seconds
     #[arg(long, default_value_t = 300, value_name = "SEC", value_parser = clap::value_parser!(u32).range(1..=86400))]
     timeout: u32,
+    #[command(flatten)]
+    commits: Commits,
+    /// Name of the run [default: the time]
+    #[arg(long, value_name = "ID")]
+    run_id: Option<String>,
+    #[command(flatten)]
+    place: Place,
+    /// Print the plan and start nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct Commits {
     /// Run nothing unless HEAD contains this commit
     #[arg(long, value_name = "SHA")]
     required_baseline: Option<String>,
@@ -75,14 +92,6 @@ struct RunArgs {
     /// The branch of --reported-commit [default: HEAD]
     #[arg(long, value_name = "NAME", requires = "reported_commit")]
     branch: Option<String>,
-    /// Name of the run [default: the time]
-    #[arg(long, value_name = "ID")]
-    run_id: Option<String>,
-    #[command(flatten)]
-    place: Place,
-    /// Print the plan and start nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -153,6 +162,7 @@ impl From<BenchError> for CliError {
 pub(crate) fn run(ctx: &Context, args: &BenchArgs) -> Result<ExitCode, CliError> {
     match &args.command {
         BenchCommand::Run(args) => bench(ctx, args),
+        BenchCommand::Progressive(args) => progressive::run(ctx, args),
         BenchCommand::Report(args) => {
             let folder = find(ctx, &args.run, &args.place)?;
             let summary = dx_bench::render(&folder)?;
@@ -178,19 +188,20 @@ fn find(ctx: &Context, run: &Path, place: &Place) -> Result<Folder, CliError> {
 }
 
 fn bench(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
-    let here = std::env::current_dir().map_err(|source| CliError::reading(Path::new("."), source))?;
     let request = dx_bench::Request {
         workflows: args.workflows.clone(),
         models: args.models.clone(),
         prompts: args.prompts.clone(),
+        only: &[],
         parallel: args.parallel,
+        all_at_once: false,
         rounds: args.rounds,
         max_retries: args.max_retries,
         timeout: Duration::from_secs(args.timeout.into()),
-        required_baseline: args.required_baseline.clone(),
-        reported_commit: args.reported_commit.clone(),
-        branch: args.branch.clone(),
-        repo: here,
+        required_baseline: args.commits.required_baseline.clone(),
+        reported_commit: args.commits.reported_commit.clone(),
+        branch: args.commits.branch.clone(),
+        repo: here()?,
         run_id: args.run_id.clone(),
         out: args.place.folder(&ctx.engine)?,
     };
@@ -206,18 +217,26 @@ fn bench(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
         dx_bench::run(&ctx.engine, &request, cancel, &told)
     })??;
     ctx.out.either(&document, || result(&document))?;
-    let codes = ExitCode::ALL.iter().copied();
-    Ok(codes.into_iter().find(|code| i32::from(code.code()) == document.exit_code).unwrap_or(ExitCode::Error))
+    Ok(exit_code(document.exit_code))
+}
+
+fn here() -> Result<PathBuf, CliError> {
+    std::env::current_dir().map_err(|source| CliError::reading(Path::new("."), source))
+}
+
+/// As a document tells it.
+fn exit_code(told: i32) -> ExitCode {
+    let code = ExitCode::ALL.iter().copied().find(|code| i32::from(code.code()) == told);
+    code.unwrap_or(ExitCode::Error)
 }
 
 fn tell(ctx: &Context, news: News<'_>) {
     match news {
         News::Begun { run_id, jobs, done } => {
             let done = if done > 0 { format!(", {done} are done") } else { String::new() };
-            ctx.out.note(format!(
-                "run {run_id}: {jobs} jobs{done}; interrupted, it goes on with --run-id {run_id}\n"
-            ));
+            ctx.out.note(format!("run {run_id}: {jobs} jobs{done}\n"));
         }
+        News::Phase(name) => ctx.out.note(format!("{name}\n")),
         News::Started(_) => {}
         News::Ended(record) => {
             let word = match &record.failure {

@@ -154,7 +154,6 @@ fn the_lanes_of_a_server_are_measured_too() {
         ("words", "sleep:0.7,text:DONE", None),
         ("right", "write:answer.txt:42,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),
     ]);
-    world.agent.env.run(&["server", "start"]).assert_code(0);
     let lanes = "opencode_server_http,opencode_server_attach_run";
     let args =
         ["run", "--workflows", lanes, "--model", "mock/m1", "--prompts", &prompts, "--run-id", "lanes"];
@@ -166,7 +165,9 @@ fn the_lanes_of_a_server_are_measured_too() {
         let answer = format!("lanes/raw/{}.answer.txt", record["job"].as_str().unwrap());
         assert_eq!(read(world.out.join(answer)).trim(), "DONE", "{record:#}");
     }
-    world.agent.env.run(&["server", "stop"]).assert_code(0);
+    let live = world.agent.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+    let live: Value = serde_json::from_str(&live).unwrap();
+    assert_eq!(live["jobs"], json!([]), "each lane had a server of its own, and it has ended");
     world.scratch_is_gone();
 }
 

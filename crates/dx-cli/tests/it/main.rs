@@ -37,6 +37,7 @@ mod opencode;
 mod preflight;
 mod profile_keys;
 mod profiles;
+mod progressive;
 mod pty;
 mod queue;
 mod real_agent;

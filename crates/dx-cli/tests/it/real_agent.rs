@@ -39,9 +39,14 @@ pub(crate) struct RealAgent {
 impl RealAgent {
     /// `None` without the real agents. Its sandbox is what users have, and no more.
     pub(crate) fn new(provider: &'static str, program: &str) -> Option<Self> {
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        Self::with_model(provider, program, model)
+    }
+
+    /// The same with a model of one's own.
+    pub(crate) fn with_model(provider: &'static str, program: &str, model: ScriptedModel) -> Option<Self> {
         let agents = agents_dir()?;
         let mut env = environment().deadline(PATIENCE);
-        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
         let real = agents.join(program).canonicalize().unwrap();
         env.link_program(program, &real);
         env.set("DX_RUNNER_SANDBOX_WRITE", "");

@@ -74,7 +74,7 @@ impl Open {
     ) -> Result<Self, EngineError> {
         let place = Place {
             url: client.url().to_owned(),
-            ours: Access::of_live(state).is_some_and(|access| access.url == client.url()),
+            ours: Access::shared(state).is_some_and(|access| access.url == client.url()),
             directory: client.directory().map(str::to_owned),
             title: title.to_owned(),
             reused: reused.map(str::to_owned),
@@ -134,7 +134,7 @@ pub(super) enum Sessions<'a> {
 impl Engine {
     /// Ends what killed processes have left.
     pub(super) fn sweep_questions(&self, state: &StateDir, sessions: Sessions<'_>) {
-        let ours = Access::of_live(state).map(|access| access.url);
+        let ours = Access::shared(state).map(|access| access.url);
         for entry in std::fs::read_dir(state.questions_dir()).into_iter().flatten().flatten() {
             let Some(left) = left(&entry.path()) else { continue };
             let wanted = match (&left.record.session, sessions) {
@@ -156,7 +156,7 @@ impl Engine {
             drop(Folder::of(state, &record.mark));
             return Ok(());
         };
-        let ours = place.ours.then(|| Access::of_live(state)).flatten();
+        let ours = place.ours.then(|| Access::shared(state)).flatten();
         let client = self.client(ours.as_ref().map_or(&place.url, |access| &access.url))?;
         let client = match &place.directory {
             Some(directory) => client.in_directory(directory),

@@ -101,8 +101,8 @@ pub(crate) fn end_session(state: &StateDir, created: &Created, password: Option<
         return;
     }
     let url = created.contract.base_url.as_str();
-    let ours = Access::of_live(state).filter(|access| access.url == url);
-    let password = ours.map(|access| access.password).or(password).or_else(|| std::env::var(PASSWORD).ok());
+    let ours = Access::at(state, url).map(|access| access.password);
+    let password = ours.or(password).or_else(|| std::env::var(PASSWORD).ok());
     let Ok(client) = Client::new(url, password.as_deref()) else { return };
     let client = client.in_directory(&created.spec.worktree);
     let title = title(&created.ids.run_uuid);

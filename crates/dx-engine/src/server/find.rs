@@ -27,7 +27,7 @@ impl Engine {
             found.0.health(PATIENCE)?;
             return Ok(found);
         }
-        let ours = self.state_for_reading()?.and_then(|state| managed::Access::of_live(&state));
+        let ours = self.state_for_reading()?.and_then(|state| managed::Access::shared(&state));
         if let Some(access) = ours {
             let client = Client::new(&access.url, Some(&access.password))?;
             client.health(PATIENCE)?;
@@ -46,12 +46,9 @@ impl Engine {
     }
 
     fn access(&self, url: &str) -> Result<(Client, Option<String>), EngineError> {
-        let ours = self.state_for_reading()?.and_then(|state| managed::Access::of_live(&state));
+        let ours = self.state_for_reading()?.and_then(|state| managed::Access::at(&state, url));
         let given = || std::env::var("OPENCODE_SERVER_PASSWORD").ok().filter(|password| !password.is_empty());
-        let password = match ours {
-            Some(access) if access.url == url.trim_end_matches('/') => Some(access.password),
-            _ => given(),
-        };
+        let password = ours.map(|access| access.password).or_else(given);
         Ok((Client::new(url, password.as_deref())?, password))
     }
 }

@@ -1,7 +1,7 @@
-//! The shared server of a state directory: a job like any other, with an address and a password that only its user can
-//! read.
+//! Servers of a state directory: jobs like any other, with an address and a password that only their user can read. One is
+//! shared by everything; others are for one purpose, under an id of their own.
 //!
-//! Called by: `server start|status|stop`. Must never: show the password, or take a port that OpenCode has for its default.
+//! Called by: `server start|status|stop`, and the benchmark for its own. Must never: show the password, or take a port that OpenCode has for its default.
 
 use crate::Engine;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
@@ -19,8 +19,8 @@ use std::io::Read as _;
 use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// The job's id.
-const ID: &str = "server";
+/// The id of the shared one.
+const SHARED: &str = "server";
 /// What the access file says that it is.
 const SCHEMA: &str = "dx-runner/server-access/1";
 /// A first start may set up a database.
@@ -41,18 +41,48 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    /// That of the server that runs; `None` when none does.
-    pub(crate) fn of_live(state: &StateDir) -> Option<Self> {
-        let (provider, beads) = job().ok()?;
-        let claimed = std::fs::symlink_metadata(state.live(&provider, &beads)).is_ok();
-        let access: Self = serde_json::from_slice(&std::fs::read(state.server_file()).ok()?).ok()?;
+    /// That of the shared server, when it runs.
+    pub(crate) fn shared(state: &StateDir) -> Option<Self> {
+        Self::of_live(state, &shared().ok()?)
+    }
+
+    /// That of the server of ours with this address, when it runs.
+    pub(crate) fn at(state: &StateDir, url: &str) -> Option<Self> {
+        let ids = state.server_ids();
+        let all = ids.iter().filter_map(|id| Self::of_live(state, &named(id.clone()).ok()?));
+        all.into_iter().find(|access| access.url == url.trim_end_matches('/'))
+    }
+
+    fn of_live(state: &StateDir, server: &Server) -> Option<Self> {
+        let text = std::fs::read(state.server_file(&server.beads)).ok()?;
+        let access: Self = serde_json::from_slice(&text).ok()?;
         secrets::also(&[access.password.clone().into_bytes()]);
-        claimed.then_some(access)
+        is_claimed(state, server).then_some(access)
     }
 }
 
-fn job() -> Result<(ProviderName, BeadsId), EngineError> {
-    Ok((OPENCODE_SERVER.parse()?, ID.parse()?))
+/// A server of ours, as a job.
+struct Server {
+    provider: ProviderName,
+    beads: BeadsId,
+}
+
+impl Server {
+    fn name(&self) -> JobName {
+        JobName { beads: self.beads.clone(), provider: Some(self.provider.clone()) }
+    }
+}
+
+fn shared() -> Result<Server, EngineError> {
+    named(SHARED.parse()?)
+}
+
+fn named(beads: BeadsId) -> Result<Server, EngineError> {
+    Ok(Server { provider: OPENCODE_SERVER.parse()?, beads })
+}
+
+fn is_claimed(state: &StateDir, server: &Server) -> bool {
+    std::fs::symlink_metadata(state.live(&server.provider, &server.beads)).is_ok()
 }
 
 impl Engine {
@@ -65,69 +95,91 @@ impl Engine {
         if !address.is_loopback() {
             return Err(refused_host(hostname));
         }
+        self.start_server(&shared()?, address, port)
+    }
+
+    /// Starts a server for one purpose, or tells of the one that runs under this id.
+    pub fn own_server_start(&self, id: BeadsId) -> Result<ServerDocument, EngineError> {
+        self.start_server(&named(id)?, IpAddr::from([127, 0, 0, 1]), None)
+    }
+
+    fn start_server(
+        &self,
+        server: &Server,
+        address: IpAddr,
+        port: Option<u16>,
+    ) -> Result<ServerDocument, EngineError> {
         let state = self.state()?;
         let _lock = lock(&state)?;
-        if let Some(access) = self.live_access(&state)? {
-            return self.running(&state, &access, false);
+        if let Some(access) = self.live_access(&state, server)? {
+            return self.running(&state, server, &access, false);
         }
         let mut tries = 0;
         loop {
             tries += 1;
             let port = port.map_or_else(|| free_port(address), Ok)?;
-            match self.start_at(&state, address, port) {
+            match self.start_at(&state, server, address, port) {
                 Err(EngineError::SpawnFailed { message }) if tries < PORT_TRIES && is_taken(&message) => {}
                 other => return other,
             }
         }
     }
 
-    fn start_at(&self, state: &StateDir, address: IpAddr, port: u16) -> Result<ServerDocument, EngineError> {
-        let (provider, beads) = job()?;
+    fn start_at(
+        &self,
+        state: &StateDir,
+        server: &Server,
+        address: IpAddr,
+        port: u16,
+    ) -> Result<ServerDocument, EngineError> {
+        let file = state.server_file(&server.beads);
         let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
         let access =
             Access { schema: SCHEMA.to_owned(), url: format!("http://{host}:{port}"), password: password()? };
         secrets::also(&[access.password.clone().into_bytes()]);
         let text = serde_json::to_vec(&access).map_err(|e| EngineError::Argument(e.to_string()))?;
-        disk::replace(&state.server_file(), &text)?;
+        disk::replace(&file, &text)?;
         let request = StartRequest {
-            beads: Some(beads.clone()),
+            beads: Some(server.beads.clone()),
             worktree: WorktreeChoice::Own,
             env: vec![format!("OPENCODE_SERVER_PASSWORD={}", access.password)],
             command: vec![address.to_string(), port.to_string()],
             sandbox: Some(SandboxMode::Off),
-            ..StartRequest::new(&provider)
+            ..StartRequest::new(&server.provider)
         };
         self.progress("starting the OpenCode server");
-        if let Err(error) = self.start_service(state, &beads, &request) {
-            let _removed = disk::remove(&state.server_file());
+        if let Err(error) = self.start_service(state, &server.beads, &request) {
+            let _removed = disk::remove(&file);
             return Err(error);
         }
-        self.running(state, &access, true)
+        self.running(state, server, &access, true)
     }
 
     /// Waits until the server is well.
     fn running(
         &self,
         state: &StateDir,
+        server: &Server,
         access: &Access,
         changed: bool,
     ) -> Result<ServerDocument, EngineError> {
+        let file = state.server_file(&server.beads);
         let client = Client::new(&access.url, Some(&access.password))?;
         let until = Instant::now() + START_PATIENCE;
         loop {
             match client.health(HEALTH_PATIENCE) {
-                Ok(health) => return document(state, Some(access), Ok(health.version), changed),
+                Ok(health) => return Ok(document(state, server, Some(access), Ok(health.version), changed)),
                 // Another server has taken the port; ours will say so.
-                Err(_) if Access::of_live(state).is_none() => {
-                    let _removed = disk::remove(&state.server_file());
-                    let message = format!("the server ended at once: {}", last_words(state)?);
+                Err(_) if Access::of_live(state, server).is_none() => {
+                    let _removed = disk::remove(&file);
+                    let message = format!("the server ended at once: {}", last_words(state, server));
                     return Err(EngineError::SpawnFailed { message });
                 }
                 Err(error) if Instant::now() >= until => {
                     self.progress("the server does not get well and is stopped");
                     if changed {
-                        self.stop(&name()?, None)?;
-                        disk::remove(&state.server_file())?;
+                        self.stop(&server.name(), None)?;
+                        disk::remove(&file)?;
                     }
                     return Err(error.into());
                 }
@@ -140,46 +192,55 @@ impl Engine {
     pub fn server_status(&self) -> Result<ServerDocument, EngineError> {
         // Only a look: a server that died is settled by whoever starts or stops one.
         let state = StateDir::trusted(self.state_root()?);
-        let access = self.state_for_reading()?.and_then(|state| Access::of_live(&state));
+        let access = self.state_for_reading()?.and_then(|state| Access::shared(&state));
         let health = match &access {
             None => Ok("-".to_owned()),
             Some(access) => Client::new(&access.url, Some(&access.password))
                 .and_then(|client| client.health(HEALTH_PATIENCE))
                 .map(|health| health.version),
         };
-        document(&state, access.as_ref(), health, false)
+        Ok(document(&state, &shared()?, access.as_ref(), health, false))
     }
 
     /// Stops the shared server; its sessions' tools end with it.
     pub fn server_stop(&self, grace: Option<Duration>) -> Result<ServerDocument, EngineError> {
+        self.stop_server(&shared()?, grace)
+    }
+
+    /// Stops a server for one purpose.
+    pub fn own_server_stop(&self, id: BeadsId) -> Result<ServerDocument, EngineError> {
+        self.stop_server(&named(id)?, None)
+    }
+
+    fn stop_server(&self, server: &Server, grace: Option<Duration>) -> Result<ServerDocument, EngineError> {
         let state = self.state()?;
         let _lock = lock(&state)?;
-        let changed = self.live_access(&state)?.is_some();
+        let changed = self.live_access(&state, server)?.is_some();
         if changed {
-            self.stop(&name()?, grace)?;
+            self.stop(&server.name(), grace)?;
         }
-        disk::remove(&state.server_file())?;
-        document(&state, None, Ok("-".to_owned()), changed)
+        disk::remove(&state.server_file(&server.beads))?;
+        Ok(document(&state, server, None, Ok("-".to_owned()), changed))
     }
 
     /// The access of a server whose job is live; a dead one is settled first.
-    fn live_access(&self, state: &StateDir) -> Result<Option<Access>, EngineError> {
-        let (provider, beads) = job()?;
-        if std::fs::symlink_metadata(state.live(&provider, &beads)).is_err() {
+    fn live_access(&self, state: &StateDir, server: &Server) -> Result<Option<Access>, EngineError> {
+        if !is_claimed(state, server) {
             return Ok(None);
         }
-        self.prune(Some(&name()?))?;
-        if std::fs::symlink_metadata(state.live(&provider, &beads)).is_err() {
+        self.prune(Some(&server.name()))?;
+        if !is_claimed(state, server) {
             return Ok(None);
         }
-        Access::of_live(state).map(Some).ok_or_else(|| EngineError::Provider {
+        let Server { provider, beads } = server;
+        Access::of_live(state, server).map(Some).ok_or_else(|| EngineError::Provider {
             reason: ReasonCode::ServerUnhealthy,
             message: format!(
                 "a server runs, but {} does not tell how to reach it",
-                state.server_file().display()
+                state.server_file(beads).display()
             ),
             next_action: Some(format!(
-                "dx-runner stop --beads {ID} --provider {OPENCODE_SERVER}, then start it again"
+                "dx-runner stop --beads {beads} --provider {provider}, then start it again"
             )),
         })
     }
@@ -187,19 +248,20 @@ impl Engine {
 
 fn document(
     state: &StateDir,
+    server: &Server,
     access: Option<&Access>,
     health: Result<String, ClientError>,
     changed: bool,
-) -> Result<ServerDocument, EngineError> {
-    let (provider, beads) = job()?;
+) -> ServerDocument {
+    let Server { provider, beads } = server;
     let none = || "-".to_owned();
-    let pid = std::fs::read_to_string(state.view(&provider, &beads, "pid")).ok();
+    let pid = std::fs::read_to_string(state.view(provider, beads, "pid")).ok();
     let (status, version, details) = match (access, health) {
         (None, _) => ("stopped", none(), none()),
         (Some(_), Ok(version)) => ("running", version, none()),
         (Some(_), Err(error)) => ("unhealthy", none(), error.to_string()),
     };
-    Ok(ServerDocument {
+    ServerDocument {
         schema: "dx-runner/server/1".to_owned(),
         status: status.to_owned(),
         url: access.map_or_else(none, |access| access.url.clone()),
@@ -207,16 +269,11 @@ fn document(
         beads: beads.to_string(),
         provider: provider.to_string(),
         pid: access.and(pid).map_or_else(none, |pid| pid.trim().to_owned()),
-        file: access.map_or_else(none, |_| state.server_file().display().to_string()),
-        log: state.view(&provider, &beads, "log").display().to_string(),
+        file: access.map_or_else(none, |_| state.server_file(beads).display().to_string()),
+        log: state.view(provider, beads, "log").display().to_string(),
         changed,
         details,
-    })
-}
-
-fn name() -> Result<JobName, EngineError> {
-    let (provider, beads) = job()?;
-    Ok(JobName { beads, provider: Some(provider) })
+    }
 }
 
 fn refused_host(hostname: &str) -> EngineError {
@@ -254,13 +311,12 @@ fn is_taken(message: &str) -> bool {
 }
 
 /// The end of what the server printed.
-fn last_words(state: &StateDir) -> Result<String, EngineError> {
-    let (provider, beads) = job()?;
-    let Ok(Some(Record::Ours(found))) = lookup::newest_under(state, &provider, &beads) else {
-        return Ok("it left no record".to_owned());
+fn last_words(state: &StateDir, server: &Server) -> String {
+    let Ok(Some(Record::Ours(found))) = lookup::newest_under(state, &server.provider, &server.beads) else {
+        return "it left no record".to_owned();
     };
     let text = std::fs::read(found.paths.log()).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).trim().to_owned();
     let from = text.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);
-    Ok(text[from..].to_owned())
+    text[from..].to_owned()
 }

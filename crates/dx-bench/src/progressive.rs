@@ -1,0 +1,408 @@
+//! The progressive benchmark: phases that ask more and more, each run only after the one before has passed on the same
+//! commit. A phase is a governed run; what it must reach, and what became of it, is in `progressive/state.json`.
+//!
+//! Must never: run a phase that is blocked, or take a phase for passed whose run was on another commit.
+
+use crate::error::BenchError;
+use crate::folder;
+use crate::governed::{self, News, Request};
+use dx_engine::{Cancel, Engine};
+use dx_jobdir::disk;
+use dx_proc::clock;
+use dx_protocol::{
+    BenchDocument, BenchFault, BenchPhase, BenchPhaseState, BenchProgress, BenchProgressiveDocument,
+    ExitCode, ReasonCode, Timestamp,
+};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The folder of the state, beside those of the runs.
+pub(crate) const FOLDER: &str = "progressive";
+const STATE: &str = "state.json";
+const STATE_SCHEMA: &str = "dx-runner/bench-progress/1";
+const DOCUMENT_SCHEMA: &str = "dx-runner/bench-progressive/1";
+/// Attempts beyond the first, in every phase.
+const MAX_RETRIES: u32 = 1;
+
+/// What a phase runs, and what it must reach.
+#[derive(Debug, Clone, Copy)]
+pub struct Phase {
+    pub name: &'static str,
+    workflows: &'static [&'static str],
+    prompts: &'static [&'static str],
+    rounds: u32,
+    parallel: u32,
+    /// All jobs must really run at once.
+    all_at_once: bool,
+    timeout: Duration,
+    minimum: f64,
+}
+
+/// The phases, in their order.
+pub const PHASES: [Phase; 3] = [
+    Phase {
+        name: "phase1_smoke",
+        workflows: &["opencode_run_headless"],
+        prompts: &["latency"],
+        rounds: 1,
+        parallel: 1,
+        all_at_once: false,
+        timeout: Duration::from_mins(5),
+        minimum: 1.0,
+    },
+    Phase {
+        name: "phase2_6stream",
+        workflows: &["opencode_run_headless"],
+        prompts: &["latency", "coding-slug", "partial-context"],
+        rounds: 2,
+        parallel: 6,
+        all_at_once: true,
+        timeout: Duration::from_mins(5),
+        minimum: 1.0,
+    },
+    Phase {
+        name: "phase3_real_coding_gate",
+        workflows: &["opencode_run_headless", "opencode_server_http"],
+        prompts: &["coding-slug", "coding-repair", "partial-context", "orchestration"],
+        rounds: 1,
+        parallel: 6,
+        all_at_once: false,
+        timeout: Duration::from_mins(7),
+        minimum: 0.9,
+    },
+];
+
+/// What is asked for.
+#[derive(Debug, Clone)]
+pub struct ProgressiveRequest {
+    /// `None`: all, in their order.
+    pub phase: Option<String>,
+    /// Run a phase although the one before has not passed.
+    pub force: bool,
+    pub required_baseline: Option<String>,
+    pub reported_commit: Option<String>,
+    pub branch: Option<String>,
+    /// Where the benchmark was called.
+    pub repo: PathBuf,
+    /// The folder of all runs.
+    pub out: PathBuf,
+}
+
+/// Runs the phases that are asked for, up to the first that does not pass.
+pub fn progressive(
+    engine: &Engine,
+    request: &ProgressiveRequest,
+    cancel: &Cancel,
+    told: &(dyn Fn(News<'_>) + Sync),
+) -> Result<BenchProgressiveDocument, BenchError> {
+    let chosen = chosen(request.phase.as_deref())?;
+    let mut ledger = Ledger::take(&request.out)?;
+    let baseline = baseline(engine, request)?;
+    let mut phases = Vec::new();
+    let mut exit = ExitCode::Ok;
+    let from = if request.phase.is_none() { ledger.goes_on_at(&baseline, request.force) } else { 0 };
+    for (number, phase) in chosen.iter().enumerate().skip(from) {
+        if !request.force {
+            ledger.admit(phase, &baseline)?;
+        }
+        told(News::Phase(phase.name));
+        let document = ledger.run(engine, request, phase, &baseline, cancel, told)?;
+        let (ended, code) = judge(ledger.begun(phase, &baseline), &document);
+        let passed = ended.state == BenchPhaseState::Passed;
+        // The next one is begun in the same write, so that a call that is killed in between is known to be none of its own.
+        let next = chosen.get(number + 1).filter(|_| passed || request.force);
+        ledger.put(ended.clone(), next.map(|next| blank(next, &baseline)))?;
+        phases.push(ended);
+        if exit == ExitCode::Ok {
+            exit = code;
+        }
+        if next.is_none() {
+            break;
+        }
+    }
+    let failed = phases.iter().find(|phase| phase.state == BenchPhaseState::Failed);
+    let reason = failed.map_or(ReasonCode::BenchOk, |phase| phase.reason_code);
+    Ok(BenchProgressiveDocument {
+        schema: DOCUMENT_SCHEMA.to_owned(),
+        out: request.out.display().to_string(),
+        baseline,
+        passed: failed.is_none(),
+        reason_code: reason,
+        exit_code: exit.code().into(),
+        next_action: reason.next_action().to_owned(),
+        phases,
+    })
+}
+
+fn chosen(name: Option<&str>) -> Result<&'static [Phase], BenchError> {
+    let Some(name) = name else { return Ok(&PHASES) };
+    let unknown = || {
+        let all = PHASES.each_ref().map(|phase| phase.name).join(", ");
+        BenchError::Argument(format!("there is no phase `{name}`; there are {all}"))
+    };
+    let at = PHASES.iter().position(|phase| phase.name == name).ok_or_else(unknown)?;
+    Ok(&PHASES[at..=at])
+}
+
+/// The commit that the phases are about, as a full id where it exists.
+fn baseline(engine: &Engine, request: &ProgressiveRequest) -> Result<String, BenchError> {
+    let Some(required) = &request.required_baseline else {
+        return Ok(dx_engine::head_of(&request.repo).unwrap_or_else(|| "-".to_owned()));
+    };
+    let known = engine.baseline_gate(&request.repo, required)?.facts.required;
+    Ok(known.unwrap_or_else(|| required.clone()))
+}
+
+/// A phase that begins now.
+fn blank(phase: &Phase, baseline: &str) -> BenchPhase {
+    BenchPhase {
+        phase: phase.name.to_owned(),
+        baseline: baseline.to_owned(),
+        run_id: format!("{}-{}", Timestamp(clock::now_ms()).compact(), phase.name),
+        state: BenchPhaseState::Begun,
+        minimum: phase.minimum,
+        succeeded: 0,
+        of: 0,
+        reason_code: ReasonCode::Interrupted,
+        faults: Vec::new(),
+        details: String::new(),
+    }
+}
+
+/// What became of a phase, and what it makes the command end with.
+fn judge(begun: BenchPhase, document: &BenchDocument) -> (BenchPhase, ExitCode) {
+    let mut phase = begun;
+    let summary = document.summary.as_ref();
+    if let Some(summary) = summary {
+        phase.succeeded = summary.workflows.iter().map(|figures| figures.success.count).sum();
+        phase.of = summary.jobs + summary.missing;
+    }
+    let enough = phase.of > 0 && phase.succeeded as f64 >= phase.minimum * phase.of as f64;
+    let gate = document.gates.iter().find(|gate| !gate.passed);
+    let (reason, exit, details) = match gate {
+        Some(gate) if gate.name.starts_with("preflight") => {
+            (gate.reason_code, ExitCode::PreflightFailed, format!("{}: {}", gate.name, gate.details))
+        }
+        Some(gate) => (gate.reason_code, ExitCode::Error, format!("{}: {}", gate.name, gate.details)),
+        None if enough => (ReasonCode::BenchOk, ExitCode::Ok, String::new()),
+        None => {
+            let reason = ReasonCode::BenchBelowMinimum;
+            (reason, reason.exit_code(), format!("{} of {} jobs succeeded", phase.succeeded, phase.of))
+        }
+    };
+    let of_gate = gate.map(|gate| match gate.name.as_str() {
+        "baseline" => BenchFault::BaselineGateFailed,
+        "integrity" => BenchFault::IntegrityGateFailed,
+        _ if gate.reason_code.exit_code() == ExitCode::ModelUnavailable => BenchFault::ModelUnavailable,
+        _ => BenchFault::PreflightFailed,
+    });
+    let failures = summary.iter().flat_map(|summary| &summary.failures);
+    let of_jobs = failures.filter(|_| !enough).filter_map(|failure| fault_of(failure.reason_code));
+    phase.faults = of_gate.into_iter().chain(of_jobs).collect();
+    phase.faults.sort_unstable();
+    phase.faults.dedup();
+    phase.state = if exit == ExitCode::Ok { BenchPhaseState::Passed } else { BenchPhaseState::Failed };
+    phase.reason_code = reason;
+    phase.details = details;
+    (phase, exit)
+}
+
+/// The kind of a job's failure, where it has a name.
+fn fault_of(reason: ReasonCode) -> Option<BenchFault> {
+    match (reason, reason.exit_code()) {
+        (_, ExitCode::ModelUnavailable) => Some(BenchFault::ModelUnavailable),
+        (_, ExitCode::Scope) => Some(BenchFault::ScopeDriftFailed),
+        (ReasonCode::MaxRuntimeExceeded | ReasonCode::NoMutationTimeout | ReasonCode::ExtendedStall, _)
+        | (_, ExitCode::Stalled | ExitCode::NoOp) => Some(BenchFault::StalledRun),
+        _ => None,
+    }
+}
+
+/// `state.json`, held by one process at a time.
+struct Ledger {
+    path: PathBuf,
+    phases: Vec<BenchPhase>,
+    _lock: File,
+}
+
+impl Ledger {
+    fn take(out: &Path) -> Result<Self, BenchError> {
+        let folder = out.join(FOLDER);
+        folder::make(&folder)?;
+        let lock = folder::lock(&folder, FOLDER)?;
+        let path = folder.join(STATE);
+        let state: Option<BenchProgress> = path.exists().then(|| folder::read(&path)).transpose()?;
+        Ok(Self { path, phases: state.map(|state| state.phases).unwrap_or_default(), _lock: lock })
+    }
+
+    fn find(&self, phase: &Phase, baseline: &str) -> Option<&BenchPhase> {
+        self.phases.iter().find(|known| known.phase == phase.name && known.baseline == baseline)
+    }
+
+    fn has(&self, phase: &Phase, baseline: &str, state: BenchPhaseState) -> bool {
+        self.find(phase, baseline).is_some_and(|known| known.state == state)
+    }
+
+    /// The phase as it was begun, by this call or by one that was killed.
+    fn begun(&self, phase: &Phase, baseline: &str) -> BenchPhase {
+        let begun = self.find(phase, baseline).filter(|known| known.state == BenchPhaseState::Begun);
+        begun.cloned().unwrap_or_else(|| blank(phase, baseline))
+    }
+
+    /// Where a call of all phases goes on that was killed or interrupted on this commit; 0 for a new one.
+    fn goes_on_at(&self, baseline: &str, force: bool) -> usize {
+        let at = PHASES.iter().position(|phase| self.has(phase, baseline, BenchPhaseState::Begun));
+        let passed = |phase: &Phase| force || self.has(phase, baseline, BenchPhaseState::Passed);
+        at.filter(|at| PHASES[..*at].iter().all(passed)).unwrap_or(0)
+    }
+
+    /// Whether the phase before has passed on the same commit.
+    fn admit(&self, phase: &Phase, baseline: &str) -> Result<(), BenchError> {
+        let at = PHASES.iter().position(|known| known.name == phase.name).unwrap_or(0);
+        let Some(before) = at.checked_sub(1).map(|at| &PHASES[at]) else { return Ok(()) };
+        if self.has(before, baseline, BenchPhaseState::Passed) {
+            return Ok(());
+        }
+        let (phase, before, baseline) = (phase.name, before.name, baseline.to_owned());
+        Err(BenchError::Blocked { phase, before, baseline })
+    }
+
+    fn run(
+        &mut self,
+        engine: &Engine,
+        request: &ProgressiveRequest,
+        phase: &Phase,
+        baseline: &str,
+        cancel: &Cancel,
+        told: &(dyn Fn(News<'_>) + Sync),
+    ) -> Result<BenchDocument, BenchError> {
+        let begun = self.begun(phase, baseline);
+        self.put(begun.clone(), None)?;
+        match governed::run(engine, &governed(request, phase, &begun.run_id), cancel, told) {
+            // What was begun by another version of the program is not gone on with.
+            Err(BenchError::Changed(_)) => {
+                let begun = blank(phase, baseline);
+                self.put(begun.clone(), None)?;
+                governed::run(engine, &governed(request, phase, &begun.run_id), cancel, told)
+            }
+            other => other,
+        }
+    }
+
+    fn put(&mut self, phase: BenchPhase, next: Option<BenchPhase>) -> Result<(), BenchError> {
+        for phase in [Some(phase), next].into_iter().flatten() {
+            self.phases.retain(|other| other.phase != phase.phase);
+            self.phases.push(phase);
+        }
+        self.phases.sort_by(|a, b| a.phase.cmp(&b.phase));
+        let state = BenchProgress { schema: STATE_SCHEMA.to_owned(), phases: self.phases.clone() };
+        let mut text = serde_json::to_vec_pretty(&state).map_err(|e| BenchError::Argument(e.to_string()))?;
+        text.push(b'\n');
+        disk::replace_synced(&self.path, &text).map_err(|e| BenchError::io("write", &self.path, e.source))
+    }
+}
+
+/// A phase as a governed run.
+fn governed(request: &ProgressiveRequest, phase: &Phase, run_id: &str) -> Request {
+    Request {
+        workflows: phase.workflows.iter().map(ToString::to_string).collect(),
+        models: Vec::new(),
+        prompts: None,
+        only: phase.prompts,
+        parallel: phase.parallel,
+        all_at_once: phase.all_at_once,
+        rounds: phase.rounds,
+        max_retries: MAX_RETRIES,
+        timeout: phase.timeout,
+        required_baseline: request.required_baseline.clone(),
+        reported_commit: request.reported_commit.clone(),
+        branch: request.branch.clone(),
+        repo: request.repo.clone(),
+        run_id: Some(run_id.to_owned()),
+        out: request.out.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PHASES, blank, judge};
+    use dx_protocol::{
+        BenchCategory, BenchDocument, BenchFailures, BenchFault, BenchGate, BenchPhaseState, BenchSummary,
+        ExitCode, ReasonCode,
+    };
+    use serde_json::json;
+
+    fn summary(succeeded: u64, of: u64, failed: &[ReasonCode]) -> BenchSummary {
+        let share = json!({"count": succeeded, "of": of, "rate": 0.0, "low": 0.0, "high": 1.0});
+        let figures =
+            json!([{"name": "opencode_run_headless", "success": share, "retried": share, "usage": {}}]);
+        let mut summary: BenchSummary = serde_json::from_value(json!({
+            "schema": "-", "run_id": "-", "jobs": of, "missing": 0, "workflows": figures,
+            "systems": [], "failures": [], "matrix": [], "comparisons": [],
+        }))
+        .unwrap();
+        summary.failures = failed
+            .iter()
+            .map(|reason_code| BenchFailures {
+                workflow: "opencode_run_headless".to_owned(),
+                category: BenchCategory::Model,
+                reason_code: *reason_code,
+                count: 1,
+            })
+            .collect();
+        summary
+    }
+
+    /// State, exit code and faults of the third phase.
+    fn judged(
+        gate: Option<(&str, ReasonCode)>,
+        summary: Option<BenchSummary>,
+    ) -> (BenchPhaseState, ExitCode, Vec<BenchFault>) {
+        let gate = gate.map(|(name, reason_code)| BenchGate {
+            name: name.to_owned(),
+            passed: false,
+            reason_code,
+            details: String::new(),
+            document: None,
+        });
+        let document = BenchDocument {
+            schema: String::new(),
+            run_id: String::new(),
+            out: String::new(),
+            passed: false,
+            reason_code: ReasonCode::BenchOk,
+            exit_code: 0,
+            next_action: String::new(),
+            gates: gate.into_iter().collect(),
+            summary,
+        };
+        let (phase, code) = judge(blank(&PHASES[2], "-"), &document);
+        (phase.state, code, phase.faults)
+    }
+
+    #[test]
+    fn a_phase_is_judged_by_its_gates_and_its_minimum() {
+        use BenchFault as F;
+        use BenchPhaseState::{Failed, Passed};
+        use ReasonCode as R;
+        let of_jobs = |succeeded, failed: &[ReasonCode]| judged(None, Some(summary(succeeded, 10, failed)));
+        assert_eq!(of_jobs(10, &[]), (Passed, ExitCode::Ok, vec![]));
+        assert_eq!(of_jobs(9, &[R::MaxRuntimeExceeded]), (Passed, ExitCode::Ok, vec![]));
+        let below = |faults| (Failed, ExitCode::Partial, faults);
+        assert_eq!(of_jobs(8, &[R::CheckFailed]), below(vec![]));
+        let all = [R::ScopeViolation, R::MaxRuntimeExceeded, R::OpencodeModelUnavailable, R::CheckFailed];
+        assert_eq!(of_jobs(0, &all), below(vec![F::ModelUnavailable, F::StalledRun, F::ScopeDriftFailed]));
+        // A run of nothing has not passed.
+        assert_eq!(judged(None, Some(summary(0, 0, &[]))), below(vec![]));
+        let of_gate = |name, reason| judged(Some((name, reason)), None);
+        let preflight = |fault| (Failed, ExitCode::PreflightFailed, vec![fault]);
+        assert_eq!(of_gate("preflight x", R::OpencodeBinaryMissing), preflight(F::PreflightFailed));
+        assert_eq!(of_gate("preflight x", R::OpencodeModelUnavailable), preflight(F::ModelUnavailable));
+        let gate = |fault| (Failed, ExitCode::Error, vec![fault]);
+        assert_eq!(of_gate("baseline", R::BaselineNotMet), gate(F::BaselineGateFailed));
+        // Integrity counts although all jobs succeeded.
+        let ended = judged(Some(("integrity", R::ReportedNotAncestor)), Some(summary(10, 10, &[])));
+        assert_eq!(ended, gate(F::IntegrityGateFailed));
+    }
+}

@@ -1,0 +1,172 @@
+//! The progressive benchmark: its phases with the real OpenCode on the built-in prompts, which a scripted model answers.
+//!
+//! Needs `DX_TEST_AGENTS_DIR`; without it the tests say that they were left out.
+
+use crate::real_agent::{PATIENCE, RealAgent};
+use crate::world::{error_of, read, spawn};
+use dx_scripted_model::{Scenario, ScriptedModel, Step, opencode_config};
+use dx_testkit::{Output, wait_until};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::PoisonError;
+
+/// The seeds' command line, under our program's name.
+const SEED: &str = r#"dx-runner bench progressive \
+  --required-baseline "$(git rev-parse HEAD)" \
+  --reported-commit "$(git rev-parse HEAD)" \
+  --branch "$(git rev-parse --abbrev-ref HEAD)""#;
+const PROVIDER: &str = "zhipuai-coding-plan";
+
+/// Right answers to the built-in prompts, by words of theirs.
+fn answers() -> Vec<(String, Scenario)> {
+    let slug = "printf '%s' \"$1\" | tr 'A-Z' 'a-z' | sed 's/[^a-z0-9]\\{1,\\}/-/g; s/^-//; s/-$//'; echo\n";
+    let roman = "n=$1\nfor p in 1000:M 900:CM 500:D 400:CD 100:C 90:XC 50:L 40:XL 10:X 9:IX 5:V 4:IV 1:I; do\n\
+                 while [ \"$n\" -ge \"${p%%:*}\" ]; do printf %s \"${p#*:}\"; n=$((n - ${p%%:*})); done; done; echo\n";
+    // OpenCode writes over no file that it has not read.
+    let mended = Scenario::step(Step::Read("roman.sh".to_owned()))
+        .then(Step::Write { path: "roman.sh".to_owned(), content: roman.to_owned() });
+    let plan = "code: -\ntests: code\ndocs: code\n";
+    [
+        ("shell script slug.sh", Scenario::write("slug.sh", slug).then_text("slug.sh is written")),
+        ("script roman.sh", mended.then_text("roman.sh says IV now")),
+        ("Write plan.txt", Scenario::write("plan.txt", plan).then_text("plan.txt is written")),
+        ("one word: ready", Scenario::text("ready")),
+        ("notes/limits.md", Scenario::text("retry_limit: 5\ntimeout_seconds: 30\nregion: unknown")),
+    ]
+    .map(|(words, scenario)| (words.to_owned(), scenario))
+    .to_vec()
+}
+
+struct World {
+    agent: RealAgent,
+}
+
+fn world() -> Option<World> {
+    let other = Scenario::text("no answer is scripted");
+    let model = ScriptedModel::start_by_prompt(answers(), other).unwrap();
+    let mut agent = RealAgent::with_model("opencode", "opencode", model)?;
+    let mut config = opencode_config(&agent.model.base_url());
+    let mock = config["provider"]["mock"].take();
+    config["provider"] = json!({ PROVIDER: mock });
+    config["provider"][PROVIDER]["models"] =
+        json!({ "glm-5": { "name": "GLM 5", "limit": { "context": 128_000, "output": 8192 } } });
+    config["enabled_providers"] = json!([PROVIDER]);
+    for key in ["model", "small_model"] {
+        config[key] = json!(format!("{PROVIDER}/glm-5"));
+    }
+    agent.env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
+    agent.env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+    agent.env.link_program("dx-runner", env!("CARGO_BIN_EXE_dx-runner"));
+    Some(World { agent })
+}
+
+impl World {
+    fn bench(&self, vars: &[(&str, &str)], args: &[&str]) -> Output {
+        let mut command = self.agent.env.product();
+        command.args(["bench", "progressive", "--json"]).args(args).current_dir(&self.agent.repository);
+        command.envs(vars.iter().copied());
+        self.agent.env.run_command(command)
+    }
+
+    fn json(&self, vars: &[(&str, &str)], args: &[&str], code: i32) -> Value {
+        let output = self.bench(vars, args).assert_code(code);
+        crate::document(&self.agent.env, "bench-progressive", &output.stdout)
+    }
+
+    /// A line in a bash in the repository.
+    fn line(&self, line: &str) -> Output {
+        let mut bash = self.agent.env.command("bash");
+        bash.args(["-c", line]).current_dir(&self.agent.repository);
+        self.agent.env.run_command(bash)
+    }
+
+    fn out(&self) -> PathBuf {
+        self.agent.env.state_dir().join("bench")
+    }
+
+    /// Refused, because the phase before has not passed.
+    fn is_blocked(&self, phase: &str) {
+        let calls = self.agent.model.calls().len();
+        let refused = self.bench(&[], &["--phase", phase]).assert_code(1);
+        assert_eq!(error_of(&self.agent.env, &refused)["reason_code"], "bench_phase_blocked");
+        assert_eq!(self.agent.model.calls().len(), calls, "nothing was asked");
+    }
+}
+
+#[test]
+fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
+    let Some(world) = world() else { return };
+    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let model = &world.agent.model;
+    world.is_blocked("phase2_6stream");
+    let smoke = world.json(&[], &["--phase", "phase1_smoke"], 0);
+    assert_eq!((&smoke["phases"][0]["succeeded"], &smoke["passed"]), (&json!(1), &json!(true)), "{smoke:#}");
+    // The warm-up is answered; then nobody is before all six ask.
+    model.hold_after(1);
+    let mut command = world.agent.env.product();
+    command.args(["bench", "progressive", "--phase", "phase2_6stream"]).current_dir(&world.agent.repository);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut killed = spawn(command);
+    let asked = || model.calls().into_iter().filter(|call| call.api.is_some() && !call.side_call);
+    wait_until(PATIENCE, "six jobs ask their model at once", || {
+        asked().filter(|call| !call.done).count() == 6
+    });
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    model.let_go();
+    let told = world.line(SEED).assert_code(0).stdout;
+    assert!(told.contains("phase2_6stream: passed, 6 of 6 jobs succeeded (minimum 100 %)"), "{told}");
+    assert!(told.contains("phase3_real_coding_gate: passed, 8 of 8 jobs succeeded (minimum 90 %)"), "{told}");
+    assert!(!told.contains("phase1_smoke"), "it passed before: {told}");
+    let first = asked().filter(|call| call.tool_results == 0).count();
+    assert_eq!(first, (1 + 1) + (1 + 6) + (2 + 8), "nothing was asked twice");
+    let state = crate::document(
+        &world.agent.env,
+        "bench-progress",
+        &read(world.out().join("progressive/state.json")),
+    );
+    let phases = state["phases"].as_array().unwrap();
+    let head = world.line("git rev-parse HEAD").stdout;
+    assert!(phases.len() == 3 && phases.iter().all(|phase| phase["state"] == "passed"), "{state:#}");
+    assert!(phases.iter().all(|phase| phase["baseline"] == head.trim()), "{state:#}");
+    let lane = world.out().join(phases[2]["run_id"].as_str().unwrap()).join("report.html");
+    assert!(read(lane).contains("opencode_server_http"));
+    let live = world.agent.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+    let live: Value = serde_json::from_str(&live).unwrap();
+    assert_eq!(live["jobs"], json!([]), "the server of the lane has ended");
+    // What passed on another commit counts for nothing.
+    world.line("git commit --quiet --allow-empty -m more").assert_code(0);
+    world.is_blocked("phase3_real_coding_gate");
+}
+
+#[test]
+fn what_keeps_a_phase_from_passing_is_named() {
+    let Some(world) = world() else { return };
+    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let none = format!("{PROVIDER}/none");
+    let nowhere = "0".repeat(40);
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str, &'a str);
+    let cases: [Case<'_>; 3] = [
+        (&[("OPENCODE_CANONICAL_MODEL", &none)], &[], 21, "model_unavailable", "opencode_model_unavailable"),
+        (
+            &[("DX_RUNNER_MAX_PARALLEL_OPENCODE", "2")],
+            &["--phase", "phase2_6stream", "--force"],
+            21,
+            "preflight_failed",
+            "provider_concurrency_cap_exceeded",
+        ),
+        (&[], &["--required-baseline", &nowhere], 1, "baseline_gate_failed", "required_commit_missing"),
+    ];
+    for (vars, args, code, fault, reason) in cases {
+        let document = world.json(vars, args, code);
+        let phase = &document["phases"][0];
+        assert_eq!(
+            (&phase["faults"], &phase["reason_code"]),
+            (&json!([fault]), &json!(reason)),
+            "{document:#}"
+        );
+        assert_eq!((&document["reason_code"], &document["phases"][1]), (&json!(reason), &Value::Null));
+    }
+    assert!(world.agent.model.calls().is_empty(), "nothing was run");
+}
