@@ -114,11 +114,7 @@ impl Folder {
 pub(crate) fn make(folder: &Path) -> Result<(), BenchError> {
     let mut missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     while let Some(folder) = missing.pop() {
-        match disk::make_dir(folder) {
-            // Another process came between.
-            Err(_) if folder.is_dir() => {}
-            made => made.map_err(|e| failed("make the folder", folder, e))?,
-        }
+        disk::make_dir(folder).map_err(|e| failed("make the folder", folder, e))?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod gates;
 mod governed;
 mod html;
 mod job;
+mod judge;
 mod markdown;
 mod plan;
 mod plots;

@@ -6,8 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "numbers of a run are what it is for")]
 
+#[path = "it/bench/answers.rs"]
+mod answers;
 #[path = "it/bench/long.rs"]
 mod bench;
+#[path = "it/bench/seeds.rs"]
+mod bench_seeds;
 #[path = "it/bench/browser.rs"]
 mod browser;
 #[path = "it/health/cases.rs"]

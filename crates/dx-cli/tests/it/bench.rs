@@ -2,7 +2,9 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR` with `claude` and `opencode`; without it the tests say that they were left out.
 
+pub(crate) mod answers;
 mod failures;
+#[allow(dead_code, reason = "the soak tests use more of it")]
 mod lanes;
 
 use crate::real_agent::{PATIENCE, RealAgent};
@@ -96,7 +98,10 @@ fn two_lanes_are_measured_and_told_of() {
     let args = [&args[..], &["--run-id", "one", "--parallel", "3", "--max-retries", "0"]].concat();
     let plan = world.json("bench-manifest", 0, &[&args[..], &["--dry-run"]].concat());
     assert_eq!(plan, world.json("bench-manifest", 0, &[&args[..], &["--dry-run"]].concat()));
-    assert!(!world.out.exists(), "a dry run writes nothing");
+    assert!(
+        !world.out.exists() && world.agent.model.calls().is_empty(),
+        "a dry run writes and starts nothing"
+    );
     let document = world.json("bench", 31, &args);
     assert_eq!((&document["passed"], &document["reason_code"]), (&json!(false), &json!("bench_partial")));
     let records = world.records("one");
@@ -242,4 +247,56 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
     // A program that is not there is told before anything runs.
     let missing = world.json("bench", 21, &["run", "--workflows", "codex_headless", "--run-id", "none"]);
     assert_eq!(missing["reason_code"], "codex_binary_missing", "{missing:#}");
+}
+
+#[test]
+fn launches_that_fail_are_collected_like_all_others() {
+    let Some(world) = world() else { return };
+    let prompts = world.prompts(&[("words", "text:DONE", None), ("more", "text:DONE", None)]);
+    let args = ["run", "--workflows", "claude_code_headless", "--prompts", &prompts, "--run-id", "gone"];
+    // While the warm-up waits for its model, its program is taken away.
+    world.agent.model.hold_after(0);
+    let mut command = world.agent.env.product();
+    command.arg("bench").args(args).args(["--max-retries", "0", "--out"]).arg(&world.out);
+    command.current_dir(&world.agent.repository).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut run = spawn(command);
+    wait_until(PATIENCE, "the warm-up asks", || !world.agent.model.calls().is_empty());
+    std::fs::remove_file(world.agent.env.bin_dir().join("claude")).unwrap();
+    world.agent.model.let_go();
+    assert_eq!(run.wait().unwrap().code(), Some(1));
+    let folder = world.out.join("gone");
+    let report = crate::document(&world.agent.env, "bench", &read(folder.join("governance_report.json")));
+    assert_eq!(report["reason_code"], "bench_failed", "{report:#}");
+    let summary = crate::document(&world.agent.env, "bench-summary", &read(folder.join("summary.json")));
+    assert_eq!((&summary["jobs"], &summary["missing"]), (&json!(2), &json!(0)), "{summary:#}");
+    let failure = json!({
+        "workflow": "claude_code_headless",
+        "category": "env",
+        "reason_code": "claude_code_binary_missing",
+        "count": 2,
+    });
+    assert_eq!(summary["failures"], json!([failure]));
+    assert_eq!(
+        world.records("gone").iter().map(|r| r["success"] == true).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    assert!(read(folder.join("summary.md")).contains("claude_code_binary_missing"));
+    assert!(read(folder.join("report.html")).contains("<svg"));
+    world.scratch_is_gone();
+}
+
+#[test]
+fn a_change_outside_of_a_prompts_scope_is_a_failure() {
+    let Some(world) = world() else { return };
+    let file = world.agent.env.path("prompts.json");
+    let prompt = json!({
+        "id": "drift", "category": "coding", "title": "t", "scope": ["answer.txt"],
+        "prompt": "Do it [[mock:write:answer.txt:42,write:other.txt:x,text:DONE]]",
+    });
+    write(&file, json!({"version": 1, "prompts": [prompt]}).to_string());
+    let file = file.display().to_string();
+    let args = ["run", "--workflows", "claude_code_headless", "--prompts", &file, "--max-retries", "0"];
+    let document = world.json("bench", 1, &args);
+    let failure = &document["summary"]["failures"][0];
+    assert_eq!((&failure["category"], &failure["reason_code"]), (&json!("model"), &json!("scope_violation")));
 }

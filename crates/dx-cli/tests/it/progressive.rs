@@ -2,41 +2,22 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR`; without it the tests say that they were left out.
 
+use crate::bench::answers::{canonical_config, right_answers};
 use crate::real_agent::{PATIENCE, RealAgent};
 use crate::world::{error_of, read, spawn};
-use dx_scripted_model::{Scenario, ScriptedModel, Step, opencode_config};
+use dx_scripted_model::{Scenario, ScriptedModel};
 use dx_testkit::{Output, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 /// The seeds' command line, under our program's name.
 const SEED: &str = r#"dx-runner bench progressive \
   --required-baseline "$(git rev-parse HEAD)" \
   --reported-commit "$(git rev-parse HEAD)" \
   --branch "$(git rev-parse --abbrev-ref HEAD)""#;
-const PROVIDER: &str = "zhipuai-coding-plan";
-
-/// Right answers to the built-in prompts, by words of theirs.
-fn answers() -> Vec<(String, Scenario)> {
-    let slug = "printf '%s' \"$1\" | tr 'A-Z' 'a-z' | sed 's/[^a-z0-9]\\{1,\\}/-/g; s/^-//; s/-$//'; echo\n";
-    let roman = "n=$1\nfor p in 1000:M 900:CM 500:D 400:CD 100:C 90:XC 50:L 40:XL 10:X 9:IX 5:V 4:IV 1:I; do\n\
-                 while [ \"$n\" -ge \"${p%%:*}\" ]; do printf %s \"${p#*:}\"; n=$((n - ${p%%:*})); done; done; echo\n";
-    // OpenCode writes over no file that it has not read.
-    let mended = Scenario::step(Step::Read("roman.sh".to_owned()))
-        .then(Step::Write { path: "roman.sh".to_owned(), content: roman.to_owned() });
-    let plan = "code: -\ntests: code\ndocs: code\n";
-    [
-        ("shell script slug.sh", Scenario::write("slug.sh", slug).then_text("slug.sh is written")),
-        ("script roman.sh", mended.then_text("roman.sh says IV now")),
-        ("Write plan.txt", Scenario::write("plan.txt", plan).then_text("plan.txt is written")),
-        ("one word: ready", Scenario::text("ready")),
-        ("notes/limits.md", Scenario::text("retry_limit: 5\ntimeout_seconds: 30\nregion: unknown")),
-    ]
-    .map(|(words, scenario)| (words.to_owned(), scenario))
-    .to_vec()
-}
 
 struct World {
     agent: RealAgent,
@@ -44,17 +25,9 @@ struct World {
 
 fn world() -> Option<World> {
     let other = Scenario::text("no answer is scripted");
-    let model = ScriptedModel::start_by_prompt(answers(), other).unwrap();
+    let model = ScriptedModel::start_by_prompt(right_answers(Duration::ZERO), other).unwrap();
     let mut agent = RealAgent::with_model("opencode", "opencode", model)?;
-    let mut config = opencode_config(&agent.model.base_url());
-    let mock = config["provider"]["mock"].take();
-    config["provider"] = json!({ PROVIDER: mock });
-    config["provider"][PROVIDER]["models"] =
-        json!({ "glm-5": { "name": "GLM 5", "limit": { "context": 128_000, "output": 8192 } } });
-    config["enabled_providers"] = json!([PROVIDER]);
-    for key in ["model", "small_model"] {
-        config[key] = json!(format!("{PROVIDER}/glm-5"));
-    }
+    let config = canonical_config(&agent.model.base_url());
     agent.env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
     agent.env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
     agent.env.link_program("dx-runner", env!("CARGO_BIN_EXE_dx-runner"));
@@ -144,11 +117,16 @@ fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
 fn what_keeps_a_phase_from_passing_is_named() {
     let Some(world) = world() else { return };
     let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let none = format!("{PROVIDER}/none");
     let nowhere = "0".repeat(40);
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str, &'a str);
     let cases: [Case<'_>; 3] = [
-        (&[("OPENCODE_CANONICAL_MODEL", &none)], &[], 21, "model_unavailable", "opencode_model_unavailable"),
+        (
+            &[("OPENCODE_CANONICAL_MODEL", "zhipuai-coding-plan/none")],
+            &[],
+            21,
+            "model_unavailable",
+            "opencode_model_unavailable",
+        ),
         (
             &[("DX_RUNNER_MAX_PARALLEL_OPENCODE", "2")],
             &["--phase", "phase2_6stream", "--force"],

@@ -17,7 +17,7 @@ pub(crate) const TOKEN: &str = "sk-ant-bench-7736-xylophone";
 pub(crate) struct Lanes {
     pub(crate) env: TestEnv,
     pub(crate) model: ScriptedModel,
-    repository: PathBuf,
+    pub(crate) repository: PathBuf,
     /// The folder of all runs.
     pub(crate) out: PathBuf,
 }

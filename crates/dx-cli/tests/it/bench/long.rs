@@ -2,6 +2,7 @@
 //!
 //! For: the soak suite `bench`. Must never: assert a time.
 
+use crate::answers::right_answers;
 use crate::browser::Browser;
 use crate::is_wanted;
 use crate::lanes::{Lanes, TOKEN};
@@ -23,7 +24,7 @@ const OUTPUTS: [&str; 8] = [
     "raw",
 ];
 
-fn agents() -> PathBuf {
+pub(crate) fn agents() -> PathBuf {
     let folder = std::env::var_os("DX_TEST_AGENTS_DIR");
     folder.map_or_else(|| panic!("`cargo xtask soak bench` names the folder"), PathBuf::from)
 }
@@ -47,9 +48,7 @@ fn three_lanes_in_a_browser() {
     answers.push(("notes/limits.md".to_owned(), Scenario::step(Step::Empty)));
     let model = ScriptedModel::start_by_prompt(answers, Scenario::text("no such prompt")).unwrap();
     let lanes = Lanes::new(&agents(), model);
-    lanes.env.run(&["server", "start"]).assert_code(0);
     let document = lanes.run("three", OPENCODE, &["--max-retries", "0"]);
-    lanes.env.run(&["server", "stop"]).assert_code(0);
     assert_eq!(document["reason_code"], "bench_partial", "{document:#}");
     let records = lanes.records("three");
     let measured: Vec<_> = records.iter().filter(|record| record["round"] == 1).collect();
@@ -202,10 +201,8 @@ fn all_lanes_for_the_guide() {
         });
     let model = ScriptedModel::start_by_prompt(answers.collect(), Scenario::text("no such prompt")).unwrap();
     let lanes = Lanes::new(&agents(), model);
-    lanes.env.run(&["server", "start"]).assert_code(0);
     let more = ["--rounds", "2", "--max-retries", "0", "--parallel", "3"];
     let document = lanes.run("all", &ALL.join(","), &more);
-    lanes.env.run(&["server", "stop"]).assert_code(0);
     assert_eq!(document["summary"]["jobs"], 7 * 5 * 2, "{document:#}");
     for figures in document["summary"]["workflows"].as_array().unwrap() {
         let success = &figures["success"];
@@ -247,31 +244,4 @@ fn figures_of(summary: &str) -> String {
     // Without tokens and cost, which a scripted model makes up.
     let table = rows(&part("Workflows"), &[0, 1, 3, 4, 5, 8]);
     format!("\n{table}\n{}\n\n", part("Differences"))
-}
-
-const SLUG: &str =
-    "printf '%s' \"$1\" | tr 'A-Z' 'a-z' | sed 's/[^a-z0-9]\\{1,\\}/-/g; s/^-//; s/-$//'; echo\n";
-const ROMAN: &str = "n=$1\nfor p in 1000:M 900:CM 500:D 400:CD 100:C 90:XC 50:L 40:XL 10:X 9:IX 5:V 4:IV 1:I; do\n\
-                     while [ \"$n\" -ge \"${p%%:*}\" ]; do printf %s \"${p#*:}\"; n=$((n - ${p%%:*})); done; done; echo\n";
-
-/// What a good model answers to the built-in prompts, by words of each; `think` is its pause before every step.
-fn right_answers(think: Duration) -> Vec<(String, Scenario)> {
-    let pause = || Scenario::step(Step::Sleep(think));
-    let told = |work: Scenario, text: &str| work.then(Step::Sleep(think)).then_text(text);
-    let limits = "retry_limit: 5\ntimeout_seconds: 30\nregion: unknown";
-    [
-        ("slug.sh", told(pause().then_write("slug.sh", SLUG), "slug.sh is written.")),
-        ("roman.sh", told(pause().then_write("roman.sh", ROMAN), "roman.sh now says IV for 4.")),
-        ("Answer with the one word", pause().then_text("ready")),
-        ("notes/limits.md", told(pause().then(Step::Read("notes/limits.md".to_owned())), limits)),
-        (
-            "plan.txt",
-            told(
-                pause().then_write("plan.txt", "code: -\ntests: code\ndocs: code\n"),
-                "plan.txt is written.",
-            ),
-        ),
-    ]
-    .map(|(words, scenario)| (words.to_owned(), scenario))
-    .to_vec()
 }
