@@ -113,12 +113,14 @@ fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
     world.is_blocked("phase3_real_coding_gate");
 }
 
+/// Variables, options, exit code, fault and reason.
+type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str, &'a str);
+
 #[test]
 fn what_keeps_a_phase_from_passing_is_named() {
     let Some(world) = world() else { return };
     let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let nowhere = "0".repeat(40);
-    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str, &'a str);
     let cases: [Case<'_>; 3] = [
         (
             &[("OPENCODE_CANONICAL_MODEL", "zhipuai-coding-plan/none")],
