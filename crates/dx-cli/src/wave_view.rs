@@ -12,10 +12,13 @@ use crate::error::CliError;
 use crate::status_table::lines_of;
 use crate::{output, text};
 
+/// No name is cut below this.
+const MIN_NAME: usize = 12;
+
 /// The picture so far.
 pub(crate) struct WaveView<'a> {
     ctx: &'a Context,
-    /// Lines that the next picture is drawn over.
+    /// Rows of the terminal that the next picture is drawn over.
     drawn: usize,
     /// What was said last of each item, without a terminal.
     said: BTreeMap<String, String>,
@@ -44,7 +47,7 @@ impl<'a> WaveView<'a> {
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
         let room = rows.saturating_sub(2).max(3);
         let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), Some(room));
-        self.drawn = lines.len();
+        self.drawn = lines.iter().map(|line| rows_of(line, columns)).sum();
         self.ctx.out.bytes(format!("{up}\r{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")).as_bytes())
     }
 
@@ -63,6 +66,11 @@ impl<'a> WaveView<'a> {
             }
         }
     }
+}
+
+/// How many rows a line takes. One with colours is of the table, which is never wider than the terminal.
+fn rows_of(line: &str, columns: usize) -> usize {
+    if line.contains('\u{1b}') { 1 } else { line.chars().count().div_ceil(columns.max(1)).max(1) }
 }
 
 /// The whole wave for people.
@@ -85,16 +93,20 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
         shown.sort_by_key(rank);
         shown.truncate(most);
     }
-    let header = ["ITEM", "STATE", "TRY", "PROVIDER", "TIME", "JOB", "WHY"].map(str::to_owned).to_vec();
-    let rows: Vec<Vec<String>> = shown.iter().map(|item| cells(item)).collect();
-    let mut table = lines_of(header, rows);
-    for (line, item) in table.iter_mut().skip(1).zip(&shown) {
-        if let Some(columns) = columns {
-            *line = line.chars().take(columns.saturating_sub(1)).collect();
+    let header = ["ITEM", "STATE", "TRY", "PROVIDER", "TIME", "WHY"].map(str::to_owned).to_vec();
+    // What an item is about is said at the right end; a long name leaves room for it.
+    let longest = columns.map_or(usize::MAX, |columns| (columns / 4).max(MIN_NAME));
+    let rows: Vec<Vec<String>> = shown.iter().map(|item| cells(item, longest)).collect();
+    let mut table = lines_of(header, rows.clone());
+    if let Some(columns) = columns {
+        for line in &mut table {
+            *line = cut(line, columns.saturating_sub(1));
         }
-        if colour {
-            let word = item.state.as_str();
-            *line = line.replacen(word, &painted(item.state), 1);
+    }
+    if colour {
+        for ((line, item), row) in table.iter_mut().skip(1).zip(&shown).zip(&rows) {
+            let (name, rest) = line.split_at(row[0].len().min(line.len()));
+            *line = format!("{name}{}", rest.replacen(item.state.as_str(), &painted(item.state), 1));
         }
     }
     lines.extend(table);
@@ -132,7 +144,7 @@ fn head(wave: &WaveDocument) -> String {
         wave.total,
         text::seconds(wave.elapsed_sec)
     );
-    if let (Some(left), WaveState::Running) = (wave.estimate_sec, wave.state) {
+    if let (Some(left @ 1..), WaveState::Running) = (wave.estimate_sec, wave.state) {
         let _fits = write!(line, ", about {} left", text::seconds(left));
     }
     if let Some(until) = wave.waits_until {
@@ -141,15 +153,22 @@ fn head(wave: &WaveDocument) -> String {
     line
 }
 
-fn cells(item: &WaveItemRow) -> Vec<String> {
-    let job = item.job.as_ref().map_or_else(String::new, |job| job.state.clone());
+/// A text of at most so many letters.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+fn cells(item: &WaveItemRow, longest: usize) -> Vec<String> {
     vec![
-        item.id.clone(),
+        cut(&item.id, longest),
         item.state.to_string(),
         format!("{}/{}", item.attempts, item.max_attempts),
         item.provider.clone(),
         if item.attempts > 0 { text::seconds(item.elapsed_sec) } else { "-".to_owned() },
-        job,
         why(item),
     ]
 }
@@ -159,7 +178,10 @@ fn why(item: &WaveItemRow) -> String {
     let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
     match item.state {
         ItemState::Done => item.notes.first().map(|note| line(note)).unwrap_or_default(),
-        ItemState::Running | ItemState::Checking | ItemState::Reviewing => String::new(),
+        // How its job is.
+        ItemState::Running | ItemState::Checking | ItemState::Reviewing => {
+            item.job.as_ref().map_or_else(String::new, |job| job.state.clone())
+        }
         ItemState::Pending if item.needs.is_empty() => String::new(),
         ItemState::Pending => format!("after {}", item.needs.join(", ")),
         _ => {
@@ -218,4 +240,19 @@ pub(crate) fn report(wave: &WaveDocument) -> String {
 
 fn short(commit: &str) -> String {
     commit.chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_takes_as_many_rows_as_it_is_wide() {
+        for (line, rows) in
+            [("", 1), ("12345", 1), ("123456", 2), ("12345678901", 3), ("\u{1b}[31m123456", 1)]
+        {
+            assert_eq!(rows_of(line, 5), rows, "{line:?}");
+        }
+        assert_eq!((cut("einszwei", 8), cut("einszweid", 8)), ("einszwei".to_owned(), "einszwe…".to_owned()));
+    }
 }
