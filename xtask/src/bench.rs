@@ -14,6 +14,7 @@ mod report;
 mod server;
 mod start;
 mod status;
+mod wave;
 mod worktrees;
 mod world;
 
@@ -98,6 +99,7 @@ const SECTIONS: [(&str, Section); 7] = [
     ("start", start::run),
     ("status", status::run),
     ("crowd", crowd::run),
+    ("wave", wave::run),
     ("worktrees", worktrees::run),
     ("server", server::run),
 ];

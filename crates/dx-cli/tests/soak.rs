@@ -28,6 +28,9 @@ mod real_beads_wave;
 #[path = "it/truth/table.rs"]
 #[allow(dead_code, reason = "the short tests use more of it")]
 mod table;
+#[path = "it/wave/world.rs"]
+#[allow(dead_code, reason = "the short tests use more of it")]
+mod wave_world;
 #[path = "it/kills/world.rs"]
 #[allow(dead_code, reason = "the short tests use more of it")]
 mod world;
@@ -141,6 +144,72 @@ fn crowd_of_200_jobs() {
         assert_eq!(jobs[index].agents().len(), 1);
     });
     println!("{CROWD} jobs at once, {killed} of ours killed, seed {seed}: every exit code is there");
+}
+
+/// As many agents at once in one wave, whose coordinator is killed, and some of our other processes.
+#[test]
+fn crowd_of_200_agents_in_one_wave() {
+    if !is_wanted() {
+        return;
+    }
+    let mut world = wave_world::World::new();
+    world.env.set("DX_RUNNER_MAX_PARALLEL_EXEC", CROWD.to_string());
+    let seed = random::number("DX_KILL_SEED").unwrap_or(1);
+    let mut random = Random::new(seed);
+    let (go, ran) = (world.path("go"), world.path("ran"));
+    let codes: Vec<u64> = (0..CROWD).map(|at| if at % 4 == 0 { 0 } else { random.below(256) }).collect();
+    let script = |code| format!("echo x >> {ran}; until test -e {go}; do sleep 1; done; exit {code}");
+    let items: Vec<String> = codes
+        .iter()
+        .enumerate()
+        .map(|(at, code)| wave_world::item(&format!("i{at}"), &[], &script(code), "max_attempts = 1"))
+        .collect();
+    let file = world.file(&format!("max_parallel = {CROWD}\n[defaults]\nsandbox = \"off\""), &items);
+    let began = std::time::Instant::now();
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    let count = || std::fs::read_to_string(&ran).unwrap_or_default().lines().count();
+    wait_until(wave_world::PATIENCE * 5, "all agents are at work", || count() == CROWD);
+    println!("{CROWD} agents at work after {:.0} s", began.elapsed().as_secs_f64());
+    let row = |wave: &serde_json::Value, at: usize| wave_world::row(wave, &format!("i{at}")).clone();
+    let uuid =
+        |wave: &serde_json::Value, at| row(wave, at)["history"][0]["run_uuid"].as_str().map(str::to_owned);
+    wait_until(wave_world::PATIENCE, "all starts are recorded", || {
+        let wave = world.ask(&["status", "w-1"]).1;
+        (0..CROWD).all(|at| uuid(&wave, at).is_some())
+    });
+    let wave = world.ask(&["status", "w-1"]).1;
+    let mut killed = 0;
+    for at in 0..CROWD {
+        let mut found = programs(&uuid(&wave, at).unwrap());
+        if random.below(4) == 0 && !found.is_empty() {
+            kill(found.swap_remove(random.below(found.len() as u64) as usize).pid);
+            killed += 1;
+        }
+    }
+    let state = world.env.state_dir();
+    kill(wave_world::coordinator(&state, "w-1").unwrap());
+    wait_until(wave_world::PATIENCE, "it is gone", || wave_world::coordinator(&state, "w-1").is_none());
+    world.env.run(&["wave", "resume", "w-1", "--detach"]).assert_code(0);
+    std::fs::write(&go, b"").unwrap();
+    let began = std::time::Instant::now();
+    world.env.run(&["wave", "status", "w-1", "--watch", "--json"]).assert_code(31);
+    println!("all ended and judged after {:.0} s", began.elapsed().as_secs_f64());
+    let wave = world.ask(&["status", "w-1"]).1;
+    for (at, code) in codes.iter().enumerate() {
+        let row = row(&wave, at);
+        let told = (row["state"].as_str(), row["history"][0]["exit_code"].as_str());
+        let state = if *code == 0 { "done" } else { "failed" };
+        assert_eq!(told, (Some(state), Some(code.to_string().as_str())), "{row:#}");
+    }
+    assert_eq!(count(), CROWD, "no agent ran twice");
+    wait_until(wave_world::PATIENCE, "nothing is left", || {
+        let ours = |pid: &i32| *pid != std::process::id().cast_signed();
+        let home = world.env.home().display().to_string();
+        !dx_testkit::processes_with_marker("HOME", &home).iter().any(ours)
+    });
+    println!(
+        "{CROWD} agents in one wave, {killed} of ours and a coordinator killed, seed {seed}: every exit code is there"
+    );
 }
 
 #[test]
