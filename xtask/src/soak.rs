@@ -43,9 +43,16 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
+        name: "wave::cut",
+        program: ("dx-runner", "it"),
+        what: "a power cut after every single write of a wave",
+        agents: false,
+        beads: false,
+    },
+    Suite {
         name: "crowd",
         program: JOBS,
-        what: "many jobs at once, started and stopped by many callers",
+        what: "many jobs at once, started and stopped by many callers, and by one wave",
         agents: false,
         beads: false,
     },

@@ -168,6 +168,17 @@ pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Makes everything of the file system that a folder is on durable, also what other programs wrote there.
+pub fn sync_filesystem(folder: &Path) -> Result<(), DiskError> {
+    checked("sync the file system of", folder, || {
+        let fd =
+            rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        Ok(rustix::fs::syncfs(fd)?)
+    })?;
+    faults::trace("sync_filesystem", folder, None, 0, &[]);
+    Ok(())
+}
+
 /// Makes a directory, mode 0700. `Ok(false)` when it is there already.
 pub fn make_dir(path: &Path) -> Result<bool, DiskError> {
     let made = checked("make directory", path, || match rustix::fs::mkdir(path, Mode::RWXU) {

@@ -4,8 +4,10 @@
 
 mod cut;
 mod full;
-mod model;
+pub(crate) mod model;
 mod readonly;
+
+pub(crate) use cut::lay_out;
 
 use std::path::Path;
 

@@ -1,6 +1,7 @@
 //! Waves from outside: files that are refused, graphs, whole runs of scripted agents, kills of the coordinator.
 
 mod beads;
+mod cut;
 mod fallback;
 mod files;
 mod kills;

@@ -6,6 +6,7 @@ use crate::apply::{Conflict, Target, commit, merge_trees};
 use crate::error::EngineError;
 use crate::git::{Call, Repository};
 use crate::worktree::{self, apply_ref};
+use dx_jobdir::disk;
 use dx_protocol::{BeadsId, MergeConflict};
 use std::path::Path;
 
@@ -91,7 +92,8 @@ fn pairs(
     Ok(pairs)
 }
 
-/// Keeps an item's work from git's collection of garbage, whatever becomes of its branch.
+/// Keeps an item's work from git's collection of garbage, whatever becomes of its branch, and from a power cut: git does
+/// not sync what it writes, and a good part of it is the agent's own git's.
 pub(super) fn keep(
     main: &Repository,
     wave_id: &str,
@@ -99,7 +101,8 @@ pub(super) fn keep(
     commit: &str,
 ) -> Result<(), EngineError> {
     let name = format!("refs/dx-runner/waves/{wave_id}/{}", ref_part(item));
-    Call::new(main, &["update-ref", &name, commit]).run().map(drop)
+    Call::new(main, &["update-ref", &name, commit]).run()?;
+    Ok(disk::sync_filesystem(&main.common_dir)?)
 }
 
 fn ref_part(item: &BeadsId) -> String {
@@ -127,5 +130,6 @@ pub(super) fn integrate(
         // What `worktree remove` and `gc` know the work by.
         Call::new(main, &["update-ref", &apply_ref(tip.item), tip.commit]).run()?;
     }
+    disk::sync_filesystem(&main.common_dir)?;
     Ok(sum)
 }

@@ -139,7 +139,7 @@ fn ask(env: &TestEnv, state: &Path, args: &[&str]) -> (i32, Value) {
 }
 
 /// What is left, under another boot.
-fn lay_out(left: &Left, root: &Path) -> PathBuf {
+pub(crate) fn lay_out(left: &Left, root: &Path) -> PathBuf {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let other = left.iter().map(|(path, content)| {
         let moved = content.as_ref().map(|(inode, bytes)| {
