@@ -50,6 +50,13 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
+        name: "workflow::roles",
+        program: ("dx-runner", "it"),
+        what: "what each of the eleven roles may do, tried out in a real OpenCode",
+        agents: true,
+        beads: false,
+    },
+    Suite {
         name: "crowd",
         program: JOBS,
         what: "many jobs at once, started and stopped by many callers, and by one wave",

@@ -15,7 +15,7 @@ use crate::http::{Sse, wait, write_page, write_partial};
 use crate::progress::Turn;
 use crate::sample::sample;
 use crate::scenario::{RateLimit, Step};
-use crate::tools::call_for;
+use crate::tools::calls_for;
 
 const USAGE: Usage = Usage { input: 100, output: 10 };
 const HTML: &[u8] = b"<html><body>this is not the API you are looking for</body></html>";
@@ -95,25 +95,25 @@ impl Stage<'_> {
     }
 
     fn reply(&self, text: String) -> Reply {
-        Reply { number: self.number, text, call: None, usage: USAGE }
+        Reply { number: self.number, text, calls: Vec::new(), usage: USAGE }
     }
 
     fn answer(&self, step: &Step, ask: &Ask, workdir: Option<&str>) -> Answer {
-        let (mut pause, mut cut, mut call) = (None, None, None);
+        let (mut pause, mut cut, mut calls) = (None, None, Vec::new());
         let text = match step {
             Step::Text(text) => text.clone(),
             Step::Json => {
                 // OpenCode asks for structured output through a tool of this name.
                 let tool = ask.tools.iter().find(|tool| tool.name == "StructuredOutput");
-                call = tool.map(|tool| crate::api::ToolCall {
+                calls.extend(tool.map(|tool| crate::api::ToolCall {
                     name: tool.name.clone(),
                     arguments: sample(&tool.parameters),
-                });
-                if call.is_some() {
-                    String::new()
-                } else {
+                }));
+                if calls.is_empty() {
                     let any = serde_json::json!({ "type": "object" });
                     sample(ask.schema.as_ref().unwrap_or(&any)).to_string()
+                } else {
+                    String::new()
                 }
             }
             Step::Slow { pause: between, text } => {
@@ -129,18 +129,18 @@ impl Stage<'_> {
                 cut = Some(Cut::Drop);
                 "partial answer then the line drops".to_owned()
             }
-            step if step.calls_tool() => {
-                call = call_for(step, &ask.tools, workdir);
-                if call.is_some() {
-                    String::new()
-                } else {
+            step if step.tool_calls() > 0 => {
+                calls = calls_for(step, &ask.tools, workdir);
+                if calls.is_empty() {
                     let names: Vec<_> = ask.tools.iter().map(|tool| tool.name.as_str()).collect();
                     format!("SCRIPTED-NO-SUITABLE-TOOL among {}", names.join(" "))
+                } else {
+                    String::new()
                 }
             }
             _ => String::new(),
         };
-        Answer { reply: Reply { call, ..self.reply(text) }, pause, cut }
+        Answer { reply: Reply { calls, ..self.reply(text) }, pause, cut }
     }
 
     fn send(&mut self, api: &dyn Api, ask: &Ask, answer: &Answer) -> io::Result<()> {

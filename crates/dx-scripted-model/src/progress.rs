@@ -68,7 +68,7 @@ impl Progress {
         let hash = hasher.finish();
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut groups = groups(&known.drawn(scenario, conversation));
-        let place = tool_results.min(groups.len().saturating_sub(1));
+        let place = place(&groups, tool_results);
         let count = known.seen.entry((hash, place)).or_default();
         let at = *count;
         *count = count.saturating_add(1);
@@ -82,6 +82,18 @@ impl Progress {
     }
 }
 
+/// The group that comes after so many tool results.
+fn place(groups: &[Vec<Turn>], tool_results: usize) -> usize {
+    let mut left = tool_results;
+    let answered = groups.iter().take_while(|group| {
+        let calls = group.last().map_or(0, |turn| turn.step.tool_calls());
+        let is_answered = calls > 0 && calls <= left;
+        left = left.saturating_sub(calls);
+        is_answered
+    });
+    answered.count().min(groups.len().saturating_sub(1))
+}
+
 /// The turns cut after each step that calls a tool; pauses are joined to the step that follows.
 fn groups(scenario: &Scenario) -> Vec<Vec<Turn>> {
     let mut groups = Vec::new();
@@ -93,7 +105,7 @@ fn groups(scenario: &Scenario) -> Vec<Vec<Turn>> {
             continue;
         }
         group.push(Turn { delay: std::mem::take(&mut delay), step: step.clone() });
-        if step.calls_tool() {
+        if step.tool_calls() > 0 {
             groups.push(std::mem::take(&mut group));
         }
     }
@@ -128,6 +140,13 @@ mod tests {
             play("write:a:b,503,bash:ls,text:E", &[0, 1, 1, 2, 2]),
             "write:a:b 503 bash:ls text:E text:E"
         );
+    }
+
+    #[test]
+    fn several_calls_at_once_are_one_step() {
+        let all = r#"tools:[["a"\,"\{\}"]\,["b"\,"\{\}"]],read:x,text:E"#;
+        let tools = r#"tools:\[\["a"\,"\{\}"\]\,\["b"\,"\{\}"\]\]"#;
+        assert_eq!(play(all, &[0, 2, 3]), format!("{tools} read:x text:E"));
     }
 
     #[test]

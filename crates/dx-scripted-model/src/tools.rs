@@ -17,8 +17,23 @@ const PATH: [&str; 6] = ["filePath", "file_path", "path", "absolute_path", "file
 const CONTENT: [&str; 4] = ["content", "contents", "text", "file_text"];
 const COMMAND: [&str; 3] = ["command", "cmd", "script"];
 
+/// The calls for a step; none if it calls no tool, or no offered one fits.
+pub(crate) fn calls_for(step: &Step, tools: &[Tool], workdir: Option<&str>) -> Vec<ToolCall> {
+    match step {
+        Step::Tools(calls) => calls.iter().map(|(name, arguments)| by_name(name, arguments)).collect(),
+        step => call_for(step, tools, workdir).into_iter().collect(),
+    }
+}
+
+fn by_name(name: &str, arguments: &str) -> ToolCall {
+    ToolCall {
+        name: name.to_owned(),
+        arguments: serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "input": arguments })),
+    }
+}
+
 /// The call for a step; `None` if the step calls none or no offered tool fits.
-pub(crate) fn call_for(step: &Step, tools: &[Tool], workdir: Option<&str>) -> Option<ToolCall> {
+fn call_for(step: &Step, tools: &[Tool], workdir: Option<&str>) -> Option<ToolCall> {
     match step {
         Step::Write { path, content } => named(tools, &WRITE)
             .and_then(|tool| {
@@ -35,10 +50,7 @@ pub(crate) fn call_for(step: &Step, tools: &[Tool], workdir: Option<&str>) -> Op
             })
             .or_else(|| shell(tools, &format!("cat {}", quote(path)))),
         Step::Bash(command) => shell(tools, command),
-        Step::Tool { name, arguments } => Some(ToolCall {
-            name: name.clone(),
-            arguments: serde_json::from_str(arguments).unwrap_or_else(|_| json!({ "input": arguments })),
-        }),
+        Step::Tool { name, arguments } => Some(by_name(name, arguments)),
         _ => None,
     }
 }

@@ -7,7 +7,7 @@
 use crate::definition::{Broken, Definition, Effect, Rule};
 use crate::findings::Findings;
 use crate::permission::{covers, decide, effect};
-use crate::prompt_needs::{self, quotes};
+use crate::prompt_needs::{self, MCP_TOOLS, quotes};
 use dx_protocol::PackFinding;
 
 /// A file to be checked.
@@ -275,9 +275,11 @@ impl Checker<'_> {
             self.found.add(path, key.line, "base", "what it does not name is allowed", fix);
         }
         for (index, rule) in rules.iter().enumerate() {
-            if !TOOLS.contains(&rule.tool.as_str()) {
-                let message = format!("there is no tool `{}`", rule.tool);
-                self.found.add(path, rule.line, "tool", message, format!("one of {}", TOOLS.join(", ")));
+            let tool = rule.tool.as_str();
+            if !TOOLS.contains(&tool) && !MCP_TOOLS.contains(&tool) {
+                let message = format!("there is no tool `{tool}`");
+                let known = [TOOLS, MCP_TOOLS].concat().join(", ");
+                self.found.add(path, rule.line, "tool", message, format!("one of {known}"));
             }
             if let Some(later) = rules[index + 1..].iter().find(|later| covers(later, rule)) {
                 let message = format!(
@@ -334,12 +336,12 @@ impl Checker<'_> {
 
     fn needs(&mut self, path: &str, definition: &Definition) {
         for need in prompt_needs::of(&definition.body) {
-            let decided = decide(&definition.rules, need.tool, &need.on);
+            let decided = decide(&definition.rules, &need.tool, &need.on);
             if decided.effect != Effect::Deny {
                 continue;
             }
             let line = definition.body_line + need.line - 1;
-            let message = match need.tool {
+            let message = match need.tool.as_str() {
                 "question" => "it is told to ask, and may not use the question tool".to_owned(),
                 tool => format!("it is told to use `{}`, and its permissions deny that ({tool})", need.said),
             };

@@ -2,12 +2,21 @@
 //!
 //! Called by: `check`. Reads backticks and a few fixed words; must never: guess from ordinary prose.
 
+/// Tools of `dx-runner mcp` that agents of the pack use, by the names that OpenCode gives them.
+pub(crate) const MCP_TOOLS: &[&str] = &[
+    "dx-runner_task_run",
+    "dx-runner_call_wait",
+    "dx-runner_dispatch",
+    "dx-runner_batch_dispatch",
+    "dx-runner_batch_show",
+];
+
 /// A call that the text asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Need {
     /// Counted from 1 within the text.
     pub(crate) line: usize,
-    pub(crate) tool: &'static str,
+    pub(crate) tool: String,
     pub(crate) on: String,
     pub(crate) said: String,
 }
@@ -18,7 +27,12 @@ pub(crate) fn of(body: &str) -> Vec<Need> {
 }
 
 fn of_line(number: usize, line: &str) -> Vec<Need> {
-    let need = |tool, on: String, said: &str| Need { line: number, tool, on, said: said.to_owned() };
+    let need = |tool: &str, on: String, said: &str| Need {
+        line: number,
+        tool: tool.to_owned(),
+        on,
+        said: said.to_owned(),
+    };
     let mut needs = Vec::new();
     if line.contains("question tool") || line.contains("Ask ") {
         needs.push(need("question", "*".to_owned(), line.trim()));
@@ -27,6 +41,9 @@ fn of_line(number: usize, line: &str) -> Vec<Need> {
         let before = before.to_lowercase();
         if let Some(tool) = ["webfetch", "websearch", "todowrite"].into_iter().find(|tool| quoted == *tool) {
             needs.push(need(tool, "*".to_owned(), quoted));
+        }
+        if MCP_TOOLS.contains(&quoted) {
+            needs.push(need(quoted, "*".to_owned(), quoted));
         }
         if quoted.starts_with("dx-runner ") || quoted.starts_with("git ") {
             needs.push(need("bash", filled(quoted), quoted));
@@ -70,12 +87,18 @@ mod tests {
 
     #[test]
     fn needs_are_what_is_between_backticks() {
-        let found =
-            of("Look.\nMake it with `dx-runner task new \"<title>\"`, write `a-report.md` and `x.md`.\n");
-        let rows: Vec<_> = found.iter().map(|need| (need.line, need.tool, need.on.as_str())).collect();
+        let found = of(
+            "Look.\nMake it with `dx-runner task new \"<title>\"`, write `a-report.md` and `x.md`.\nCall `dx-runner_task_run`.\n",
+        );
+        let rows: Vec<_> =
+            found.iter().map(|need| (need.line, need.tool.as_str(), need.on.as_str())).collect();
         assert_eq!(
             rows,
-            [(2, "bash", "dx-runner task new \"x\""), (2, "edit", ".ai/tasks/001-x/a-report.md")]
+            [
+                (2, "bash", "dx-runner task new \"x\""),
+                (2, "edit", ".ai/tasks/001-x/a-report.md"),
+                (3, "dx-runner_task_run", "*")
+            ]
         );
     }
 }

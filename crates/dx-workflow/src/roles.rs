@@ -19,6 +19,9 @@ pub fn reference() -> String {
         "# Roles\n\n<!-- Generated from the agent pack by `cargo xtask gen`; edit that. -->\n\n\
          What each agent of the pack may do. Rules are tried from the last to the first; `*` also matches `/`. Whatever an agent \
          may do in its shell, `task run` compares the tree before and after each step with the column Edits.\n\n\
+         OpenCode 1.18 judges each command of a shell line; it does not judge where a group of commands or a line without a command is \
+         redirected to (`{ git status; } > file` counts as `git status`, `> file` as nothing). So a role with any shell can write a \
+         file, its rules notwithstanding: `task run` sees it after the step, in a session of yours you do.\n\n\
          | agent | mode | edits | shell | delegates | asks the user | web |\n|---|---|---|---|---|---|---|\n",
     );
     for agent in agents() {

@@ -5,6 +5,7 @@
 
 mod jobs;
 mod questions;
+mod tasks;
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
@@ -18,6 +19,7 @@ use jobs::{
     JobCheck, JobLogs, JobReport, JobStart, JobStatus, JobStop, JobWait, Preflight, WaveRun, WaveStatus,
 };
 use questions::{BatchDispatch, BatchShow, Dispatch, Models, Routes};
+use tasks::{TaskCheck, TaskList, TaskNew, TaskRun, TaskShow};
 
 pub(super) use jobs::{logs, report};
 
@@ -158,6 +160,19 @@ pub(super) const ALL: &[Tool] = &[
         "Start a wave (jobs with dependencies, from a TOML file) and return its id; wave_status tells how it goes on.",
     ),
     tool::<WaveStatus>("wave_status", true, "Show a wave: its items, their states, and what is next."),
+    tool::<TaskNew>("task_new", false, "Make the folder of a new task and tell its path."),
+    tool::<TaskList>("task_list", true, "List the tasks of this project: status, and what each waits for."),
+    tool::<TaskShow>(
+        "task_show",
+        true,
+        "Show one task: what it says, its steps, test commands and their exit codes, reports.",
+    ),
+    tool::<TaskCheck>("task_check", true, "Look for mistakes in specifications, plans and reports of tasks."),
+    tool::<TaskRun>(
+        "task_run",
+        false,
+        "Carry out a task: its agents in order, its tests, the validator last. Returns a handle; call_wait tells how it ended.",
+    ),
     tool::<Preflight>(
         "preflight",
         true,
@@ -313,6 +328,8 @@ mod tests {
             ("batch_show", json!({ "id": "--help" })),
             ("wave_run", json!({ "file": "--notify=x" })),
             ("wave_status", json!({ "wave": "-v" })),
+            ("task_run", json!({ "task": "--again" })),
+            ("task_new", json!({ "title": "-x" })),
             ("job_stop", json!({ "beads": [] })),
             ("job_check", json!({ "beads": "a", "force": true })),
             ("job_check", json!({ "beads": 7 })),

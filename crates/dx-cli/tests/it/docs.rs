@@ -53,7 +53,7 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
     (
         "docs/guide/tasks.md",
         "dx-runner task run 1 --worktree auto",
-        "needs a real opencode; tests/it/task_run runs it",
+        "needs a real opencode; tests/it/workflow/guide.rs follows the whole page with one",
     ),
     (
         "docs/guide/waves.md",
@@ -91,10 +91,10 @@ const AGENTS: [(&str, &str, &str, &str); 4] = [
 ];
 
 /// A fenced block.
-struct Block {
+pub(crate) struct Block {
     /// After the fence, for example `sh no-run`.
-    info: String,
-    body: String,
+    pub(crate) info: String,
+    pub(crate) body: String,
     /// Line of the fence.
     line: usize,
 }
@@ -133,11 +133,11 @@ fn documents_in(folder: &str) -> Vec<String> {
     found
 }
 
-fn read(document: &str) -> String {
+pub(crate) fn read(document: &str) -> String {
     std::fs::read_to_string(root().join(document)).unwrap_or_else(|error| panic!("{document}: {error}"))
 }
 
-fn blocks(text: &str) -> Vec<Block> {
+pub(crate) fn blocks(text: &str) -> Vec<Block> {
     let mut blocks: Vec<Block> = Vec::new();
     let mut open = false;
     for (index, line) in text.lines().enumerate() {
@@ -218,25 +218,44 @@ fn prepared() -> (TestEnv, PathBuf) {
 /// Runs one document's blocks; the complaints.
 fn run_document(document: &str) -> Vec<String> {
     let (env, repository) = prepared();
-    let blocks = blocks(&read(document));
-    let output_of = |block: &Block| env.path(format!("block-{}", block.line));
-    let mut text = "set -eu -o pipefail\n".to_owned();
-    for block in blocks.iter().filter(|block| block.is_run()) {
-        let _fits = writeln!(text, "exec >{} 2>&1\n{}", output_of(block).display(), script(&block.body));
-    }
+    let all = blocks(&read(document));
     let mut bash = env.command("bash");
-    bash.args(["-c", &text]).current_dir(&repository);
+    bash.args(["-c", &script_of(&env, &all, Block::is_run)]).current_dir(&repository);
     let ended = env.run_command(bash);
-    let printed = |block: &Block| std::fs::read_to_string(output_of(block)).ok();
     if ended.code != 0 {
-        let last = blocks.iter().rfind(|block| block.is_run() && printed(block).is_some());
+        let printed = |block: &Block| std::fs::read_to_string(output_of(&env, block)).ok();
+        let last = all.iter().rfind(|block| block.is_run() && printed(block).is_some());
         let at =
             last.map_or_else(String::new, |b| format!(":{}\n{}", b.line, printed(b).unwrap_or_default()));
         return vec![format!("{document}{at}\nended with {ended}")];
     }
+    complaints_about(&env, document, &all, Block::is_run)
+}
+
+/// What a block printed is there.
+fn output_of(env: &TestEnv, block: &Block) -> PathBuf {
+    env.path(format!("block-{}", block.line))
+}
+
+/// The blocks as one script of bash; what each prints goes into a file.
+pub(crate) fn script_of(env: &TestEnv, blocks: &[Block], is_run: fn(&Block) -> bool) -> String {
+    let mut text = "set -eu -o pipefail\n".to_owned();
+    for block in blocks.iter().filter(|block| is_run(block)) {
+        let _fits = writeln!(text, "exec >{} 2>&1\n{}", output_of(env, block).display(), script(&block.body));
+    }
+    text
+}
+
+/// Where the blocks printed something else than the page says.
+pub(crate) fn complaints_about(
+    env: &TestEnv,
+    document: &str,
+    blocks: &[Block],
+    is_run: fn(&Block) -> bool,
+) -> Vec<String> {
     let mut complaints = Vec::new();
-    for pair in blocks.windows(2).filter(|pair| pair[0].is_run() && pair[1].info == "text") {
-        let printed = printed(&pair[0]).unwrap_or_default();
+    for pair in blocks.windows(2).filter(|pair| is_run(&pair[0]) && pair[1].info == "text") {
+        let printed = std::fs::read_to_string(output_of(env, &pair[0])).unwrap_or_default();
         let expected: Vec<&str> = pair[1].body.lines().collect();
         if !fits(&expected, &printed.lines().map(str::trim_end).collect::<Vec<_>>()) {
             complaints.push(format!("{document}:{}: printed was\n{printed}", pair[1].line));

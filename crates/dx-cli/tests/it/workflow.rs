@@ -1,5 +1,8 @@
 //! `workflow`: the agent pack in the folders that OpenCode reads.
 
+mod guide;
+mod inside;
 mod install;
 mod live;
 mod models;
+mod roles;

@@ -234,7 +234,12 @@ impl Scratch {
             message: format!("`{command}` {message}"),
             next_action: None,
         };
-        let io = |error: std::io::Error| failed(ReasonCode::OpencodeAgentsFailed, error.to_string());
+        let reason = match args.first() {
+            Some(&"models") => ReasonCode::OpencodeModelsFailed,
+            _ => ReasonCode::OpencodeAgentsFailed,
+        };
+        // A file of our own is not OpenCode's fault.
+        let ours = |source| EngineError::Io { what: "keep what OpenCode prints", source };
         let missing = || failed(ReasonCode::OpencodeBinaryMissing, "is not on PATH".to_owned());
         let binary = environment::find_program("opencode").ok_or_else(missing)?;
         let (out, err) = (self.0.join("out"), self.0.join("err"));
@@ -244,23 +249,25 @@ impl Scratch {
             .envs(opencode_headless())
             .envs(env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(fs::File::create(&out).map_err(io)?)
-            .stderr(fs::File::create(&err).map_err(io)?);
+            .stdout(fs::File::create(&out).map_err(ours)?)
+            .stderr(fs::File::create(&err).map_err(ours)?);
         if let Some(here) = here {
             command.current_dir(here);
         }
-        let status = Asked::start(&mut command).and_then(|mut asked| asked.wait(DEADLINE)).map_err(io)?;
+        let status = Asked::start(&mut command)
+            .and_then(|mut asked| asked.wait(DEADLINE))
+            .map_err(|error| failed(reason, error.to_string()))?;
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         match status {
             Some(status) if status.success() => Ok(text(&out)),
             Some(status) => {
                 let said = text(&err);
                 let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-                Err(failed(ReasonCode::OpencodeAgentsFailed, format!("ended with {status}: {said}")))
+                Err(failed(reason, format!("ended with {status}: {said}")))
             }
             None => {
                 let message = format!("did not answer in {} s", DEADLINE.as_secs());
-                Err(failed(ReasonCode::OpencodeAgentsFailed, message))
+                Err(failed(reason, message))
             }
         }
     }

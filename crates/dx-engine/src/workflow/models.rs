@@ -34,6 +34,7 @@ impl Engine {
     pub fn workflow_models(&self) -> Result<WorkflowModelsDocument, EngineError> {
         let config = Config::find()?;
         let text = config.text()?;
+        config.check(&text)?;
         document(&config, &text, self.available(&config)?, false)
     }
 
@@ -59,6 +60,8 @@ impl Engine {
         write: impl FnOnce(&Config, &str) -> Result<(), EngineError>,
     ) -> Result<WorkflowModelsDocument, EngineError> {
         let config = Config::find()?;
+        // Before OpenCode is asked, which says of a file that it cannot read only that it failed.
+        config.check(&config.text()?)?;
         let available = self.available(&config)?;
         let text = config.text()?;
         let new = planned(&config, &text, request, &available)?;
@@ -124,22 +127,38 @@ impl Config {
     fn text(&self) -> Result<String, EngineError> {
         match self.target.content(self.name) {
             Content::Missing => Ok(String::new()),
-            Content::File(bytes) => {
-                String::from_utf8(bytes).map_err(|_| self.broken("is not UTF-8".to_owned()))
+            Content::File(bytes) => String::from_utf8(bytes)
+                .map_err(|_| self.refuse(ReasonCode::ConfigUnreadable, "is not UTF-8")),
+            Content::Other => {
+                Err(self.refuse(ReasonCode::ConfigUnreadable, "is no plain file, or too large"))
             }
-            Content::Other => Err(self.broken("is no plain file".to_owned())),
         }
     }
 
-    fn broken(&self, why: String) -> EngineError {
-        EngineError::PackRecord { path: self.target.path(self.name), why, newer: false }
+    fn refuse(&self, reason: ReasonCode, why: &str) -> EngineError {
+        let message = format!("{} {why}", self.target.path(self.name).display());
+        EngineError::Provider { reason, message, next_action: None }
+    }
+
+    fn broken(&self, why: &str) -> EngineError {
+        self.refuse(ReasonCode::ConfigInvalid, why)
+    }
+
+    /// Whether the entries of the agents could be written into this text.
+    fn check(&self, text: &str) -> Result<(), EngineError> {
+        let (_root, object) = self.parse(text)?;
+        let all = self.inner(&object, "agent")?;
+        for agent in GROUPS.into_iter().flat_map(|(_, agents)| agents) {
+            self.inner(&all, agent)?;
+        }
+        Ok(())
     }
 
     fn parse(&self, text: &str) -> Result<(CstRootNode, CstObject), EngineError> {
         let text = if text.trim().is_empty() { "{\n}\n" } else { text };
         let root = CstRootNode::parse(text, &ParseOptions::default())
-            .map_err(|error| self.broken(format!("is not valid: {error}")))?;
-        let object = root.object_value().ok_or_else(|| self.broken("is no object".to_owned()))?;
+            .map_err(|error| self.broken(&format!("is not valid: {error}")))?;
+        let object = root.object_value().ok_or_else(|| self.broken("is no object"))?;
         Ok((root, object))
     }
 
@@ -148,7 +167,7 @@ impl Config {
             None => Ok(object.object_value_or_set(name)),
             Some(property) => property
                 .object_value()
-                .ok_or_else(|| self.broken(format!("has a `{name}` that is no object"))),
+                .ok_or_else(|| self.broken(&format!("has a `{name}` that is no object"))),
         }
     }
 }

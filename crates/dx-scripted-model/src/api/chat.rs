@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, Ask, Event, Refusal, Reply, Tool, is_prompt, list, words};
+use super::{Api, Ask, Event, Refusal, Reply, Tool, ToolCall, is_prompt, list, words};
 
 /// The API at `*/chat/completions`.
 pub(crate) struct Chat;
@@ -43,9 +43,10 @@ impl Api for Chat {
 
     fn whole(&self, ask: &Ask, reply: &Reply) -> Value {
         let mut message = json!({ "role": "assistant", "content": reply.text });
-        if let Some(call) = tool_call(reply) {
+        let calls = tool_calls(reply);
+        if !calls.is_empty() {
             message["content"] = Value::Null;
-            message["tool_calls"] = json!([call]);
+            message["tool_calls"] = json!(calls);
         }
         json!({
             "id": id(reply), "object": "chat.completion", "created": 0, "model": ask.model, "usage": usage(reply),
@@ -65,8 +66,8 @@ impl Api for Chat {
         events.extend(
             words(&reply.text).iter().map(|word| event(&chunk(json!({ "content": word }), None), true)),
         );
-        if let Some(mut call) = tool_call(reply) {
-            call["index"] = json!(0);
+        for (index, mut call) in tool_calls(reply).into_iter().enumerate() {
+            call["index"] = json!(index);
             events.push(event(&chunk(json!({ "tool_calls": [call] }), None), false));
         }
         let mut last = chunk(json!({}), Some(finish(reply)));
@@ -113,7 +114,7 @@ fn id(reply: &Reply) -> String {
 }
 
 fn finish(reply: &Reply) -> &'static str {
-    if reply.call.is_some() { "tool_calls" } else { "stop" }
+    if reply.calls.is_empty() { "stop" } else { "tool_calls" }
 }
 
 fn usage(reply: &Reply) -> Value {
@@ -121,12 +122,14 @@ fn usage(reply: &Reply) -> Value {
     json!({ "prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output })
 }
 
-fn tool_call(reply: &Reply) -> Option<Value> {
-    let call = reply.call.as_ref()?;
-    Some(json!({
-        "id": format!("call_scripted{}", reply.number), "type": "function",
-        "function": { "name": call.name, "arguments": call.arguments.to_string() },
-    }))
+fn tool_calls(reply: &Reply) -> Vec<Value> {
+    let shown = |(id, call): (String, &ToolCall)| {
+        json!({
+            "id": format!("call_{id}"), "type": "function",
+            "function": { "name": call.name, "arguments": call.arguments.to_string() },
+        })
+    };
+    reply.numbered().map(shown).collect()
 }
 
 #[cfg(test)]

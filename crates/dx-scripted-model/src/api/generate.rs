@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Api, Ask, Event, Refusal, Reply, Tool, is_prompt, list, words};
+use super::{Api, Ask, Event, Refusal, Reply, Tool, ToolCall, is_prompt, list, words};
 use crate::scenario::RateLimit;
 
 /// The API at `*/models/M:generateContent` and `*/models/M:streamGenerateContent`.
@@ -58,7 +58,7 @@ impl Api for Generate {
         if !reply.text.is_empty() {
             parts.push(json!({ "text": reply.text }));
         }
-        parts.extend(call(reply));
+        parts.extend(calls(reply));
         chunk(ask, reply, &parts, true)
     }
 
@@ -68,8 +68,11 @@ impl Api for Generate {
             .iter()
             .map(|word| event(&chunk(ask, reply, &[json!({ "text": word })], false), true))
             .collect();
-        let last = call(reply).unwrap_or_else(|| json!({ "text": "" }));
-        events.push(event(&chunk(ask, reply, &[last], true), false));
+        let mut last = calls(reply);
+        if last.is_empty() {
+            last.push(json!({ "text": "" }));
+        }
+        events.push(event(&chunk(ask, reply, &last, true), false));
         events
     }
 
@@ -140,10 +143,9 @@ fn chunk(ask: &Ask, reply: &Reply, parts: &[Value], last: bool) -> Value {
     })
 }
 
-fn call(reply: &Reply) -> Option<Value> {
-    let call = reply.call.as_ref()?;
-    let id = format!("call_scripted{}", reply.number);
-    Some(json!({ "functionCall": { "id": id, "name": call.name, "args": call.arguments } }))
+fn calls(reply: &Reply) -> Vec<Value> {
+    let shown = |(id, call): (String, &ToolCall)| json!({ "functionCall": { "id": format!("call_{id}"), "name": call.name, "args": call.arguments } });
+    reply.numbered().map(shown).collect()
 }
 
 /// The word that Google's APIs have for an HTTP status.

@@ -7,7 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
-use super::{Api, Ask, Event, Refusal, Reply, Tool, is_prompt, list, words};
+use super::{Api, Ask, Event, Refusal, Reply, Tool, ToolCall, is_prompt, list, words};
 
 /// A used up plan is told to be as good as new after this many seconds.
 const RESET_AFTER: u64 = 3600;
@@ -53,7 +53,7 @@ impl Api for Messages {
         if !reply.text.is_empty() {
             content.push(json!({ "type": "text", "text": reply.text }));
         }
-        content.extend(tool_use(reply));
+        content.extend(tool_uses(reply));
         message(ask, reply, &content, Some(stop_reason(reply)))
     }
 
@@ -75,12 +75,13 @@ impl Api for Messages {
             events.add("content_block_stop", json!({ "index": index }));
             index += 1;
         }
-        if let Some(mut block) = tool_use(reply) {
+        for mut block in tool_uses(reply) {
             let input = std::mem::replace(&mut block["input"], json!({})).to_string();
             events.add("content_block_start", json!({ "index": index, "content_block": block }));
             let delta = json!({ "type": "input_json_delta", "partial_json": input });
             events.add("content_block_delta", json!({ "index": index, "delta": delta }));
             events.add("content_block_stop", json!({ "index": index }));
+            index += 1;
         }
         let delta = json!({ "stop_reason": stop_reason(reply), "stop_sequence": null });
         let usage = json!({ "output_tokens": reply.usage.output });
@@ -157,13 +158,12 @@ fn message(ask: &Ask, reply: &Reply, content: &[Value], stop_reason: Option<&str
 }
 
 fn stop_reason(reply: &Reply) -> &'static str {
-    if reply.call.is_some() { "tool_use" } else { "end_turn" }
+    if reply.calls.is_empty() { "end_turn" } else { "tool_use" }
 }
 
-fn tool_use(reply: &Reply) -> Option<Value> {
-    let call = reply.call.as_ref()?;
-    let id = format!("toolu_scripted{}", reply.number);
-    Some(json!({ "type": "tool_use", "id": id, "name": call.name, "input": call.arguments }))
+fn tool_uses(reply: &Reply) -> Vec<Value> {
+    let shown = |(id, call): (String, &ToolCall)| json!({ "type": "tool_use", "id": format!("toolu_{id}"), "name": call.name, "input": call.arguments });
+    reply.numbered().map(shown).collect()
 }
 
 #[cfg(test)]

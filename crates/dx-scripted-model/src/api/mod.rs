@@ -53,14 +53,25 @@ pub(crate) struct Usage {
     pub(crate) output: u64,
 }
 
-/// An answer; it ends for a tool call if there is one, and else because the model is done.
+/// An answer; it ends for its tool calls if there are some, and else because the model is done.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     /// Makes the ids in the answer differ from call to call.
     pub(crate) number: u64,
     pub(crate) text: String,
-    pub(crate) call: Option<ToolCall>,
+    pub(crate) calls: Vec<ToolCall>,
     pub(crate) usage: Usage,
+}
+
+impl Reply {
+    /// The calls, each with what makes its id differ from all others'.
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (String, &ToolCall)> {
+        let id = |index| match index {
+            0 => format!("scripted{}", self.number),
+            more => format!("scripted{}_{more}", self.number),
+        };
+        self.calls.iter().enumerate().map(move |(index, call)| (id(index), call))
+    }
 }
 
 /// One server-sent event.

@@ -137,16 +137,15 @@ fn items(ask: &Ask, reply: &Reply) -> Vec<Value> {
             "role": "assistant", "content": [part],
         }));
     }
-    items.extend(reply.call.as_ref().map(|call| call_item(ask, reply, call)));
+    items.extend(reply.numbered().map(|(id, call)| call_item(ask, &id, call)));
     items
 }
 
-fn call_item(ask: &Ask, reply: &Reply, call: &ToolCall) -> Value {
-    let number = reply.number;
+fn call_item(ask: &Ask, id: &str, call: &ToolCall) -> Value {
     let takes_text = ask.tools.iter().any(|tool| tool.name == call.name && tool.parameters.is_null());
     let mut item = json!({
         "type": if takes_text { "custom_tool_call" } else { "function_call" },
-        "id": format!("fc_scripted{number}"), "call_id": format!("call_scripted{number}"),
+        "id": format!("fc_{id}"), "call_id": format!("call_{id}"),
         "status": "completed", "name": call.name,
     });
     // Tools of MCP servers are called by two names: the server's namespace, and their own in it.

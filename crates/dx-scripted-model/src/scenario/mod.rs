@@ -12,6 +12,7 @@
 //! | `write:PATH:CONTENT` | calls the client's file writing tool (its shell tool if there is none) |
 //! | `read:PATH`, `bash:CMD` | calls the client's reading or shell tool |
 //! | `tool:NAME:{json}` | calls any tool by name |
+//! | `tools:[["NAME","{json}"],…]` | calls several tools at once |
 //! | `json` | answers with a value made from the schema that was asked for |
 //! | `empty` | answers with nothing |
 //! | `400` `401` `403` `404` `500` `502` `503` `529` | fails with that HTTP status |
@@ -63,6 +64,8 @@ pub enum Step {
         /// Its arguments, as JSON text.
         arguments: String,
     },
+    /// Calls several tools at once: the name and the arguments of each.
+    Tools(Vec<(String, String)>),
     /// Answers with a value made from the schema in the request.
     Json,
     /// Answers with nothing.
@@ -121,9 +124,13 @@ pub enum RateLimit {
 }
 
 impl Step {
-    /// Whether the client answers this step with a tool result, which is how such steps are counted.
-    pub(crate) fn calls_tool(&self) -> bool {
-        matches!(self, Self::Write { .. } | Self::Read(_) | Self::Bash(_) | Self::Tool { .. })
+    /// How many tool results the client answers this step with, which is how such steps are counted.
+    pub(crate) fn tool_calls(&self) -> usize {
+        match self {
+            Self::Write { .. } | Self::Read(_) | Self::Bash(_) | Self::Tool { .. } => 1,
+            Self::Tools(calls) => calls.len(),
+            _ => 0,
+        }
     }
 }
 

@@ -102,6 +102,11 @@ fn step(raw: &str) -> Result<Step, ScenarioError> {
             let (name, arguments) = split_colon(needed(raw, argument)?);
             Ok(Step::Tool { name: unescape(name), arguments: unescape(arguments.unwrap_or("{}")) })
         }
+        "tools" => {
+            let list: Vec<(String, String)> = serde_json::from_str(&unescape(needed(raw, argument)?))
+                .map_err(|_| bad(raw, "needs a JSON list of [name, arguments]"))?;
+            if list.is_empty() { Err(bad(raw, "names no tool")) } else { Ok(Step::Tools(list)) }
+        }
         "json" => plain(Step::Json),
         "empty" => plain(Step::Empty),
         "hang" => plain(Step::Hang),

@@ -33,6 +33,10 @@ impl Display for Step {
             Self::Read(path) => write!(f, "read:{}", escape(path)),
             Self::Bash(command) => write!(f, "bash:{}", escape(command)),
             Self::Tool { name, arguments } => write!(f, "tool:{}:{}", escape(name), escape(arguments)),
+            // Texts and lists of them are always JSON.
+            Self::Tools(calls) => {
+                write!(f, "tools:{}", escape(&serde_json::to_string(calls).unwrap_or_default()))
+            }
             Self::Json => f.write_str("json"),
             Self::Empty => f.write_str("empty"),
             Self::Status(status) => write!(f, "{status}"),

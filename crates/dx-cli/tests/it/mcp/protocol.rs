@@ -32,6 +32,11 @@ fn what_a_client_is_told_first() {
         "job_report",
         "wave_run",
         "wave_status",
+        "task_new",
+        "task_list",
+        "task_show",
+        "task_check",
+        "task_run",
         "preflight",
     ] {
         assert!(names.contains(&name), "{name} in {names:?}");

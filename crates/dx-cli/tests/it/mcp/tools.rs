@@ -89,6 +89,26 @@ fn a_job_from_its_start_to_its_report() {
 }
 
 #[test]
+fn a_task_from_its_folder_to_its_run() {
+    let env = environment();
+    let mut client = Client::new(&env, &[]);
+    let made = client.document("task_new", json!({ "title": "Say hello" }));
+    assert_eq!(made["path"], ".ai/tasks/001-say-hello");
+    assert_eq!(client.document("task_list", json!({}))["tasks"][0]["id"], "001-say-hello");
+    assert_eq!(client.document("task_show", json!({ "task": "1" }))["status"], "unplanned");
+    // Findings are what was asked for.
+    let checked = client.call("task_check", json!({ "task": "1" }));
+    assert!(checked["structuredContent"]["findings"].is_array(), "{checked:#}");
+    // A refusal comes as one, and not as a handle.
+    let error = client.failure("task_run", json!({ "task": "1" }));
+    assert_eq!(error["reason_code"], "task_unplanned", "{error:#}");
+    assert_eq!(client.failure("task_show", json!({ "task": "9" }))["reason_code"], "task_not_found");
+    let tools = client.ask("tools/list", json!({}));
+    assert!(!tools.to_string().contains("task_approve"), "that is a person's");
+    assert_eq!(client.close(), Some(0));
+}
+
+#[test]
 fn questions_to_one_and_to_several() {
     let world = World::new();
     let mut client = world.client();

@@ -93,7 +93,18 @@ fn groups_are_written_after_a_yes_and_everything_else_stays() {
     assert_eq!(row("research")["model"], "mock/m2");
 
     write(&other, "{ \"agent\": [] }");
-    // OpenCode itself does not take it.
-    assert_eq!(refused(21, &yes)["reason_code"], "opencode_agents_failed");
+    assert_eq!(refused(64, &yes)["reason_code"], "config_invalid");
     assert_eq!(read(&other), "{ \"agent\": [] }");
+    write(&other, "{ \"agent\": ");
+    assert_eq!(refused(64, &["show"])["reason_code"], "config_invalid");
+    std::fs::remove_file(&other).unwrap();
+    std::os::unix::fs::symlink(top.join("a.txt"), &other).unwrap();
+    let error = refused(33, &yes);
+    assert_eq!(error["reason_code"], "config_unreadable", "{error}");
+    assert_eq!(read(top.join("a.txt")), "one\n");
+    std::fs::remove_file(&other).unwrap();
+    // What OpenCode itself does not take is its own word, and nothing is written.
+    write(&other, "{ \"model\": 7 }");
+    assert_eq!(refused(21, &yes)["reason_code"], "opencode_models_failed");
+    assert_eq!(read(&other), "{ \"model\": 7 }");
 }
