@@ -93,7 +93,7 @@ impl Options {
 type Section = fn(&World, Size, &mut Report) -> Result<(), Failure>;
 
 /// What is measured, in this order: what needs a quiet machine first.
-const SECTIONS: [(&str, Section); 7] = [
+const SECTIONS: [(&str, Section); 8] = [
     ("memory", memory::run),
     ("recovery", recovery::run),
     ("start", start::run),
