@@ -55,11 +55,12 @@ impl Bare {
 
     /// Sends and reads the head; the length of the body, `None` when it comes in pieces.
     fn send(&mut self, method: &str, path: &str, body: &str) -> Result<Option<usize>, Failure> {
-        let length = body.len();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\ncontent-type: application/json\r\n\
-             content-length: {length}\r\n\r\n{body}"
-        );
+        // Told of a body of no bytes, the server waits for one.
+        let about = match body.len() {
+            0 => String::new(),
+            length => format!("content-type: application/json\r\ncontent-length: {length}\r\n"),
+        };
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\naccept: */*\r\n{about}\r\n{body}");
         self.stream.get_mut().write_all(head.as_bytes()).map_err(told)?;
         let status = self.line()?;
         if !status.starts_with("HTTP/1.1 2") {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// Batches that are killed, each at another instant of the first two seconds.
-const KILLED: u64 = 5;
+const KILLED: u64 = 3;
 const SPAN_MS: u64 = 2_000;
 
 impl World {
