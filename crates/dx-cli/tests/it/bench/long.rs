@@ -7,7 +7,7 @@ use crate::browser::Browser;
 use crate::is_wanted;
 use crate::lanes::{Lanes, TOKEN};
 use dx_scripted_model::{Scenario, ScriptedModel, Step};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -170,11 +170,6 @@ fn equal_lanes_and_a_slower_one() {
     let slower = run("slower", &scenario(30, 6.0), &scenario(40, 7.2));
     let value = |name: &str| slower[name].as_f64().unwrap();
     assert!(slower["differs"] == true && value("value") > 1.0 && value("high") < 1.5, "{slower:#}");
-    let told = lanes.bench(&["compare", "equal-0", "slower", "--json"]).assert_code(0);
-    let told: Value = serde_json::from_str(&told.stdout).unwrap();
-    let changed =
-        told["workflows"].as_array().unwrap().iter().find(|row| row["workflow"] == "cc_glm_headless");
-    assert_eq!(changed.unwrap()["first_output"]["differs"], true, "{told:#}");
 }
 
 /// All lanes on one model, of which everybody knows what it does; and the page of the guide that shows it.
