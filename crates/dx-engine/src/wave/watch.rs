@@ -39,8 +39,14 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
     let mut until = None;
     let mut published_by = None;
     loop {
-        let claimed = ground.state.live(&ids.provider, &ids.beads).exists();
-        let found = lookup::read_run(&ground.state, &journal, claimed)?;
+        let claim = ground.state.live(&ids.provider, &ids.beads);
+        let claimed = claim.exists();
+        // After a power cut only the claim may still name the journal.
+        let name = if claimed && !journal.exists() { &claim } else { &journal };
+        let found = lookup::read_run(&ground.state, name, claimed)?;
+        if found.run.created.ids.run_uuid != ids.run_uuid {
+            return Err(dx_jobdir::JournalError::Missing(journal).into());
+        }
         let view = View::of(&ground.state, &host, &found);
         if let (Some(outcome), true) = (&view.outcome, view.settled) {
             let now = clock::monotonic_ms();
@@ -71,8 +77,10 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
 }
 
 fn attend(ground: &Ground, host: &Host, mut found: Found) -> Result<(), EngineError> {
-    // The claim's name goes with the end; the run's own stays.
-    found.journal = found.paths.journal();
+    // The claim's name goes with the end; the run's own stays, and comes back when it was lost.
+    if found.paths.journal().exists() {
+        found.journal = found.paths.journal();
+    }
     match settle::attend(&ground.state, host, &found)? {
         Attended::Elsewhere => Err(EngineError::Elsewhere {
             beads: found.run.created.ids.beads.to_string(),

@@ -14,8 +14,10 @@ fn record(world: &mut World) -> Vec<Op> {
     let trace = world.env.path("trace");
     world.env.set("DX_FAULT_TRACE", &trace);
     let ran = world.path("ran");
+    let commit = "git diff --cached --quiet || git commit -qm a";
     let items = [
-        item("a", &[], &format!("echo a >> {ran}; echo a > a.txt; git add .; git commit -qm a"), ""),
+        // Its worktree is whole after the cut, so that a second run may find the first one's commit.
+        item("a", &[], &format!("echo a >> {ran}; echo a > a.txt; git add .; {commit}"), ""),
         item("b", &["a"], &format!("echo b >> {ran}; cat a.txt > b.txt"), ""),
     ];
     let (code, wave) = world.run("merge_into = \"all\"\n[defaults]\nsandbox = \"off\"", &items);
