@@ -17,8 +17,13 @@ pub(super) struct Bare {
 
 impl Bare {
     pub(super) fn connect(address: SocketAddr) -> Result<Self, Failure> {
+        Self::connect_for(address, PATIENCE)
+    }
+
+    /// With less patience for each answer.
+    pub(super) fn connect_for(address: SocketAddr, patience: Duration) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address).map_err(told)?;
-        stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(PATIENCE))).map_err(told)?;
+        stream.set_nodelay(true).and_then(|()| stream.set_read_timeout(Some(patience))).map_err(told)?;
         Ok(Self { stream: BufReader::new(stream) })
     }
 

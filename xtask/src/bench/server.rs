@@ -163,7 +163,8 @@ impl Bench<'_> {
         command.spawn().map_err(|error| format!("opencode serve: {error}"))?;
         until("an answer of the server", || {
             std::thread::sleep(LOOK_EVERY);
-            Bare::connect(address).ok()?.call("GET", "/global/health", "").ok()
+            // A call that comes while it begins is never answered.
+            Bare::connect_for(address, Duration::from_secs(2)).ok()?.call("GET", "/global/health", "").ok()
         })?;
         Ok(format!("http://{address}"))
     }
