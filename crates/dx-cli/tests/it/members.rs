@@ -88,6 +88,14 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
         let error = world.ask(1, member, "text:never", &schema);
         assert_eq!(error["reason_code"], "schema_mismatch", "{member}: {error:#}");
         assert_eq!(world.ask(10, member, "401", &[])["reason_code"], "auth_missing", "{member}");
+        for (code, scenario, reason) in [
+            (25, "404", "model_not_found"),
+            (1, "429:after=3600", "rate_limited"),
+            (1, "500", "server_error"),
+        ] {
+            let error = world.ask(code, member, scenario, &["--timeout", "25"]);
+            assert_eq!(error["reason_code"], reason, "{member} {scenario}: {error:#}");
+        }
         assert_eq!(world.ask(35, member, "hang", &["--timeout", "6"])["reason_code"], "timeout", "{member}");
         // A question changes nothing, also where it may read.
         world.ask(0, member, "write:made.txt:x,bash:touch made-too.txt,text:DONE", &["--directory", &folder]);

@@ -213,7 +213,12 @@ fn once(ready: &Ready<'_>, prompt: &str, question: &Question<'_>, raw: &mut Raw)
     let mut asked = Asked::start_marked(&mut command, ready.mark.clone()).map_err(io)?;
     let status = wait(&mut asked, question);
     asked.sweep();
-    judge(ready, status?, raw)
+    let heard = Heard::read(ready, raw);
+    match status {
+        Ok(status) => heard.judge(status),
+        Err(failure) if failure.reason == ReasonCode::Timeout => Err(heard.trouble().unwrap_or(failure)),
+        Err(failure) => Err(failure),
+    }
 }
 
 /// Until it has ended; at the deadline, or when it is given up, it is ended with all that it began.
@@ -237,47 +242,67 @@ fn wait(asked: &mut Asked, question: &Question<'_>) -> Result<ExitStatus, Failur
     }
 }
 
-/// What it said after its last tool, if it says that it went well.
-fn judge(ready: &Ready<'_>, status: ExitStatus, raw: &mut Raw) -> Result<String, Failure> {
-    let read = |name: &str| dx_jobdir::read_bounded(&ready.folder.path(name), MOST_BYTES).unwrap_or_default();
-    let (out, err) = (read("out"), read("err"));
-    let mut summary = Summary::new(ready.grammar);
-    let mut parser = Parser::with_text_max(ready.grammar, MOST_TEXT);
-    let mut said: Vec<String> = Vec::new();
-    let mut take = |_, event: AgentEvent| {
-        match &event {
-            AgentEvent::Text { text } => said.push(text.clone()),
-            AgentEvent::ToolStarted { .. } | AgentEvent::ToolFinished { .. } => said.clear(),
-            _ => {}
-        }
-        summary.apply(&event);
-    };
-    parser.feed(&out, &mut take);
-    parser.finish(&mut take);
-    let err = String::from_utf8_lossy(&err).into_owned();
-    for line in err.lines() {
-        if let Some(event) = stderr_event(ready.grammar, line) {
-            summary.apply(&event);
-        }
-    }
-    raw.tokens.0 += summary.usage.input_tokens;
-    raw.tokens.1 += summary.usage.output_tokens;
-    raw.cost = summary.usage.cost_usd.map(|cost| cost + raw.cost.unwrap_or(0.0)).or(raw.cost);
-    let last = err.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let last: String = last.trim().chars().take(300).collect();
-    match summary.verdict() {
-        ProviderVerdict::Failed { class, message, .. } => Err(Failure::new(reason_of(class), message)),
-        ProviderVerdict::NoResult => match summary.trouble() {
-            Some(trouble) => Err(Failure::new(reason_of(trouble.class), trouble.message)),
-            None => {
-                Err(Failure::new(ReasonCode::ServerError, format!("it told no result ({status}: {last})")))
+/// What a run printed.
+struct Heard {
+    summary: Summary,
+    /// After its last tool.
+    said: String,
+    /// The last line of its standard error.
+    last: String,
+}
+
+impl Heard {
+    fn read(ready: &Ready<'_>, raw: &mut Raw) -> Self {
+        let read =
+            |name: &str| dx_jobdir::read_bounded(&ready.folder.path(name), MOST_BYTES).unwrap_or_default();
+        let (out, err) = (read("out"), read("err"));
+        let mut summary = Summary::new(ready.grammar);
+        let mut parser = Parser::with_text_max(ready.grammar, MOST_TEXT);
+        let mut said: Vec<String> = Vec::new();
+        let mut take = |_, event: AgentEvent| {
+            match &event {
+                AgentEvent::Text { text } => said.push(text.clone()),
+                AgentEvent::ToolStarted { .. } | AgentEvent::ToolFinished { .. } => said.clear(),
+                _ => {}
             }
-        },
-        // A tool that was refused is no failure: it may have said so.
-        _ if !status.success() => {
-            Err(Failure::new(ReasonCode::ServerError, format!("it ended with {status}: {last}")))
+            summary.apply(&event);
+        };
+        parser.feed(&out, &mut take);
+        parser.finish(&mut take);
+        let err = String::from_utf8_lossy(&err).into_owned();
+        for line in err.lines() {
+            if let Some(event) = stderr_event(ready.grammar, line) {
+                summary.apply(&event);
+            }
         }
-        _ => Ok(said.join("\n")),
+        raw.tokens.0 += summary.usage.input_tokens;
+        raw.tokens.1 += summary.usage.output_tokens;
+        raw.cost = summary.usage.cost_usd.map(|cost| cost + raw.cost.unwrap_or(0.0)).or(raw.cost);
+        let last = err.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+        let last = last.trim().chars().take(300).collect();
+        Self { summary, said: said.join("\n"), last }
+    }
+
+    /// What it was still trying to get over when it ended, or was ended: more than that it was late.
+    fn trouble(&self) -> Option<Failure> {
+        self.summary.trouble().map(|trouble| Failure::new(reason_of(trouble.class), trouble.message))
+    }
+
+    /// What it said, if it says that it went well.
+    fn judge(self, status: ExitStatus) -> Result<String, Failure> {
+        let last = &self.last;
+        match self.summary.verdict() {
+            ProviderVerdict::Failed { class, message, .. } => Err(Failure::new(reason_of(class), message)),
+            ProviderVerdict::NoResult => {
+                let nothing = format!("it told no result ({status}: {last})");
+                Err(self.trouble().unwrap_or_else(|| Failure::new(ReasonCode::ServerError, nothing)))
+            }
+            // A tool that was refused is no failure: it may have said so.
+            _ if !status.success() => {
+                Err(Failure::new(ReasonCode::ServerError, format!("it ended with {status}: {last}")))
+            }
+            _ => Ok(self.said),
+        }
     }
 }
 
