@@ -57,14 +57,13 @@ mod tests {
     use crate::progressive::{PHASES, blank};
     use dx_protocol::{
         BenchCategory, BenchDocument, BenchFailures, BenchFault, BenchGate, BenchPhaseState, BenchSummary,
-        ExitCode, ReasonCode,
+        ExitCode, ReasonCode, Usage,
     };
     use serde_json::json;
 
     fn summary(succeeded: u64, of: u64, failed: &[ReasonCode]) -> BenchSummary {
         let share = json!({"count": succeeded, "of": of, "rate": 0.0, "low": 0.0, "high": 1.0});
-        let figures =
-            json!([{"name": "opencode_run_headless", "success": share, "retried": share, "usage": {}}]);
+        let figures = json!([{"name": "opencode_run_headless", "success": share, "retried": share, "usage": Usage::default()}]);
         let mut summary: BenchSummary = serde_json::from_value(json!({
             "schema": "-", "run_id": "-", "jobs": of, "missing": 0, "workflows": figures,
             "systems": [], "failures": [], "matrix": [], "comparisons": [],

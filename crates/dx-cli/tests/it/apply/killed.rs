@@ -22,7 +22,7 @@ fn deadly_git(env: &mut TestEnv, more: &str) {
         "#!/bin/sh
 case \" $* \" in *' read-tree -m -u '*)
     if ! test -e '{0}'; then
-        printf half > a.txt; mkdir -p deep; printf half > deep/new; : > \"$GIT_INDEX_FILE.lock\"; : > '{0}'; {more}
+        cd \"$GIT_WORK_TREE\"; printf half > a.txt; mkdir -p deep; printf half > deep/new; : > \"$GIT_INDEX_FILE.lock\"; : > '{0}'; {more}
         kill -9 $$
     fi;;
 esac
