@@ -82,6 +82,7 @@ pub const WORKFLOW_STEPS: &[&str] = &[
     "workflow.file_written",
     "workflow.files_written",
     "workflow.stale_removed",
+    "workflow.finished",
     "workflow.removed",
     "workflow.restored",
 ];

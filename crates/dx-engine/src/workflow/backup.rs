@@ -107,6 +107,19 @@ pub(super) fn make(
     Ok(Some(name))
 }
 
+/// Whether a file that the backup keeps is neither as it was kept nor as its installation writes it.
+pub(super) fn is_outdated(target: &Target, record: &PackBackup) -> bool {
+    record.kept.iter().any(|file| {
+        let (now, kept) = (target.content(&file.path), target.content(&file.backup));
+        let is_written = match (&now, &file.written) {
+            (Content::File(bytes), Some(sha256)) => hash(bytes) == *sha256,
+            (Content::Missing, None) => true,
+            _ => false,
+        };
+        kept != Content::Missing && now != kept && !is_written
+    })
+}
+
 /// The installation has ended: the backup is whole.
 pub(super) fn settle(target: &Target, name: &str) -> Result<(), EngineError> {
     let file = record_name(name);

@@ -37,7 +37,7 @@ pub(super) fn plan_of(
 pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     target.check_writable()?;
     let (rows, changed) = plan_of(target, target.manifest()?.as_ref(), force);
-    if !changed {
+    if !changed && backup::pending(target)?.is_none() {
         return Ok(Done { rows, changed, backup: None });
     }
     let (_lock, made) = target.prepare()?;
@@ -45,11 +45,19 @@ pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     let before = target.manifest()?;
     let before_text = target.manifest_text();
     let (mut rows, changed) = plan_of(target, before.as_ref(), force);
+    target.sweep();
+    let mut pending = backup::pending(target)?;
+    // One that has nothing left to do was cut off at its very end; and what somebody wrote since into a file of a cut-off one
+    // is in no backup yet, and gets one of its own.
+    if let Some((name, record)) = &pending
+        && (!changed || backup::is_outdated(target, record))
+    {
+        backup::settle(target, name)?;
+        pending = None;
+    }
     if !changed {
         return Ok(Done { rows, changed, backup: None });
     }
-    target.sweep();
-    let pending = backup::pending(target)?;
     let intent = intent(before.as_ref(), &rows, &made, target);
     // First, so that it holds the manifest that was there before anything happened.
     let backup = backup::make(target, pending, before_text, &mut rows, &made)?;
@@ -67,6 +75,7 @@ pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
         faults::step("workflow.stale_removed");
     }
     target.put_record(MANIFEST, &final_manifest(&intent, &rows, &made))?;
+    faults::step("workflow.finished");
     if let Some(name) = &backup {
         backup::settle(target, name)?;
     }

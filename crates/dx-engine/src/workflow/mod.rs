@@ -38,20 +38,24 @@ impl Engine {
         if dry_run {
             target.check_writable()?;
             let (rows, changed) = install::plan_of(&target, before.as_ref(), force);
-            let next = "dx-runner workflow install without --dry-run";
-            let document = document("install", &target, before.as_ref(), rows, changed, next);
+            let next = format!("dx-runner workflow install{} without --dry-run", target.flag());
+            let document = document("install", &target, before.as_ref(), rows, changed, &next);
             return Ok(WorkflowDocument { dry_run, ..document });
         }
         let done = install::run(&target, force)?;
         let kept = done.rows.iter().any(|row| row.action == PackFileAction::Keep);
         let next = match (done.changed, kept) {
-            (_, true) => {
-                "dx-runner workflow diff shows what was kept; --force replaces it, after a backup".to_owned()
+            (_, true) => format!(
+                "dx-runner workflow diff{} shows what was kept; --force replaces it, after a backup",
+                target.flag()
+            ),
+            (true, false) => {
+                let undo = done.backup.as_ref().map_or_else(
+                    || format!("uninstall{}", target.flag()),
+                    |backup| format!("restore {backup}{}", target.flag()),
+                );
+                format!("{RESTART}; dx-runner workflow {undo} undoes this")
             }
-            (true, false) => match &done.backup {
-                Some(backup) => format!("{RESTART}; dx-runner workflow restore {backup} undoes this"),
-                None => format!("{RESTART}; dx-runner workflow uninstall undoes this"),
-            },
             (false, false) => "-".to_owned(),
         };
         let document = document("install", &target, before.as_ref(), done.rows, done.changed, &next);
@@ -64,11 +68,13 @@ impl Engine {
         let manifest = target.manifest()?;
         let (rows, changed) = install::plan_of(&target, manifest.as_ref(), false);
         let next = match (&manifest, changed) {
-            (None, _) | (_, true) => "dx-runner workflow install",
-            _ if rows.iter().any(|row| row.action == PackFileAction::Keep) => "dx-runner workflow diff",
-            _ => "-",
+            (None, _) | (_, true) => format!("dx-runner workflow install{}", target.flag()),
+            _ if rows.iter().any(|row| row.action == PackFileAction::Keep) => {
+                format!("dx-runner workflow diff{}", target.flag())
+            }
+            _ => "-".to_owned(),
         };
-        let document = document("status", &target, manifest.as_ref(), rows, false, next);
+        let document = document("status", &target, manifest.as_ref(), rows, false, &next);
         Ok(WorkflowDocument { dry_run: true, ..document })
     }
 
@@ -137,8 +143,11 @@ impl Engine {
         }
         drop(lock);
         let next = match backup::all(&target).first() {
-            _ if dry_run => "dx-runner workflow uninstall without --dry-run".to_owned(),
-            Some(newest) => format!("dx-runner workflow restore {newest} brings back what was there before"),
+            _ if dry_run => format!("dx-runner workflow uninstall{} without --dry-run", target.flag()),
+            Some(newest) => format!(
+                "dx-runner workflow restore {newest}{} brings back what was there before",
+                target.flag()
+            ),
             None => RESTART.to_owned(),
         };
         let document = document("uninstall", &target, Some(&manifest), rows, true, &next);

@@ -73,6 +73,14 @@ impl Target {
         Ok(Self { scope, folder: scope.folder()? })
     }
 
+    /// What a command line needs to mean this target.
+    pub(super) fn flag(&self) -> &'static str {
+        match self.scope {
+            WorkflowScope::Global => "",
+            WorkflowScope::Project => " --scope project",
+        }
+    }
+
     pub(super) fn path(&self, below: &str) -> PathBuf {
         self.folder.join(below)
     }
@@ -177,6 +185,10 @@ impl Target {
         let write = || {
             let _stale = fs::remove_file(&temporary);
             let mut file = fs::OpenOptions::new().write(true).create_new(true).open(&temporary)?;
+            // Who may read it is the user's to say.
+            if let Ok(old) = fs::metadata(&path) {
+                file.set_permissions(old.permissions())?;
+            }
             file.write_all(bytes)?;
             file.sync_data()?;
             faults::step("workflow.temporary_written");

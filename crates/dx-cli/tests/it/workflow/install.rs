@@ -240,6 +240,28 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
 }
 
 #[test]
+fn what_is_written_after_a_kill_is_in_a_backup_too() {
+    for step in ["workflow.files_written", "workflow.finished"] {
+        let place = Place::new("xdg");
+        place.older();
+        write(place.target.join("agents/init.md"), "first");
+        let marker = place.env.path("killed");
+        let mut command = place.command(&["install", "--force"]);
+        command.env("DX_FAULT_KILL", format!("{step}@{}", marker.display()));
+        assert_eq!(place.env.run_command(command).code, -9, "{step}");
+        write(place.target.join("agents/init.md"), "second");
+        place.ask(&["install", "--force"]);
+        let tree = place.tree();
+        for text in ["first", "second"] {
+            let kept = tree.values().flatten().any(|bytes| bytes == text.as_bytes());
+            assert!(kept, "{step}: {text} is lost: {:?}", tree.keys());
+        }
+        let status = place.ask(&["status"]);
+        assert_eq!(status["backups"].as_array().unwrap().len(), 2, "{step}: {status:#}");
+    }
+}
+
+#[test]
 fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_undone() {
     // Those of taking it out come below.
     let other = ["workflow.removed", "workflow.restored"];
