@@ -173,7 +173,7 @@ fn defects_of_plans_are_found() {
     let mut files = plan(PLAN);
     files.units[2].spec = Some(spec_on("left.py"));
     assert_found(&files, file, line_of(PLAN, "| 3 | right"), "unit_overlap", "one path");
-    for path in ["src", "src/", "src/*.py"] {
+    for path in ["src/", "src/*.py", "src/left.*"] {
         files.units[1].spec = Some(spec_on("x").replace("`x`", "`src/left.py`"));
         files.units[2].spec =
             Some(spec_on("x").replace("`x`", &format!("`{path}`")).replace("tests/x", "tests/y"));
