@@ -20,6 +20,9 @@ const ROUNDS: usize = 3;
 
 pub(super) fn run(world: &World, _size: Size, report: &mut Report) -> Result<(), Failure> {
     let repo = world.make_dir("many")?;
+    for n in 0..50 {
+        world.make_dir(&format!("many/d{n}"))?;
+    }
     for n in 0..FILES {
         world.write(&format!("many/d{}/f{n}.txt", n % 50), format!("{n}\n").repeat(200).as_bytes())?;
     }
