@@ -107,7 +107,7 @@ impl Project {
         fs::create_dir_all(&tasks).map_err(io("make .ai/tasks"))?;
         let _lock = Lock::existing(&tasks)?;
         let last = self.all().iter().filter_map(|task| number(&task.id)).max().unwrap_or(0);
-        for next in last + 1.. {
+        for next in (last..=u32::MAX).skip(1) {
             let task = self.task(&format!("{next:03}-{slug}"));
             match fs::create_dir(&task.folder) {
                 // Somebody makes folders by hand.
