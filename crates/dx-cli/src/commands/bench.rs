@@ -6,7 +6,7 @@ mod progressive;
 
 use clap::{Args, Subcommand};
 use dx_bench::{BenchError, Folder, News};
-use dx_engine::Engine;
+use dx_engine::{Cancel, Engine};
 use dx_protocol::{BenchCompareDocument, BenchDocument, BenchManifest, BenchRatio, ExitCode};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -210,14 +210,25 @@ fn bench(ctx: &Context, args: &RunArgs) -> Result<ExitCode, CliError> {
         ctx.out.either(&manifest, || plan(&manifest))?;
         return Ok(ExitCode::Ok);
     }
-    let document = asking::cancellable(ctx, GO_ON, move |ctx, cancel| {
-        // Told by several threads.
-        let shown = Mutex::new(ctx.again());
-        let told = |news: News<'_>| tell(&shown.lock().unwrap_or_else(PoisonError::into_inner), news);
-        dx_bench::run(&ctx.engine, &request, cancel, &told)
-    })??;
+    let document =
+        watched(ctx, GO_ON, move |engine, cancel, told| dx_bench::run(engine, &request, cancel, told))?;
     ctx.out.either(&document, || result(&document))?;
     Ok(exit_code(document.exit_code))
+}
+
+/// Runs `work` until it is done or given up, and shows its news, which several threads tell. `next` is what one does after
+/// giving up.
+fn watched<T: Send + 'static>(
+    ctx: &Context,
+    next: &'static str,
+    work: impl FnOnce(&Engine, &Cancel, &(dyn Fn(News<'_>) + Sync)) -> Result<T, BenchError> + Send + 'static,
+) -> Result<T, CliError> {
+    let done = asking::cancellable(ctx, next, move |ctx, cancel| {
+        let shown = Mutex::new(ctx.again());
+        let told = |news: News<'_>| tell(&shown.lock().unwrap_or_else(PoisonError::into_inner), news);
+        work(&ctx.engine, cancel, &told)
+    })?;
+    Ok(done?)
 }
 
 fn here() -> Result<PathBuf, CliError> {

@@ -14,7 +14,6 @@ use dx_testkit::{Output, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::PoisonError;
 
 /// As the credentials: in no file of a run.
 const TOKEN: &str = "sk-ant-bench-7736";
@@ -86,7 +85,7 @@ const LANES: &str = "claude_code_headless,opencode_run_headless";
 #[test]
 fn two_lanes_are_measured_and_told_of() {
     let Some(world) = world() else { return };
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let prompts = world.prompts(&[
         ("words", "sleep:0.7,text:DONE", None),
         ("right", "write:answer.txt:42,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),
@@ -154,7 +153,7 @@ fn two_lanes_are_measured_and_told_of() {
 #[test]
 fn the_lanes_of_a_server_are_measured_too() {
     let Some(world) = world() else { return };
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let prompts = world.prompts(&[
         ("words", "sleep:0.7,text:DONE", None),
         ("right", "write:answer.txt:42,text:DONE", Some("test \"$(cat answer.txt)\" = 42")),

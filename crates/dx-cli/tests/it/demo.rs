@@ -1,7 +1,6 @@
 //! The demo from outside: what it says, that it works with and without OpenCode, and that nothing of it stays.
 
 use crate::environment;
-use crate::opencode::ONE;
 use crate::real_agent::agents_dir;
 use dx_testkit::{TestEnv, describe, processes_with_marker, send_signal, wait_until};
 use serde_json::Value;
@@ -9,7 +8,6 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::PoisonError;
 use std::time::Duration;
 
 const INTERRUPT: i32 = 2;
@@ -214,7 +212,7 @@ fn with_claude_code_the_jobs_are_real_runs_of_it() {
 #[test]
 fn with_opencode_the_jobs_are_real_runs_of_it() {
     let Some(agents) = agents_dir() else { return };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let env = machine();
     env.link_program("opencode", agents.join("opencode"));
     let output = env.run(&["demo", "--json"]).assert_code(0);

@@ -16,7 +16,6 @@ use dx_testkit::{Output, TestEnv, wait_until};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::PathBuf;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -154,7 +153,7 @@ fn a_life_of_claude_code() {
 
 #[test]
 fn a_life_of_opencode() {
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let Some(real) = Real::new("opencode") else { return };
     // It does not say for how long.
     a_life(&real, "opencode", "no time told");
@@ -163,7 +162,7 @@ fn a_life_of_opencode() {
 /// The first call is never answered: nothing was ever heard.
 #[test]
 fn a_dead_connection_from_the_beginning() {
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     for (provider, program) in [("claude-code", "claude"), ("opencode", "opencode")] {
         let Some(real) = Real::new(program) else { return };
         real.start(provider, "hang");

@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// For everything that ends by itself; a machine under load needs a multiple of what a quiet one does.
@@ -36,8 +36,11 @@ struct World {
     repository: PathBuf,
 }
 
-/// One OpenCode at a time, whichever test runs it.
-pub(crate) static ONE: Mutex<()> = Mutex::new(());
+/// The turn to run OpenCode: one test at a time, whichever it is.
+pub(crate) fn turn() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 type Case = (&'static str, fn(&World));
 const CASES: [Case; 7] = [
@@ -54,7 +57,7 @@ const CASES: [Case; 7] = [
 #[test]
 fn the_real_opencode() {
     let Some(agents) = agents_dir() else { return };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let world = World::new(&agents.join("opencode"));
     let mut failed = Vec::new();
     for (name, case) in CASES {
@@ -77,7 +80,7 @@ fn the_real_opencode() {
 #[test]
 fn six_first_starts_at_once_all_work() {
     let Some(agents) = agents_dir() else { return };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let world = World::new(&agents.join("opencode"));
     // Two state directories share the home.
     let other = world.env.path("other-state").display().to_string();

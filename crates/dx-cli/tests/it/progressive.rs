@@ -10,7 +10,6 @@ use dx_testkit::{Output, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The seeds' command line, under our program's name.
@@ -70,7 +69,7 @@ impl World {
 #[test]
 fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
     let Some(world) = world() else { return };
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let model = &world.agent.model;
     world.is_blocked("phase2_6stream");
     let smoke = world.json(&[], &["--phase", "phase1_smoke"], 0);
@@ -119,7 +118,7 @@ type Case<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], i32, &'a str, &'a str)
 #[test]
 fn what_keeps_a_phase_from_passing_is_named() {
     let Some(world) = world() else { return };
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let nowhere = "0".repeat(40);
     let cases: [Case<'_>; 3] = [
         (

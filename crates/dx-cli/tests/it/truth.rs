@@ -6,8 +6,6 @@
 mod lies;
 mod table;
 
-use std::sync::PoisonError;
-
 #[test]
 fn claude_code() {
     table::run("claude-code", "test");
@@ -30,7 +28,7 @@ fn gemini() {
 
 #[test]
 fn opencode() {
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     table::run("opencode", "test");
 }
 

@@ -2,15 +2,13 @@
 //!
 //! Called by: `bench`. Must never: judge a phase; `dx-bench` does.
 
-use super::{Commits, Place, exit_code, here, tell};
+use super::{Commits, Place, exit_code, here, watched};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use dx_bench::{News, PHASES};
+use dx_bench::PHASES;
 use dx_protocol::{BenchPhase, BenchPhaseState, BenchProgressiveDocument, ExitCode};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
-use crate::asking;
 use crate::context::Context;
 use crate::error::CliError;
 
@@ -55,11 +53,9 @@ pub(super) fn run(ctx: &Context, args: &ProgressiveArgs) -> Result<ExitCode, Cli
         repo: here()?,
         out: args.place.folder(&ctx.engine)?,
     };
-    let document = asking::cancellable(ctx, GO_ON, move |ctx, cancel| {
-        let shown = Mutex::new(ctx.again());
-        let told = |news: News<'_>| tell(&shown.lock().unwrap_or_else(PoisonError::into_inner), news);
-        dx_bench::progressive(&ctx.engine, &request, cancel, &told)
-    })??;
+    let document = watched(ctx, GO_ON, move |engine, cancel, told| {
+        dx_bench::progressive(engine, &request, cancel, told)
+    })?;
     ctx.out.either(&document, || result(&document))?;
     Ok(exit_code(document.exit_code))
 }

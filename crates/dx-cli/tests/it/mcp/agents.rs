@@ -3,14 +3,12 @@
 //! Needs `DX_TEST_AGENTS_DIR`; without it the tests say that they were left out.
 
 use crate::environment;
-use crate::opencode::ONE;
 use crate::real_agent::agents_dir;
 use dx_scripted_model::{Scenario, ScriptedModel, codex_config, opencode_config};
 use dx_testkit::{Output, TestEnv};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// A machine under load needs a multiple of what a quiet one does.
@@ -115,7 +113,7 @@ fn claude_code() {
 #[test]
 fn opencode() {
     let Some(world) = World::new() else { return };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     world.install("opencode");
     let config = opencode_config(&world.model.base_url());
     let mut opencode = world.env.command(world.agents.join("opencode"));

@@ -1,7 +1,6 @@
 //! One real OpenCode server, started by us, and everything that is asked through it.
 
 use super::{batches, lanes, left, questions};
-use crate::opencode::ONE;
 use crate::real_agent::agents_dir;
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
@@ -11,7 +10,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 /// For everything that ends by itself, on a machine under load.
@@ -59,7 +57,7 @@ const CASES: &[Case] = &[
 #[test]
 fn the_real_server() {
     let Some(agents) = agents_dir() else { return };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let world = World::new(&agents.join("opencode"));
     let mut failed = Vec::new();
     for (name, case) in CASES {

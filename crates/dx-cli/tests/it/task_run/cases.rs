@@ -2,12 +2,10 @@
 
 use super::kills;
 use super::world::{World, codes, documented, implemented, report, steps, validated, writes};
-use crate::opencode::ONE;
 use crate::world::{read, write};
 use dx_scripted_model::Scenario;
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::PoisonError;
 use std::time::Instant;
 
 const GOOD: &str = "hello\n";
@@ -36,11 +34,8 @@ pub(super) fn validates(word: &str, issues: &str) -> Scenario {
 
 #[test]
 fn the_ends_of_a_run() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let mut world = World::new(&agents);
     let mut failed = Vec::new();
     for (name, case) in CASES {
@@ -187,7 +182,7 @@ fn there_is_one_fix_cycle(world: &mut World) {
 #[test]
 fn nobody_runs_without_a_list_a_specification_or_valid_files() {
     // No agent is needed, for none is started.
-    let mut world = World::new(std::ffi::OsStr::new("/nowhere"));
+    let mut world = World::new(std::path::Path::new("/nowhere"));
     world.case("app", &[], &[]);
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["state"]["reason_code"]), (34, &"execution_empty".into()), "{ended:#}");

@@ -2,11 +2,9 @@
 //! unit fails or does not fit.
 
 use super::world::{World, hash_of, implemented, validated, writes};
-use crate::opencode::ONE;
 use crate::tasks::spec;
 use crate::world::{read, write};
 use serde_json::{Value, json};
-use std::sync::PoisonError;
 
 /// Folder, what it depends on, what it is parallel with.
 type Unit = (&'static str, &'static str, &'static str);
@@ -23,7 +21,7 @@ const FOLDER: &str = ".ai/tasks/001-greet";
 
 /// A world whose implementers are a stand-in for `agy`, which finds its unit in the path of the handoff file, and whose validators
 /// are content.
-fn world(agents: &std::ffi::OsStr) -> World {
+fn world(agents: &std::path::Path) -> World {
     let mut world = World::new(agents);
     world.project("app", &["implementer"]);
     world.agy(&format!(
@@ -123,11 +121,8 @@ const KILLS: [&str; 22] = [
 
 #[test]
 fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_step() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let world = world(&agents);
     plan(&world, &[BASE, LEFT, RIGHT, TOP]);
     let error = world.refused(34, &[]);

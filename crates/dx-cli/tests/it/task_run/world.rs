@@ -6,7 +6,6 @@ use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use dx_testkit::{Output, TestEnv, wait_until};
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -59,9 +58,9 @@ pub(super) fn writes(files: &[(&str, &str)]) -> Scenario {
 
 impl World {
     /// A home with the pack, of which the first run of OpenCode makes much; and no project yet.
-    pub(super) fn new(agents: &OsStr) -> Self {
+    pub(super) fn new(agents: &Path) -> Self {
         let mut env = environment().deadline(Duration::from_mins(4));
-        env.link_program("opencode", Path::new(agents).join("opencode"));
+        env.link_program("opencode", agents.join("opencode"));
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         env.set("DX_RUNNER_GRACE_MS", "1000");
         env.run(&["workflow", "install"]).assert_code(0);

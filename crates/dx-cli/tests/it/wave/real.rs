@@ -9,7 +9,6 @@ use super::world::{World, row, states};
 use crate::real_agent::agents_dir;
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use serde_json::json;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// An item of a real agent whose model plays the scenario; a real OpenCode has no model of ours in its preferred ones.
@@ -23,7 +22,7 @@ fn agent(id: &str, needs: &[&str], provider: &str, prompt: &str, more: &str) -> 
 #[test]
 fn eight_items_of_real_agents() {
     let Some(agents) = agents_dir() else { return };
-    let _turn = crate::opencode::ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let mut world = World::new();
     world.env = world.env.deadline(Duration::from_mins(4));
     // What a prompt says for itself goes first, so the second attempts' words stand in prompts without a scenario.

@@ -5,12 +5,9 @@
 
 use super::live::world;
 use crate::docs::{Block, blocks, complaints_about, read, script_of};
-use crate::opencode::ONE;
 use crate::world::write;
 use dx_scripted_model::{Scenario, ScriptedModel, Step, opencode_config};
 use serde_json::json;
-use std::path::Path;
-use std::sync::PoisonError;
 
 const PAGE: &str = "docs/guide/tasks.md";
 
@@ -20,11 +17,8 @@ fn is_run(block: &Block) -> bool {
 
 #[test]
 fn the_page_from_request_to_validated_change_holds_in_an_agents_shell() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let mut env = world(&agents);
     env.link_program("dx-runner", env!("CARGO_BIN_EXE_dx-runner"));
     let top = env.git_repo("app", &[("README.md", "# App\n")]);
@@ -64,7 +58,7 @@ fn the_page_from_request_to_validated_change_holds_in_an_agents_shell() {
     env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&model.base_url()).to_string());
     env.set("OPENCODE_CANONICAL_MODEL", "mock/m1");
     env.set("DX_RUNNER_GRACE_MS", "1000");
-    let mut opencode = env.command(Path::new(&agents).join("opencode"));
+    let mut opencode = env.command(agents.join("opencode"));
     opencode.current_dir(&top).args(["run", "--format", "json", "--dir"]).arg(&top).arg("FOLLOW-THE-PAGE");
     let output = env.run_command(opencode).assert_code(0);
     assert!(output.stdout.contains("FOLLOWED") && output.stdout.contains("\"exit\":0"), "{output}");

@@ -5,15 +5,12 @@
 
 use super::live::world;
 use super::roles::tools_of_ours;
-use crate::opencode::ONE;
 use crate::tasks::spec;
 use crate::world::write;
 use dx_scripted_model::{Scenario, ScriptedModel, Step, opencode_config};
 use dx_testkit::{Output, TestEnv};
 use serde_json::{Value, json};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 
 const CONTEXT: &str = "# Facts\n## Test Setup\nsh\n## Conventions\nplain\n## Workflow\nagy: disabled\n";
 
@@ -29,7 +26,7 @@ fn tool(name: &str, arguments: &Value) -> Step {
 
 impl Session {
     /// A project with one task, the installed pack, and a model that plays these turns by words of its prompts.
-    fn new(agents: &OsStr, turns: impl FnOnce(&str) -> Vec<(String, Scenario)>) -> Self {
+    fn new(agents: &Path, turns: impl FnOnce(&str) -> Vec<(String, Scenario)>) -> Self {
         let mut env = world(agents);
         let spec = spec("Greet", "greet.txt", &["implementer"], "tests/greet.sh", "sh tests/greet.sh");
         let files = [("tests/greet.sh", "grep -q hello greet.txt\n"), (".ai/context.md", CONTEXT)];
@@ -51,8 +48,8 @@ impl Session {
     }
 
     /// A command of the pack, as its user gives it.
-    fn give(&self, agents: &OsStr, command: &str, arguments: &str) -> Output {
-        let mut opencode = self.env.command(Path::new(agents).join("opencode"));
+    fn give(&self, agents: &Path, command: &str, arguments: &str) -> Output {
+        let mut opencode = self.env.command(agents.join("opencode"));
         opencode.current_dir(&self.top).args(["run", "--format", "json", "--dir"]).arg(&self.top);
         opencode.args(["--command", command, arguments]);
         self.env.run_command(opencode).assert_code(0)
@@ -68,11 +65,8 @@ impl Session {
 
 #[test]
 fn the_command_execute_carries_a_task_out_through_the_runner() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let report = |kind: &str| format!(".ai/tasks/001-greet/{kind}-report.md");
     let session = Session::new(&agents, |hash| {
         let implemented = format!(
@@ -114,11 +108,8 @@ fn the_command_execute_carries_a_task_out_through_the_runner() {
 
 #[test]
 fn a_review_asks_a_second_model_where_a_server_is_and_goes_on_without_one() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let session = Session::new(&agents, |_| {
         let question = json!({ "prompt": "SECOND-OPINION", "provider": "mock", "model": "m1" });
         let reviews = Scenario::step(tool("dispatch", &question)).then_text("REVIEWED");

@@ -3,19 +3,16 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR`, as the tests of jobs with real agents do.
 
-use crate::opencode::ONE;
 use crate::{document, environment};
 use dx_testkit::TestEnv;
 use serde_json::Value;
-use std::ffi::OsStr;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 /// An environment with the real OpenCode.
-pub(super) fn world(agents: &OsStr) -> TestEnv {
+pub(super) fn world(agents: &Path) -> TestEnv {
     let mut env = environment().deadline(Duration::from_mins(4));
-    env.link_program("opencode", Path::new(agents).join("opencode"));
+    env.link_program("opencode", agents.join("opencode"));
     env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
     env
 }
@@ -28,12 +25,9 @@ fn check(env: &TestEnv, code: i32, more: &[&str]) -> Value {
 
 #[test]
 fn the_real_opencode_loads_all_agents_with_the_rules_of_the_table() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
     let env = world(&agents);
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let package = check(&env, 0, &[]);
     assert_eq!(package["findings"], serde_json::json!([]));
     assert!(package["live"].as_str().unwrap().starts_with("1."), "{package}");

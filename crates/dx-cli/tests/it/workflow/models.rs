@@ -2,13 +2,11 @@
 
 use super::live::world;
 use crate::document;
-use crate::opencode::ONE;
 use crate::world::{read, write};
 use dx_testkit::TestEnv;
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
-use std::sync::PoisonError;
 
 const COMMENTED: &str = "{\n  // mine\n  \"theme\": \"dark\", /* too */\n  \"agent\": {\n    \"orchestrator\": { \"model\": \"mock/m2\" }, // chosen\n    \
                          \"research\": { \"model\": \"mock/old\", \"variant\": \"low\", },\n  },\n}\n";
@@ -21,11 +19,8 @@ fn ask(env: &TestEnv, top: &Path, args: &[&str]) -> Command {
 
 #[test]
 fn groups_are_written_after_a_yes_and_everything_else_stays() {
-    let Some(agents) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
     let mut env = world(&agents);
     let mut config = dx_scripted_model::opencode_config("http://127.0.0.1:1/v1");
     config["provider"]["mock"]["models"]["m1"]["variants"] = json!({ "deep": { "reasoningEffort": "high" } });

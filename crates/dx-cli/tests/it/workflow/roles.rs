@@ -3,7 +3,6 @@
 //! One server, one session and one repository for each role, all at once. Needs `DX_TEST_AGENTS_DIR`.
 
 use super::live::world;
-use crate::opencode::ONE;
 use crate::world::{read, write};
 use dx_opencode::{Client, Event, ModelRef, Prompt, TextPart};
 use dx_scripted_model::{Scenario, ScriptedModel, Step, opencode_config};
@@ -13,7 +12,6 @@ use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_mins(8);
@@ -286,12 +284,9 @@ fn prompt_of(agent: &str) -> String {
 
 #[test]
 fn each_role_may_do_what_the_table_says_and_nothing_else() {
-    let Some(agents_dir) = std::env::var_os("DX_TEST_AGENTS_DIR") else {
-        println!("left out: DX_TEST_AGENTS_DIR is not set (cargo xtask install-agents prints a folder)");
-        return;
-    };
+    let Some(agents_dir) = crate::real_agent::agents_dir() else { return };
     let all = std::env::var_os("DX_SOAK").is_some_and(|value| value == "1");
-    let _turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = crate::opencode::turn();
     let mut env = world(&agents_dir);
     let web = ScriptedModel::start(Scenario::text("x")).unwrap();
     let page = format!("{}/v1/models", web.root_url());
