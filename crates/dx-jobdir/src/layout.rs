@@ -15,7 +15,7 @@
 //!   server.json, server.lock    address and password of the shared OpenCode server; server.<id>.json of one of its own
 //!   batches/<id>.json           questions to several models, and their answers
 //!   questions/<mark>.json       what is being asked, locked by who asks
-//!   claims.lock
+//!   claims.lock, waves.lock
 //! ```
 
 use crate::disk::{self, DiskError};
@@ -154,6 +154,11 @@ impl StateDir {
 
     pub fn waves_dir(&self) -> PathBuf {
         self.root.join("waves")
+    }
+
+    /// Held while a wave is recorded.
+    pub fn waves_lock(&self) -> PathBuf {
+        self.root.join("waves.lock")
     }
 
     /// Providers' accounts that take nothing before a time.

@@ -7,6 +7,7 @@ use crate::journal::{JournalError, read_bounded};
 use crate::layout::StateDir;
 use crate::locked::LockedLines;
 use dx_protocol::{BeadsId, WAVE_JOURNAL_SCHEMA, WAVE_JOURNAL_VERSION, WaveEvent, WaveRecord};
+use rustix::fs::FlockOperation;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -55,6 +56,26 @@ impl WavePaths {
         let file = DiskFile::create_new(path)?;
         file.append(bytes)?;
         file.sync_data()
+    }
+}
+
+/// Held from the look whether the ids of a new wave are free until its record takes them.
+#[derive(Debug)]
+pub struct WavesLock {
+    _file: DiskFile,
+}
+
+impl WavesLock {
+    /// Waits for the lock; it is held for moments.
+    pub fn take(state: &StateDir) -> Result<Self, DiskError> {
+        let path = state.waves_lock();
+        let file = DiskFile::open_append_or_create(&path)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|errno| DiskError {
+            op: "lock",
+            path,
+            source: errno.into(),
+        })?;
+        Ok(Self { _file: file })
     }
 }
 

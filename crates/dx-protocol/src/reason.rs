@@ -145,7 +145,7 @@ reason_codes! {
     WaveRunning, "wave_running", Conflict, "A coordinator works on the wave already.", "dx-runner wave status <wave>";
     WaveEnded, "wave_ended", Conflict, "The wave has ended.", "dx-runner wave report <wave>";
     WaveInterrupted, "wave_interrupted", Error, "Nobody coordinates the wave any more; its jobs go on.", "dx-runner wave resume <wave>";
-    WaveItemTaken, "wave_item_taken", Conflict, "An item's id has a live job, a worktree or a branch already.", "stop or remove what is named, or take another id";
+    WaveItemTaken, "wave_item_taken", Conflict, "An item's id has a live job, a worktree or a branch already, or another wave has it.", "stop or remove what is named, or take another id";
     NeedNotDone, "need_not_done", Error, "What the item needs did not get done.", "dx-runner wave report <wave>";
     WaveFailFast, "wave_fail_fast", Error, "The wave was told to begin nothing more after the first failure.", "dx-runner wave report <wave>";
     MergeConflict, "merge_conflict", Conflict, "The work of two items does not fit together.", "merge by hand";

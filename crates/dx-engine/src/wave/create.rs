@@ -9,6 +9,7 @@ use crate::error::EngineError;
 use crate::git::Call;
 use crate::settle::Programs;
 use crate::{Engine, start, worktree};
+use dx_core::wave::{Wave, fold};
 use dx_jobdir::{StateDir, WavePaths, WaveWriter, claim, disk, faults, wave as files};
 use dx_proc::clock;
 use dx_protocol::{
@@ -37,8 +38,9 @@ impl Engine {
         start::refuse_nested()?;
         let Checked { mut plan, prompts, review_prompts, .. } = checked;
         plan.base = merge::resolve(Path::new(&plan.repo), &plan.base)?;
-        self.refuse_taken(state, &plan)?;
         self.refuse_unusable(&plan)?;
+        let _lock = files::WavesLock::take(state)?;
+        self.refuse_taken(state, &plan)?;
         let (id, paths) = files::create(state, &plan.name)?;
         let made = (|| {
             for ((item, prompt), review) in plan.items.iter().zip(&prompts).zip(&review_prompts) {
@@ -77,15 +79,20 @@ impl Engine {
         }
     }
 
-    /// Ids whose job lives, or whose worktree or branch is there: they would be somebody else's.
+    /// Ids whose job lives, whose worktree or branch is there, or which another wave has: they would be somebody else's.
     fn refuse_taken(&self, state: &StateDir, plan: &WavePlan) -> Result<(), EngineError> {
         let main = worktree::repository(Path::new(&plan.repo))?;
         let places = self.places()?;
         let claims = claim::claims(state);
         let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"];
         let branches = String::from_utf8_lossy(&Call::new(&main, &args).run()?).into_owned();
+        let waves = open_waves(state, &plan.repo);
         let taken = |id: &BeadsId| -> Result<Vec<String>, EngineError> {
             let mut why = Vec::new();
+            if let Some(wave) = waves.iter().find(|wave| wave.position(id).is_some()) {
+                let wave = &wave.created.wave_id;
+                return Ok(vec![format!("{id}: wave {wave} has it; dx-runner wave status {wave}")]);
+            }
             if claims.iter().any(|claim| claim.beads == *id) {
                 why.push(format!("{id}: its job is live; dx-runner stop --beads {id}"));
             }
@@ -176,6 +183,13 @@ fn await_coordinator(state: &StateDir, wave: &str, pid: i32) -> Result<(), Engin
         std::thread::sleep(WORD_TICK);
     }
     Ok(())
+}
+
+/// The waves of this repository that have not ended.
+fn open_waves(state: &StateDir, repo: &str) -> Vec<Wave> {
+    let read = |(_, paths): (String, WavePaths)| fold(&files::read(&paths).ok()?);
+    let is_open = |wave: &Wave| wave.ended_at.is_none() && wave.created.plan.repo == repo;
+    files::all(state).into_iter().filter_map(read).filter(is_open).collect()
 }
 
 fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: &str) -> StartRequest {

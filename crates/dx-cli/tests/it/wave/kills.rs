@@ -28,6 +28,8 @@ fn items(world: &World) -> Vec<String> {
     ]
 }
 
+/// Processes that do the same at the same time.
+const CALLERS: usize = 6;
 const HEAD: &str = "merge_into = \"all\"\n[defaults]\nsandbox = \"off\"";
 
 /// Resumes until the wave has ended, however often that takes.
@@ -173,6 +175,56 @@ fn a_kill_during_a_cancel_is_gone_on_from() {
     let (code, wave) = world.ask(&["resume", "w-1"]);
     assert_eq!((code, &wave["state"]), (0, &"failed".into()), "{wave:#}");
     assert_cancelled(&world, &wave);
+}
+
+/// The answers of several processes that do the same at once: how many did it, and the errors of the others.
+fn at_once(world: &World, args: &[&str]) -> (usize, Vec<Value>) {
+    let outputs: Vec<_> = std::thread::scope(|scope| {
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| scope.spawn(|| world.env.run(&[&["wave"], args, &["--detach", "--json"]].concat())))
+            .collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).collect()
+    });
+    let (won, lost): (Vec<_>, Vec<_>) = outputs.into_iter().partition(|output| output.code == 0);
+    let told = |output: dx_testkit::Output| {
+        assert_eq!(output.code, 32, "{output}");
+        serde_json::from_str::<Value>(&output.stderr).unwrap()["error"].take()
+    };
+    (won.len(), lost.into_iter().map(told).collect())
+}
+
+#[test]
+fn of_several_that_run_one_file_at_once_and_then_resume_its_wave_one_wins() {
+    let world = World::new();
+    let gate = world.path("gate");
+    let ran = world.path("ran");
+    let script = format!("echo x >> {ran}; until test -e {gate}; do sleep 0.1; done; echo x > $DX_RUNNER_BEADS_ID");
+    let items = [item("a", &[], &script, ""), item("b", &["a"], "true", "")];
+    let file = world.file("[defaults]\nsandbox = \"off\"", &items);
+    let (won, lost) = at_once(&world, &["run", &file]);
+    assert_eq!((won, lost.len()), (1, CALLERS - 1), "{lost:#?}");
+    for error in &lost {
+        let message = error["message"].as_str().unwrap();
+        // The second item, which nobody has begun, is the wave's, too.
+        let whose = ["a: wave w-1 has it", "b: wave w-1 has it"].iter().all(|text| message.contains(text));
+        assert!(error["reason_code"] == "wave_item_taken" && whose, "{error:#}");
+    }
+    assert_eq!(world.ask(&["list"]).1["waves"].as_array().unwrap().len(), 1);
+
+    world.until("a", "running");
+    let state = world.env.state_dir();
+    dx_testkit::send_signal(coordinator(&state, "w-1").unwrap(), 9);
+    wait_until(PATIENCE, "it is gone", || coordinator(&state, "w-1").is_none());
+    let (won, lost) = at_once(&world, &["resume", "w-1"]);
+    assert_eq!((won, lost.len()), (1, CALLERS - 1), "{lost:#?}");
+    for error in &lost {
+        let next = "dx-runner wave status w-1";
+        assert_eq!((&error["reason_code"], &error["next_action"]), (&"wave_running".into(), &next.into()));
+    }
+    std::fs::write(&gate, "").unwrap();
+    let (code, wave) = world.ask(&["status", "w-1", "--watch"]);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 2]), "{wave:#}");
+    assert_eq!(std::fs::read_to_string(&ran).unwrap(), "x\n", "the first agent ran once");
 }
 
 /// Kills the coordinators of so many waves, each up to three times, at instants that the seed names.
