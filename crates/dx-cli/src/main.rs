@@ -82,6 +82,7 @@ fn helper(args: &[OsString]) -> Option<i32> {
     match entry.to_str()? {
         SETTLE => Some(helper_entry::settle(run, state_dir)),
         OBSERVE => Some(helper_entry::observe(run, state_dir)),
+        dx_engine::TELL => Some(dx_engine::tell(run, state_dir)),
         _ => None,
     }
 }

@@ -40,6 +40,7 @@ pub(crate) const ALL: &[Entry] = &[
     ("history-query", of::<dx_protocol::HistoryQueryDocument>),
     ("hook", of::<dx_protocol::HookDocument>),
     ("install", of::<crate::clients::InstallDocument>),
+    ("job-notice", of::<dx_protocol::JobNotice>),
     ("journal", of::<dx_protocol::Record>),
     ("mcp-call", of::<crate::mcp::CallDocument>),
     ("models", of::<dx_protocol::ModelsDocument>),

@@ -82,6 +82,9 @@ pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
         facts.push(format!("${cost:.4}"));
     }
     lines.push(format!("  {}", facts.join(", ")));
+    if let Some(failure) = &doc.notify_failure {
+        lines.push(format!("  not told by --notify: {failure}"));
+    }
     if let Some(outcome) = &doc.outcome {
         let words = &doc.verdicts;
         lines.push(format!(

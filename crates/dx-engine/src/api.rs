@@ -1,6 +1,6 @@
 //! What front ends ask of the engine: plain requests. Answers are documents of `dx-protocol`.
 
-use dx_protocol::{BeadsId, Gates, Lane, ProviderName, RunIds, SandboxMode};
+use dx_protocol::{BeadsId, Gates, Lane, Notify, ProviderName, RunIds, SandboxMode};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,6 +64,8 @@ pub struct StartRequest {
     pub nesting: bool,
     /// A named set of what stands above.
     pub profile: Option<String>,
+    /// Told of each change.
+    pub notify: Option<Notify>,
 }
 
 impl StartRequest {
@@ -93,6 +95,7 @@ impl StartRequest {
             sandbox_write: None,
             nesting: false,
             profile: None,
+            notify: None,
         }
     }
 }

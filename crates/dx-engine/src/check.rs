@@ -4,6 +4,7 @@ use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
 use crate::lookup::{self, Foreign, Record};
+use crate::tell;
 use crate::view::{self, View};
 use dx_core::WaitKind;
 use dx_jobdir::views;
@@ -30,7 +31,7 @@ impl Engine {
                     found.run.created.spec.limits.stall_sec = stall.as_secs();
                 }
                 let view = View::of(&state, &Host::current()?, &found);
-                Ok(document(&view, explain))
+                Ok(CheckDocument { notify_failure: tell::failure(&found.paths), ..document(&view, explain) })
             }
         }
     }
@@ -78,6 +79,7 @@ pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
         tools: outcome.map(|o| o.tools.clone()).unwrap_or_default(),
         outcome: outcome.cloned(),
         queued_ms: created.queued_ms,
+        notify_failure: None,
         explain: explain.then(|| explanation(view)),
     }
 }
@@ -196,6 +198,7 @@ pub(crate) fn foreign_document(foreign: &Foreign) -> CheckDocument {
         tools: std::collections::BTreeMap::new(),
         outcome: None,
         queued_ms: None,
+        notify_failure: None,
         explain: None,
     }
 }

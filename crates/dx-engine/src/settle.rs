@@ -18,6 +18,9 @@ use dx_protocol::{
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+/// Whoever has a run that is about to end has it for moments.
+const BUSY_TICK_MS: u64 = 10;
+
 /// What became of a look at an unattended run.
 #[derive(Debug)]
 pub(crate) enum Attended {
@@ -55,6 +58,25 @@ pub(crate) fn attend(state: &StateDir, host: &Host, found: &Found) -> Result<Att
         return Ok(Attended::Adopted);
     }
     end(state, &journal, &mut found).map(|o| Attended::Settled(Box::new(o)))
+}
+
+/// Looks after a run of which no process is left, for who waits for its end and asks again.
+pub(crate) fn attend_dead(state: &StateDir, host: &Host, mut found: Found) -> Result<(), EngineError> {
+    // The claim's name goes with the end; the run's own stays, and comes back when it was lost.
+    if found.paths.journal().exists() {
+        found.journal = found.paths.journal();
+    }
+    match attend(state, host, &found)? {
+        Attended::Elsewhere => Err(EngineError::Elsewhere {
+            beads: found.run.created.ids.beads.to_string(),
+            host: found.run.created.starter.host.clone(),
+        }),
+        Attended::Busy => {
+            std::thread::sleep(std::time::Duration::from_millis(BUSY_TICK_MS));
+            Ok(())
+        }
+        Attended::Settled(_) | Attended::Adopted => Ok(()),
+    }
 }
 
 /// Writes what is missing at the end of a run. The caller holds its lock and knows its processes to be gone. A command of

@@ -21,7 +21,7 @@ use crate::git::Repository;
 use crate::prompt::sha256_hex;
 use crate::sandbox;
 use crate::work::Taking;
-use crate::{lookup, worktree};
+use crate::{lookup, tell, worktree};
 use claim::{
     Begun, begin, claim_run, publish, refuse_known_parked, refuse_over_cap, refuse_parked, refuse_running,
     same_key,
@@ -158,6 +158,7 @@ impl Engine {
             sandbox_write: Some(spec.sandbox.write.iter().map(Into::into).collect()),
             nesting: spec.nesting,
             profile: spec.profile.clone(),
+            notify: spec.notify.clone(),
         };
         let mut lineage = Lineage {
             retries: found.run.created.retries + 1,
@@ -243,6 +244,10 @@ impl Engine {
         lineage: &Lineage,
     ) -> Result<Started, EngineError> {
         let parent = nested_in(state)?;
+        if parent.is_some() && request.notify.is_some() {
+            // Whoever starts the job again would run the command outside of what confines the parent.
+            return Err(EngineError::Argument("--notify is not for jobs that a job starts".to_owned()));
+        }
         let request = &within(parent.as_ref(), request);
         let answer = || if lineage.retries == 0 { same_key(state, beads, request) } else { Ok(None) };
         if let Some(started) = answer()? {
@@ -299,6 +304,9 @@ impl Engine {
                 }
                 other => other,
             });
+        if started.is_ok() {
+            warnings.extend(tell::begin(state, &prepared.created));
+        }
         match started {
             Ok(pid) => Ok(Started {
                 ids: prepared.created.ids.clone(),

@@ -8,7 +8,7 @@ use crate::error::EngineError;
 use crate::lookup::{self, Found};
 use crate::settle::{Attended, attend};
 use crate::view::View;
-use crate::{Engine, check, providers, start};
+use crate::{Engine, check, providers, start, tell};
 use dx_core::watchdog::{Act, Looked, decide};
 use dx_jobdir::claim::{self, Claim};
 use dx_jobdir::{DiskFile, JournalWriter, StateDir, WavePaths, disk, ended, faults, views};
@@ -318,6 +318,7 @@ impl Watchdog {
         }
         outcome.blocked = Some(found.run.blocked.unwrap_or(reason));
         views::publish_end(&self.state, &found.run.created, &outcome)?;
+        let _told = tell::begin(&self.state, &found.run.created);
         Ok(ended::append(&self.state, &outcome)?)
     }
 }

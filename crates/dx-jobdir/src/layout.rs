@@ -321,6 +321,18 @@ impl RunPaths {
     pub fn check_log(&self) -> PathBuf {
         self.dir.join("check.log")
     }
+    /// Held by who tells of the run's changes.
+    pub fn notify_lock(&self) -> PathBuf {
+        self.dir.join("notify.lock")
+    }
+    /// The number of the last notice that nobody needs to try again.
+    pub fn notified(&self) -> PathBuf {
+        self.dir.join("notified")
+    }
+    /// What could not be told last, and why.
+    pub fn notify_failure(&self) -> PathBuf {
+        self.dir.join("notify.failure")
+    }
     /// A request file; `kind` is one of the `REQUEST_*` names.
     pub fn request(&self, kind: &str) -> PathBuf {
         self.dir.join(kind)

@@ -81,6 +81,9 @@ pub struct CheckDocument {
     /// How long the start of this run waited for its turn; only when it was started with `--queue`.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub queued_ms: Option<u64>,
+    /// What `--notify` could not be told last, and why.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub notify_failure: Option<String>,
     /// With `--explain`: observation and rule.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub explain: Option<Explanation>,

@@ -183,6 +183,17 @@ pub struct JobSpec {
     pub gates: Gates,
     #[serde(default)]
     pub sandbox: SandboxSpec,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notify: Option<Notify>,
+}
+
+/// `--notify`: who is told of each change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notify {
+    /// A command or an address.
+    pub target: String,
+    /// Where the command is looked for and run.
+    pub cwd: String,
 }
 
 /// What a run must pass, at its start and at its end.

@@ -3,7 +3,9 @@
 //! Called by: `start`, `run`, `restart`. Must never: check what the engine checks; it refuses with better words.
 
 use clap::{Args, ValueEnum};
-use dx_protocol::{ActionDocument, BeadsId, Gates, Lane, ProviderName, ReasonCode, SandboxMode, State};
+use dx_protocol::{
+    ActionDocument, BeadsId, Gates, Lane, Notify, ProviderName, ReasonCode, SandboxMode, State,
+};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -77,6 +79,9 @@ pub(crate) struct StartOptions {
     /// A start with the key of an earlier one starts nothing and answers with that run
     #[arg(long, value_name = "KEY")]
     pub(crate) idempotency_key: Option<String>,
+    /// Tell a program (JSON on stdin, no shell) or an address (signed POST) when the job begins and ends
+    #[arg(long, value_name = "CMD|URL")]
+    pub(crate) notify: Option<String>,
     /// Refuse to start unless HEAD contains this commit
     #[arg(long, value_name = "SHA")]
     pub(crate) required_baseline: Option<String>,
@@ -192,6 +197,7 @@ impl StartOptions {
             sandbox_write: None,
             nesting: false,
             profile: self.profile.clone(),
+            notify: self.notify.clone().map(|target| Notify { target, cwd: here() }),
         }
     }
 
@@ -225,6 +231,11 @@ impl StartOptions {
         let (profile, repo) = (self.profile.as_deref(), self.repo.as_deref());
         Ok(ctx.engine.configured_provider(profile, &self.worktree(unnamed), repo, self.beads.as_ref())?)
     }
+}
+
+/// The current folder, by name.
+fn here() -> String {
+    std::env::current_dir().map_or_else(|_| "-".to_owned(), |cwd| cwd.display().to_string())
 }
 
 /// What ends the waiting of `--queue`.

@@ -33,6 +33,7 @@ mod manifests;
 mod masking;
 mod mcp;
 mod members;
+mod notify;
 mod opencode;
 mod preflight;
 mod profile_keys;

@@ -5,7 +5,7 @@ mod cut;
 mod fallback;
 mod files;
 mod kills;
-mod notify;
+pub(crate) mod notify;
 mod real;
 mod runs;
 pub(crate) mod world;

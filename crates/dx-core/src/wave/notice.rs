@@ -2,10 +2,8 @@
 //! with the same numbers, so that a coordinator that takes over goes on where the last one was.
 
 use super::fold::{Item, Phase, Wave, fold};
+use crate::notice::MAX_MESSAGE;
 use dx_protocol::{ItemState, WaveChange, WaveEvent, WaveNotice, WaveRecord, WaveState};
-
-/// Longer messages are cut: a notice must fit into a pipe that nobody reads.
-const MAX_MESSAGE: usize = 4096;
 
 /// Reads records one by one.
 #[derive(Debug, Default)]

@@ -30,6 +30,7 @@ pub(crate) fn created() -> Created {
         retries: 0,
         provider_switch_from: "-".into(),
         spec: JobSpec {
+            notify: None,
             worktree: "/w".into(),
             repo: "-".into(),
             prompt_file: "-".into(),

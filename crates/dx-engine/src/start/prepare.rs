@@ -12,6 +12,7 @@ use crate::error::EngineError;
 use crate::fingerprint::Fingerprint;
 use crate::git::Repository;
 use crate::lookup;
+use crate::notify;
 use crate::prompt::Prompt;
 use crate::providers::checks::{self, Version};
 use crate::providers::{self, PROMPT, Provider, Resolved};
@@ -105,6 +106,9 @@ impl Engine {
             limits.no_mutation_sec = 0;
         }
         environment::check_limits(&limits)?;
+        if let Some(notify) = request.notify.as_ref().filter(|_| lineage.retries == 0) {
+            notify::check(&notify.target)?;
+        }
         let extra = ExtraEnv::parse(&request.env)?;
         let extra_env = extra.resolve()?;
         // Whatever fails from here on must not show them.
@@ -233,6 +237,7 @@ impl Engine {
             nesting: request.nesting,
             sandbox: Asked::of(request, &lineage.settings)?.spec(),
             profile: request.profile.clone(),
+            notify: request.notify.clone(),
         };
         let mut contract = contract_of(&resolved, request.pty, &env, &worktree, &prompt, confined.record);
         contract.output_rules = provider.rules.clone();

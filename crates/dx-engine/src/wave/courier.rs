@@ -3,10 +3,10 @@
 //! Called by the coordinator, which hands over its records and goes on; a thread for each hearer delivers them in order, at
 //! least once. How far it came is in a file, for a successor. Must never keep the wave waiting, or write its journal.
 
-use super::notify::Target;
 use super::write_back::WriteBack;
 use crate::Engine;
 use crate::error::EngineError;
+use crate::notify::{Target, insist};
 use crate::secrets::mask_text;
 use dx_core::wave::Notices;
 use dx_jobdir::{WavePaths, disk};
@@ -16,10 +16,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// Before the second, third and fourth try.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 
 /// A kind of hearer, by the names of its files.
 #[derive(Debug, Clone, Copy)]
@@ -171,13 +167,6 @@ impl Courier {
 
     fn deliver(&mut self, notice: &WaveNotice) -> Result<(), String> {
         let hearer = self.hearer.as_mut().map_err(|why| why.clone())?;
-        let mut pauses = PAUSES.iter();
-        loop {
-            match (hearer.tell(notice), pauses.next()) {
-                (Ok(()), _) => return Ok(()),
-                (Err(why), None) => return Err(why),
-                (Err(_), Some(pause)) => std::thread::sleep(*pause),
-            }
-        }
+        insist(|| hearer.tell(notice))
     }
 }

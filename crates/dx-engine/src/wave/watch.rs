@@ -6,8 +6,8 @@
 use super::attempt::Ground;
 use crate::api::JobName;
 use crate::error::EngineError;
-use crate::lookup::{self, Found};
-use crate::settle::{self, Attended};
+use crate::lookup;
+use crate::settle::attend_dead;
 use crate::view::View;
 use dx_core::WaitKind;
 use dx_monitor::process_of;
@@ -59,7 +59,7 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
         }
         if view.ended() {
             // None of its processes is left: nobody else will write its end.
-            attend(ground, &host, found)?;
+            attend_dead(&ground.state, &host, found)?;
             continue;
         }
         if until.is_none() {
@@ -73,24 +73,6 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
         let fds: Vec<_> =
             alive.iter().filter(|fd| !fd.is_exited().unwrap_or(true)).map(AsFd::as_fd).collect();
         let _woken = dx_proc::poll::poll(&fds, Some(TICK_MS))?;
-    }
-}
-
-fn attend(ground: &Ground, host: &Host, mut found: Found) -> Result<(), EngineError> {
-    // The claim's name goes with the end; the run's own stays, and comes back when it was lost.
-    if found.paths.journal().exists() {
-        found.journal = found.paths.journal();
-    }
-    match settle::attend(&ground.state, host, &found)? {
-        Attended::Elsewhere => Err(EngineError::Elsewhere {
-            beads: found.run.created.ids.beads.to_string(),
-            host: found.run.created.starter.host.clone(),
-        }),
-        Attended::Busy => {
-            std::thread::sleep(std::time::Duration::from_millis(PUBLISH_TICK_MS));
-            Ok(())
-        }
-        Attended::Settled(_) | Attended::Adopted => Ok(()),
     }
 }
 

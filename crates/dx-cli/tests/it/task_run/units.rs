@@ -3,7 +3,9 @@
 
 use super::world::{World, hash_of, implemented, validated, writes};
 use crate::tasks::spec;
+use crate::wave::world::PATIENCE;
 use crate::world::{read, write};
+use dx_testkit::wait_until;
 use serde_json::{Value, json};
 
 /// Folder, what it depends on, what it is parallel with.
@@ -16,6 +18,9 @@ const WILD: Unit = ("02-wild", "1", "3");
 const CLASH: Unit = ("02-clash", "1", "3");
 const RIGHT: Unit = ("03-right", "1", "2");
 const TOP: Unit = ("04-top", "2, 3", "None");
+/// Two units, of which the second waits for the first, and the first for a file.
+const SLOW: Unit = ("01-slow", "None", "None");
+const LAST: Unit = ("02-last", "1", "None");
 
 const FOLDER: &str = ".ai/tasks/001-greet";
 
@@ -26,14 +31,15 @@ fn world(agents: &std::path::Path) -> World {
     world.project("app", &["implementer"]);
     world.agy(&format!(
         "unit=$(echo \"$3\" | sed 's|.*/001-greet/||; s|/.*||')\necho $unit >> {ran}\ncase $unit in\n\
-         *wild) echo mine > .ai/context.md;;\n*clash) echo mine > 03-right.txt;;\nesac\n\
+         *wild) echo mine > .ai/context.md;;\n*clash) echo mine > 03-right.txt;;\n\
+         *slow) until test -e {root}/go; do sleep 0.1; done;;\nesac\n\
          echo $unit > $unit.txt\ncp {root}/$unit {FOLDER}/$unit/implementation-report.md",
         ran = world.env.path("ran").display(),
         root = world.env.root().display()
     ));
     world.context("agy: enabled");
     let mut turns = Vec::new();
-    for (unit, ..) in [BASE, LEFT, WILD, CLASH, RIGHT, TOP] {
+    for (unit, ..) in [BASE, LEFT, WILD, CLASH, RIGHT, TOP, SLOW, LAST] {
         let hash = hash_of(&text_of(&world, unit));
         write(world.env.path(unit), implemented("done").replace("HASH", &hash));
         let (path, report) = (
@@ -205,4 +211,67 @@ fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_s
     let message = ended["state"]["message"].as_str().unwrap();
     assert!(message.contains("03-right.txt") && message.starts_with("unit 04-top: "), "{message}");
     assert_eq!(ran()[4..], ["02-wild", "02-clash"], "what does not need the new unit is kept");
+}
+
+#[test]
+fn the_wave_of_a_plan_is_cancelled_and_resumed_with_and_without_who_ran_it() {
+    let Some(agents) = crate::real_agent::agents_dir() else { return };
+    let _turn = crate::opencode::turn();
+    let world = world(&agents);
+    plan(&world, &[SLOW, LAST]);
+    world.env.run_command(world.command(&["approve", "1"])).assert_code(0);
+    // So many agents of the first unit were begun, and its attempt is the newest wave's.
+    let at_work = |count: usize, more: &[&str]| {
+        let mut child = world.run_command(more).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        wait_until(PATIENCE, "the slow unit is at work", || {
+            assert!(child.try_wait().unwrap().is_none(), "attempt {count} has ended");
+            std::fs::read_to_string(world.env.path("ran")).unwrap_or_default().lines().count() == count
+        });
+        let list: Value = serde_json::from_str(&world.env.run(&["wave", "list", "--json"]).stdout).unwrap();
+        assert_eq!(list["waves"][0]["state"], "running", "{list:#}");
+        (child, list["waves"][0]["wave_id"].as_str().unwrap().to_owned())
+    };
+    let wave = |args: &[&str]| world.env.run(&[&["wave"], args, &["--json"]].concat());
+    let assert_cancelled = |ended: &Value| {
+        assert_eq!(
+            (&ended["status"], &ended["state"]["reason_code"]),
+            (&json!("failed"), &json!("manual_stop")),
+            "{ended:#}"
+        );
+        assert!(ended["state"]["message"].as_str().unwrap().starts_with("unit 01-slow: "), "{ended:#}");
+        let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+        assert!(live.contains("\"jobs\":[]"), "{live}");
+    };
+
+    let (child, id) = at_work(1, &[]);
+    assert_eq!(world.refused(32, &[])["reason_code"], "task_running");
+    wave(&["cancel", &id]).assert_code(0);
+    let output = child.wait_with_output().unwrap();
+    assert_cancelled(&serde_json::from_slice(&output.stdout).unwrap());
+
+    // Nobody coordinates it any more: who cancels does.
+    let (mut child, id) = at_work(2, &["--again"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let document: Value = serde_json::from_str(&wave(&["cancel", &id]).assert_code(0).stdout).unwrap();
+    let states = ["cancelled", "cancelled"];
+    for (item, state) in document["items"].as_array().unwrap().iter().zip(states) {
+        assert_eq!(item["state"], state, "{document:#}");
+    }
+    assert_cancelled(&world.run(&[]).1);
+
+    // Who resumes carries it out, and whoever runs the task next takes the end over.
+    let (mut child, id) = at_work(3, &["--again"]);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wave(&["resume", &id, "--detach"]).assert_code(0);
+    assert_eq!(world.refused(32, &[])["reason_code"], "task_running");
+    write(world.env.path("go"), "");
+    let output = wave(&["status", &id, "--watch"]).assert_code(0);
+    let document: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(document["closed"], 2, "{document:#}");
+    let (code, done) = world.run(&[]);
+    assert_eq!((code, &done["status"], statuses(&done)), (0, &"done".into(), vec!["done"; 2]), "{done:#}");
+    assert_eq!(read(world.env.path("ran")), "01-slow\n01-slow\n01-slow\n02-last\n");
+    assert_eq!(done["state"]["branch"], "task-001-greet-3");
 }

@@ -198,7 +198,8 @@ fn of_several_that_run_one_file_at_once_and_then_resume_its_wave_one_wins() {
     let world = World::new();
     let gate = world.path("gate");
     let ran = world.path("ran");
-    let script = format!("echo x >> {ran}; until test -e {gate}; do sleep 0.1; done; echo x > $DX_RUNNER_BEADS_ID");
+    let script =
+        format!("echo x >> {ran}; until test -e {gate}; do sleep 0.1; done; echo x > $DX_RUNNER_BEADS_ID");
     let items = [item("a", &[], &script, ""), item("b", &["a"], "true", "")];
     let file = world.file("[defaults]\nsandbox = \"off\"", &items);
     let (won, lost) = at_once(&world, &["run", &file]);

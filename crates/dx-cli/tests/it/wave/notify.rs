@@ -48,13 +48,13 @@ fn story(told: &[Value]) -> Vec<String> {
     told.iter().map(line).collect()
 }
 
-fn lines(path: &str) -> Vec<Value> {
+pub(crate) fn lines(path: &str) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 #[track_caller]
-fn told(path: &str, count: usize) -> Vec<Value> {
+pub(crate) fn told(path: &str, count: usize) -> Vec<Value> {
     wait_until(PATIENCE, "everything is told", || lines(path).len() >= count);
     lines(path)
 }
@@ -169,7 +169,7 @@ fn what_could_never_be_told_is_refused() {
     assert!(!world.env.state_dir().join("waves").exists());
 }
 
-fn request(stream: &mut TcpStream) -> (String, String) {
+pub(crate) fn request(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -190,7 +190,7 @@ fn request(stream: &mut TcpStream) -> (String, String) {
 }
 
 /// As the definition has it, for keys that are shorter than a block.
-fn hmac(key: &[u8], message: &[u8]) -> String {
+pub(crate) fn hmac(key: &[u8], message: &[u8]) -> String {
     let pad = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
     let inner = Sha256::digest([&pad(0x36), message].concat());
     let outer = Sha256::digest([&pad(0x5c)[..], &inner].concat());

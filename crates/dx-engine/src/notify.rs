@@ -1,13 +1,13 @@
-//! `wave run --notify`: a command that gets each change on its stdin, or an address that gets it as a signed POST.
+//! `--notify`: a command that gets each change on its stdin, or an address that gets it as a signed POST.
 //!
-//! Called by the courier. Must never send unsigned.
+//! Called by who tells of a job, and by the courier of a wave. Must never send unsigned.
 
 use crate::environment;
 use crate::error::EngineError;
 use crate::secrets::{is_masked, mask_text};
 use dx_opencode::Http;
-use dx_protocol::WaveNotice;
 use rustix::process::{Pid, Signal, kill_process_group};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -21,12 +21,14 @@ const SECRET: &str = "DX_RUNNER_NOTIFY_SECRET";
 const SIGNATURE: &str = "dx-signature";
 /// One try.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Before the second, third and fourth try.
+const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 const TICK: Duration = Duration::from_millis(20);
 /// Bytes of SHA-256's block.
 const BLOCK: usize = 64;
 
 /// Refuses what could never be told anything.
-pub(super) fn check(notify: &str) -> Result<(), EngineError> {
+pub(crate) fn check(notify: &str) -> Result<(), EngineError> {
     let refused = |message: String| Err(EngineError::Argument(message));
     if is_masked(notify) {
         return refused("--notify holds a secret, and it would be recorded".to_owned());
@@ -47,14 +49,14 @@ fn secret() -> Result<String, String> {
 
 /// Who is told.
 #[derive(Debug)]
-pub(super) enum Target {
+pub(crate) enum Target {
     Command { program: PathBuf, args: Vec<String>, cwd: PathBuf },
     Url(Http),
 }
 
 impl Target {
     /// Words of a command are split at white space and mean nothing else: there is no shell.
-    pub(super) fn of(notify: &str, cwd: &Path) -> Result<Self, String> {
+    pub(crate) fn of(notify: &str, cwd: &Path) -> Result<Self, String> {
         if notify.starts_with("http://") || notify.starts_with("https://") {
             return Http::new(notify, None).map(Self::Url).map_err(|error| error.to_string());
         }
@@ -70,12 +72,24 @@ impl Target {
     }
 
     /// One try.
-    pub(super) fn tell(&self, notice: &WaveNotice) -> Result<(), String> {
+    pub(crate) fn tell(&self, notice: &impl Serialize) -> Result<(), String> {
         let text = serde_json::to_string(notice).map_err(|error| error.to_string())?;
         let text = mask_text(&text);
         match self {
             Self::Url(http) => post(http, &text, secret()?.as_bytes()),
             Self::Command { program, args, cwd } => run(program, args, cwd, &text),
+        }
+    }
+}
+
+/// Tries until it is told, or has finally failed.
+pub(crate) fn insist(mut tell: impl FnMut() -> Result<(), String>) -> Result<(), String> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        match (tell(), pauses.next()) {
+            (Ok(()), _) => return Ok(()),
+            (Err(why), None) => return Err(why),
+            (Err(_), Some(pause)) => std::thread::sleep(*pause),
         }
     }
 }
