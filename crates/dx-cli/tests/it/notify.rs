@@ -1,8 +1,8 @@
 //! `start --notify`: told of begin, end and mark of a job, again when it failed, and never waited for.
 
+use crate::document;
 use crate::wave::notify::{hmac, request, told};
 use crate::world::{PATIENCE, World};
-use crate::document;
 use dx_testkit::wait_until;
 use serde_json::Value;
 use std::io::Write;
