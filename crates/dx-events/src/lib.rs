@@ -33,4 +33,4 @@ pub use opencode_error::opencode_error_class;
 pub use parser::Parser;
 pub use render::render;
 pub use stderr::stderr_event;
-pub use summary::{EventKind, LastError, LastResult, Summary, ToolCount, Waiting};
+pub use summary::{EventKind, LastError, LastResult, Summary, ToolCount, Waiting, trouble_of};

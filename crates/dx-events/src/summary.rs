@@ -284,12 +284,15 @@ impl Summary {
         // Others tell of it on standard error, and what came after that is not known.
         let in_order = matches!(self.grammar, Grammar::Claude | Grammar::Codex);
         let Waiting::Retry { status, message, .. } = &self.waiting else { return None };
-        let class = class_of_retry(*status, message);
-        in_order.then(|| Trouble { class, status: *status, message: message.clone() })
+        in_order.then(|| trouble_of(*status, message))
     }
 }
 
 /// What an agent tries again for.
+pub fn trouble_of(status: Option<u16>, message: &str) -> Trouble {
+    Trouble { class: class_of_retry(status, message), status, message: message.to_owned() }
+}
+
 fn class_of_retry(status: Option<u16>, message: &str) -> ErrorClass {
     match (status, message) {
         (_, "authentication_failed") | (Some(401 | 403), _) => ErrorClass::Auth,

@@ -15,9 +15,9 @@ use crate::asked::Asked;
 use crate::environment;
 use crate::error::EngineError;
 use crate::providers::{Provider, Wish};
-use dx_events::{Parser, Summary, stderr_event};
+use dx_events::{Parser, Summary, stderr_event, trouble_of};
 use dx_jobdir::{StateDir, disk};
-use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode, RunUuid};
+use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode, RunUuid, Trouble};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -31,6 +31,10 @@ const MOST_BYTES: u64 = 8 << 20;
 const MOST_TEXT: usize = 1 << 20;
 /// How often a wait looks whether it is still wanted.
 const GLANCE_MS: u64 = 50;
+/// What is said of an answer without a word.
+const NOTHING_SAID: &str = "returned an empty response";
+/// An agent may try again once; beyond this attempt it only loses time.
+const MOST_ATTEMPTS: u32 = 2;
 
 /// An agent that can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -211,18 +215,21 @@ fn once(ready: &Ready<'_>, prompt: &str, question: &Question<'_>, raw: &mut Raw)
         .stderr(File::create(ready.folder.path("err")).map_err(io)?)
         .process_group(0);
     let mut asked = Asked::start_marked(&mut command, ready.mark.clone()).map_err(io)?;
-    let status = wait(&mut asked, question);
+    let mut beside = Beside::new(ready);
+    let status = wait(&mut asked, question, &mut beside);
     asked.sweep();
     let heard = Heard::read(ready, raw);
     match status {
         Ok(status) => heard.judge(status),
-        Err(failure) if failure.reason == ReasonCode::Timeout => Err(heard.trouble().unwrap_or(failure)),
+        Err(failure) if failure.reason == ReasonCode::Timeout => {
+            Err(heard.trouble().or_else(|| beside.stands()).unwrap_or(failure))
+        }
         Err(failure) => Err(failure),
     }
 }
 
 /// Until it has ended; at the deadline, or when it is given up, it is ended with all that it began.
-fn wait(asked: &mut Asked, question: &Question<'_>) -> Result<ExitStatus, Failure> {
+fn wait(asked: &mut Asked, question: &Question<'_>, beside: &mut Beside<'_>) -> Result<ExitStatus, Failure> {
     let failed = |error: String| Failure::new(ReasonCode::Internal, error);
     let exit = asked.exit().map_err(|error| failed(error.to_string()))?;
     loop {
@@ -238,7 +245,69 @@ fn wait(asked: &mut Asked, question: &Question<'_>) -> Result<ExitStatus, Failur
                 question.late("the agent had not ended")
             });
         }
+        if let Some(failure) = beside.look() {
+            asked.end();
+            return Err(failure);
+        }
         dx_proc::poll::poll(&[exit.as_fd()], Some(GLANCE_MS)).map_err(|error| failed(error.to_string()))?;
+    }
+}
+
+/// What an agent tells on its standard error of calls that it tries again.
+///
+/// That file and its output have no common order. So it is watched: what the output holds when one more try is told came
+/// before it, and what comes later shows that it was got over.
+struct Beside<'a> {
+    ready: &'a Ready<'a>,
+    /// So much was looked at.
+    length: u64,
+    tries: usize,
+    /// The last try, and the length of the output by then.
+    last: Option<(u32, Trouble, u64)>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(ready: &'a Ready<'a>) -> Self {
+        Self { ready, length: 0, tries: 0, last: None }
+    }
+
+    fn length_of(&self, name: &str) -> u64 {
+        std::fs::metadata(self.ready.folder.path(name)).map_or(0, |metadata| metadata.len())
+    }
+
+    /// Looks at what is new; a failure when it has tried again often enough.
+    fn look(&mut self) -> Option<Failure> {
+        let length = self.length_of("err");
+        if length == self.length {
+            return None;
+        }
+        self.length = length;
+        let text = dx_jobdir::read_bounded(&self.ready.folder.path("err"), MOST_BYTES).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        // A line that is still being written is looked at when it is whole.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let tries = whole.lines().filter_map(|line| match stderr_event(self.ready.grammar, line)? {
+            // Of the first line of one that takes two.
+            AgentEvent::Retrying { attempt, status, message, .. } if attempt > 0 => {
+                Some((attempt, trouble_of(status, &message)))
+            }
+            _ => None,
+        });
+        let tries: Vec<_> = tries.collect();
+        if tries.len() > self.tries {
+            self.tries = tries.len();
+            let output = self.length_of("out");
+            self.last = tries.into_iter().next_back().map(|(attempt, trouble)| (attempt, trouble, output));
+        }
+        let beyond = self.last.as_ref().is_some_and(|(attempt, ..)| *attempt >= MOST_ATTEMPTS);
+        if beyond { self.stands() } else { None }
+    }
+
+    /// What it had not got over.
+    fn stands(&self) -> Option<Failure> {
+        let (attempt, trouble, length) = self.last.as_ref()?;
+        let message = format!("{} (attempt {attempt}; it would try again)", trouble.message);
+        (self.length_of("out") == *length).then(|| Failure::new(reason_of(trouble.class), message))
     }
 }
 
@@ -292,6 +361,10 @@ impl Heard {
     fn judge(self, status: ExitStatus) -> Result<String, Failure> {
         let last = &self.last;
         match self.summary.verdict() {
+            // Gemini CLI takes that for an error of the API.
+            ProviderVerdict::Failed { message, .. } if message.contains(NOTHING_SAID) => {
+                Err(Failure::new(ReasonCode::EmptyResponse, message))
+            }
             ProviderVerdict::Failed { class, message, .. } => Err(Failure::new(reason_of(class), message)),
             ProviderVerdict::NoResult => {
                 let nothing = format!("it told no result ({status}: {last})");
