@@ -6,6 +6,7 @@
 //! Called by: `dispatch` and `batch`. Must never: leave a session or work behind that nobody asked to keep, or call
 //! nothing an answer.
 
+mod alone;
 mod answer;
 mod batch;
 mod cancel;
@@ -144,6 +145,11 @@ impl Question<'_> {
     fn late(&self, what: &str) -> Failure {
         let message = format!("no whole answer within {} s: {what}", self.limit.as_secs());
         Failure::new(ReasonCode::Timeout, message)
+    }
+
+    /// A call before the prompt that failed; it had what was left of the time.
+    fn failed(&self, error: ClientError) -> Failure {
+        if error.is_deadline() { self.late("the server was not ready for the prompt") } else { error.into() }
     }
 }
 

@@ -2,7 +2,8 @@
 //! it and ended: a session that works on, an agent's processes and its folder.
 //!
 //! A session is made with the record's mark, so there is no moment in which one could be lost between its making and a note
-//! of it. The cleaner looks for records that nobody holds, and so does whoever asks next.
+//! of it. An old server keeps no marks; for its sessions a note is all there is. The cleaner looks for records that nobody
+//! holds, and so does whoever asks next.
 //!
 //! Must never: end what belongs to a question that somebody still asks.
 
@@ -13,10 +14,11 @@ use crate::lanes;
 use crate::server::Access;
 use dx_jobdir::{DiskFile, StateDir, disk};
 use dx_monitor::sweep_marked;
-use dx_opencode::{Client, ClientError};
+use dx_opencode::{Client, ClientError, Session};
 use dx_protocol::RunUuid;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -51,12 +53,18 @@ struct Place {
     reused: Option<String>,
 }
 
+/// What is added to the record of a session that has not kept its mark (tried: 1.2.6).
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    unmarked: String,
+}
+
 /// A question while it is asked; the record goes with the value.
 pub(super) struct Open {
     mark: RunUuid,
     path: PathBuf,
     /// Holds the lock.
-    _file: DiskFile,
+    file: DiskFile,
 }
 
 impl Open {
@@ -96,7 +104,17 @@ impl Open {
         locked.map_err(|e| disk::DiskError { op: "lock", path: unnamed.clone(), source: e.into() })?;
         file.append(&text)?;
         disk::rename(&unnamed, &path)?;
-        Ok(Self { mark: record.mark, path, _file: file })
+        Ok(Self { mark: record.mark, path, file })
+    }
+
+    /// Adds the session that was made, when it could not be found by its mark.
+    pub(super) fn note(&self, session: &Session) {
+        if has_mark(session, &self.mark) {
+            return;
+        }
+        let note = serde_json::to_vec(&Note { unmarked: session.id.clone() }).unwrap_or_default();
+        // One that cannot be noted is still deleted by who asks.
+        let _noted = self.file.append(&note);
     }
 
     pub(super) fn mark(&self) -> &RunUuid {
@@ -116,9 +134,14 @@ impl Drop for Open {
     }
 }
 
+fn has_mark(session: &Session, mark: &RunUuid) -> bool {
+    session.metadata.get(MARK).and_then(|value| value.as_str()) == Some(mark.as_str())
+}
+
 /// A record that nobody holds any more; held now.
 struct Left {
     record: Record,
+    note: Option<Note>,
     path: PathBuf,
     _file: DiskFile,
 }
@@ -144,13 +167,14 @@ impl Engine {
                     place.url == server.url() || (place.ours && ours.as_deref() == Some(server.url()))
                 }
             };
-            if wanted && (self.end_left(state, &left.record).is_ok() || age(&left.path) > GIVEN_UP) {
+            if wanted && (self.end_left(state, &left).is_ok() || age(&left.path) > GIVEN_UP) {
                 let _stays = disk::remove(&left.path);
             }
         }
     }
 
-    fn end_left(&self, state: &StateDir, record: &Record) -> Result<(), EngineError> {
+    fn end_left(&self, state: &StateDir, left: &Left) -> Result<(), EngineError> {
+        let Left { record, note, .. } = left;
         let Some(place) = &record.session else {
             sweep_marked(&record.mark, GRACE_MS);
             drop(Folder::of(state, &record.mark));
@@ -170,7 +194,8 @@ impl Engine {
             };
         }
         for session in client.sessions_titled(&place.title, lanes::PATIENCE)? {
-            if session.metadata.get(MARK).and_then(|mark| mark.as_str()) == Some(record.mark.as_str()) {
+            let noted = note.as_ref().is_some_and(|note| note.unmarked == session.id);
+            if noted || has_mark(&session, &record.mark) {
                 lanes::end(&client, &session.id)?;
             }
         }
@@ -189,8 +214,11 @@ fn left(path: &Path) -> Option<Left> {
         return None;
     }
     // Somebody else may have removed it in between, which is fine: what it names is ended already then.
-    let record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-    Some(Left { record, path: path.to_owned(), _file: file })
+    let text = std::fs::read(path).ok()?;
+    let mut values = serde_json::Deserializer::from_slice(&text).into_iter::<Value>().map_while(Result::ok);
+    let record = serde_json::from_value(values.next()?).ok()?;
+    let note = values.next().and_then(|value| serde_json::from_value(value).ok());
+    Some(Left { record, note, path: path.to_owned(), _file: file })
 }
 
 fn age(path: &Path) -> Duration {

@@ -6,6 +6,7 @@
 //!
 //! Must never: leave work or a session behind.
 
+use super::alone::Wait;
 use super::answer::Raw;
 use super::open::Open;
 use super::routes::nearest;
@@ -19,7 +20,7 @@ use dx_opencode::{
 };
 use dx_protocol::{ErrorClass, ReasonCode};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -31,8 +32,6 @@ const CLEANING: Duration = Duration::from_secs(10);
 const STREAM: Duration = Duration::from_secs(3);
 /// After this long without any event a prompt has an assistant's message, or nobody works on it.
 const UNTOUCHED: Duration = Duration::from_secs(8);
-/// A server that takes longer to say what its sessions do has too much to do.
-const AT_EASE: Duration = Duration::from_secs(1);
 /// A prompt may take so many times longer to be begun than the session took to be made.
 const SLOWNESS: u32 = 8;
 /// The server tries again by itself; beyond this attempt it only loses time.
@@ -67,10 +66,16 @@ pub(super) fn ask(
     };
     let begun = Instant::now();
     // The record goes when the session has been looked after.
+    let mut works = false;
     let (client, session, is_new, _open) = if let Some(id) = question.session {
-        let session = client.session(id, question.left().min(PATIENCE))?;
+        let session =
+            client.session(id, question.left().min(PATIENCE)).map_err(|error| question.failed(error))?;
         // A session works in its own directory; calls for another one would not reach it.
         let client = client.in_directory(&session.directory);
+        works = client
+            .statuses(question.left().min(PATIENCE))
+            .map_err(|error| question.failed(error))?
+            .contains_key(&session.id);
         let open = open(&client, Some(session.id.as_str()));
         (client, session.id, false, open)
     } else {
@@ -78,14 +83,21 @@ pub(super) fn ask(
         rules.extend(question.reads.then_some(READS).into_iter().flatten());
         let open = open(client, None);
         let mark = open.as_ref().map(Open::metadata);
-        let session = client.create_session(question.title, &rules, mark, question.left().min(PATIENCE))?;
+        let session = client
+            .create_session(question.title, &rules, mark, question.left().min(PATIENCE))
+            .map_err(|error| question.failed(error))?;
+        if let Some(open) = &open {
+            open.note(&session);
+        }
         (client.clone(), session.id, true, open)
     };
     let slowness = begun.elapsed() * SLOWNESS;
     let keeps = question.keep.unwrap_or(!is_new);
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
-    let asked = converse(&client, &session, &model, question, UNTOUCHED + slowness, &mut raw);
+    // What comes to a session that works waits until it has done.
+    let untouched = if works { question.limit } else { UNTOUCHED + slowness };
+    let asked = converse(&client, &session, &model, question, untouched, &mut raw);
     if asked.is_err()
         && let Err(error) = client.abort(&session, CLEANING)
     {
@@ -102,7 +114,7 @@ pub(super) fn ask(
 
 /// An unknown provider or model would come back as an error without words, or not at all.
 fn preflight(client: &Client, provider: &str, model: &str, question: &Question<'_>) -> Result<(), Failure> {
-    let offered = client.providers(question.left().min(PATIENCE))?;
+    let offered = client.providers(question.left().min(PATIENCE)).map_err(|error| question.failed(error))?;
     let found = offered.all.iter().find(|entry| entry.id == provider);
     let Some(entry) = found.filter(|entry| is_connected(&offered, &entry.id)) else {
         let what = if found.is_some() { "has no credentials" } else { "is unknown" };
@@ -237,14 +249,13 @@ impl<'a> Exchange<'a> {
             let _gone = sender
                 .send(Told::Answer(client.prompt_json(&session, &body, patience).map_err(Failure::from)));
         });
-        // Other sessions' events count as well: they show a server that works, and has not come to this prompt yet.
-        let mut heard = Instant::now();
+        let mut wait = Wait::new();
         loop {
             self.go_on()?;
             match receiver.recv_timeout(GLANCE) {
                 Ok(Told::Answer(answer)) => return answer,
                 Ok(Told::Event(event)) => {
-                    heard = if is_sign_of_work(&event) { Instant::now() } else { heard };
+                    wait.hear(&event);
                     self.judge(&event)?;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -252,19 +263,10 @@ impl<'a> Exchange<'a> {
                     return Err(Failure::new(ReasonCode::Internal, "the threads that asked have failed"));
                 }
             }
-            if self.hears && !self.touched && heard.elapsed() > self.untouched {
-                if self.is_left_alone() {
-                    return Err(untouched(heard.elapsed()));
-                }
-                heard = Instant::now();
+            if self.hears && !self.touched {
+                wait.look(self.client, self.session, self.untouched)?;
             }
         }
-    }
-
-    /// Whether the server has nothing to do that could keep it from this prompt.
-    fn is_left_alone(&self) -> bool {
-        let others = |works: &BTreeMap<String, Status>| works.keys().any(|session| session != self.session);
-        self.client.statuses(AT_EASE).is_ok_and(|works| !others(&works))
     }
 
     /// Reads the server's events until the deadline, or until nobody listens.
@@ -297,13 +299,19 @@ impl<'a> Exchange<'a> {
             return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
         }
         if self.question.left().is_zero() {
-            return Err(self.question.late(if self.begun {
+            let what = if self.begun {
                 "the model had begun to answer"
             } else if self.touched {
                 "the prompt was sent, and not a byte of an answer came from the model"
+            } else if self.hears {
+                let late = self.question.late("the server had not begun to work on the prompt");
+                return Err(
+                    late.with("look at what the server does and at its log, or allow it more --timeout")
+                );
             } else {
-                "nobody had begun to work on the prompt"
-            }));
+                "the server had not answered"
+            };
+            return Err(self.question.late(what));
         }
         Ok(())
     }
@@ -395,19 +403,6 @@ impl<'a> Exchange<'a> {
             failure
         })
     }
-}
-
-/// Whether a server does something for anybody: it says hello and that it is there without that.
-fn is_sign_of_work(event: &Event) -> bool {
-    matches!(event, Event::Told { kind, .. } if !kind.starts_with("server."))
-}
-
-fn untouched(after: Duration) -> Failure {
-    let message = format!(
-        "the server took the prompt and nobody works on it: it never reached a model ({} s)",
-        after.as_secs()
-    );
-    Failure::new(ReasonCode::ServerError, message).with("look at the server's log, and restart it")
 }
 
 /// Whether the words are those of a refusal for rate, quota or load.
