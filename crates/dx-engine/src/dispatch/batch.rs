@@ -85,14 +85,19 @@ impl Engine {
             Ok(())
         })?;
         let document = &mut stored.document;
-        "ended".clone_into(&mut document.status);
         document.agreement = agreement(&document.members);
         if request.compare {
             document.groups = groups(&document.members);
         }
         if let Some(judge) = request.judge.as_ref().filter(|_| !cancel.is_cancelled()) {
+            // While it judges all of this is known already, and that it judges.
+            document.verdict = Some(judge::none(judge, "the judge has not answered"));
+            stored.save()?;
+            let document = &mut stored.document;
             document.verdict = Some(self.judged(judge, document, &ready, &request.conditions, cancel));
         }
+        let document = &mut stored.document;
+        "ended".clone_into(&mut document.status);
         decide(document);
         stored.save()?;
         Ok(stored.document.clone())

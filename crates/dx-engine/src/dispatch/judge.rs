@@ -15,14 +15,7 @@ type Ask<'a> = dyn Fn(&str, &Schema) -> Result<Value, Failure> + 'a;
 
 /// Asks twice and compares.
 pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &Ask<'_>) -> JudgeVerdict {
-    let mut verdict = JudgeVerdict {
-        judge: judge.spec(),
-        winner: "-".to_owned(),
-        consistent: false,
-        scores: BTreeMap::new(),
-        reasons: Vec::new(),
-        problem: "-".to_owned(),
-    };
+    let mut verdict = none(judge, "-");
     let mut answers: Vec<&BatchMember> =
         batch.members.iter().filter(|member| member.status == "ok").collect();
     if answers.len() < 2 {
@@ -57,6 +50,18 @@ pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &A
             .clone_into(&mut verdict.problem);
     }
     verdict
+}
+
+/// A verdict without a winner.
+pub(super) fn none(judge: &Member, problem: &str) -> JudgeVerdict {
+    JudgeVerdict {
+        judge: judge.spec(),
+        winner: "-".to_owned(),
+        consistent: false,
+        scores: BTreeMap::new(),
+        reasons: Vec::new(),
+        problem: problem.to_owned(),
+    }
 }
 
 type Round = (String, BTreeMap<String, f64>, String);
@@ -103,4 +108,63 @@ fn question(prompt: &str, letters: &[String], answers: &[&BatchMember]) -> Strin
         let _fits = write!(text, "\n<answer id=\"{letter}\">\n{}\n</answer>\n", member.answer);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two answers, and who gave them.
+    fn batch() -> BatchDocument {
+        let member = |name: &str, answer: &str| {
+            json!({ "member": format!("opencode:{name}/m1"), "provider": name, "model": "m1", "status": "ok",
+                "message": "", "next_action": "-", "duration_ms": 1, "answer": answer, "truncated": false,
+                "tokens_in": 0, "tokens_out": 0 })
+        };
+        let batch = json!({ "schema": "dx-runner/batch/1", "id": "batch-1", "status": "ended", "started_at": "-",
+            "prompt": "Which?", "mods": [], "members": [member("alpha", "WRONG"), member("beta", "RIGHT")],
+            "success": 2, "errors": 0, "timeouts": 0, "wall_ms": 0, "slowest_ms": 0, "quorum": 2,
+            "reason_code": "batch_ok", "exit_code": 0, "missing": [], "agreement": [], "groups": [] });
+        serde_json::from_value(batch).unwrap()
+    }
+
+    fn verdict(choose: impl Fn(&str) -> &'static str) -> JudgeVerdict {
+        let ask = |prompt: &str, schema: &Schema| {
+            assert!(
+                !prompt.contains("alpha") && !prompt.contains("beta") && !prompt.contains("m1"),
+                "{prompt}"
+            );
+            let winner = choose(prompt);
+            let score = |letter: &str| if letter == winner { 9 } else { 1 };
+            let told =
+                json!({ "winner": winner, "scores": { "A": score("A"), "B": score("B") }, "reasons": "r" });
+            assert!(schema.problems(&told).is_empty());
+            Ok(told)
+        };
+        judge(&"openai:j/m".parse().unwrap(), &batch(), "Which?", &ask)
+    }
+
+    /// Alpha's and beta's.
+    fn scores(told: &JudgeVerdict) -> Vec<String> {
+        told.scores.values().map(|score| format!("{score:.1}")).collect()
+    }
+
+    #[test]
+    fn who_goes_by_what_is_said_says_the_same_in_both_orders() {
+        let first = |prompt: &str| prompt.find("RIGHT") < prompt.find("WRONG");
+        let told = verdict(|prompt| if first(prompt) { "A" } else { "B" });
+        assert_eq!((told.winner.as_str(), told.consistent), ("opencode:beta/m1", true));
+        assert_eq!(scores(&told), ["1.0", "9.0"]);
+        assert_eq!(told.problem, "-");
+    }
+
+    #[test]
+    fn who_goes_by_position_favours_nobody() {
+        for position in ["A", "B"] {
+            let told = verdict(|_| position);
+            assert_eq!((told.winner.as_str(), told.consistent), ("-", false));
+            assert_eq!(scores(&told), ["5.0", "5.0"]);
+            assert!(told.problem.contains("goes by position"), "{}", told.problem);
+        }
+    }
 }
