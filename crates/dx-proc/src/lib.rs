@@ -12,6 +12,7 @@ pub mod error;
 pub mod identity;
 pub mod inherit;
 pub mod inotify;
+pub mod listener;
 pub mod memory;
 pub mod pidfd;
 pub mod poll;

@@ -1,15 +1,19 @@
 //! Which server is meant: the one that is named, else ours, else a healthy one where OpenCode listens by default.
 //!
-//! Called by: everything that asks a server. Must never: send our server's password anywhere else.
+//! Called by: everything that asks a server. Must never: send our server's password anywhere else, or take another user's
+//! server for ours.
 
 use super::managed;
 use crate::Engine;
 use crate::error::EngineError;
 use dx_opencode::Client;
+use dx_proc::listener;
+use dx_protocol::ReasonCode;
 use std::time::Duration;
 
 /// Where `opencode serve` listens when nobody says otherwise.
 const DEFAULT: &str = "http://127.0.0.1:4096";
+const DEFAULT_PORT: u16 = 4096;
 /// A healthy server says so within this.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -33,6 +37,19 @@ impl Engine {
             client.health(PATIENCE)?;
             return Ok((client, Some(access.password)));
         }
+        // Whoever listens there would read every prompt, and work with his rights.
+        let (listening, we) = (listener::users(DEFAULT_PORT), rustix::process::geteuid().as_raw());
+        if let Some(user) = stranger(&listening, we) {
+            return Err(EngineError::Provider {
+                reason: ReasonCode::ServerUnreachable,
+                message: format!(
+                    "no OpenCode server: none is named, none of ours runs, and what is on {DEFAULT} belongs to user {user}"
+                ),
+                next_action: Some(format!(
+                    "dx-runner server start, or --server {DEFAULT} if that one is meant"
+                )),
+            });
+        }
         let found = self.access(DEFAULT)?;
         match found.0.health(PATIENCE) {
             Ok(_) => Ok(found),
@@ -50,5 +67,23 @@ impl Engine {
         let given = || std::env::var("OPENCODE_SERVER_PASSWORD").ok().filter(|password| !password.is_empty());
         let password = ours.map(|access| access.password).or_else(given);
         Ok((Client::new(url, password.as_deref())?, password))
+    }
+}
+
+/// Somebody else among those who listen.
+fn stranger(listening: &[u32], we: u32) -> Option<u32> {
+    listening.iter().copied().find(|user| *user != we)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::stranger;
+
+    #[test]
+    fn a_server_that_nobody_named_is_our_own_users() {
+        assert_eq!(stranger(&[], 1000), None);
+        assert_eq!(stranger(&[1000, 1000], 1000), None);
+        assert_eq!(stranger(&[1000, 1001], 1000), Some(1001));
+        assert_eq!(stranger(&[0], 1000), Some(0));
     }
 }
