@@ -168,9 +168,9 @@ impl Look<'_> {
         let lane = self.settings.text(&LANE)?.unwrap_or_default();
         rows.push(match provider.lanes.iter().find(|known| known.as_str() == lane) {
             Some(Lane::Run) => checks::ok(provider, "lane", lane),
-            // The others need a server that answers.
-            Some(_) => match self.engine.find_server(None) {
-                Ok(server) => checks::ok(provider, "lane", format!("{lane} ({})", server.url())),
+            // The others need a server that answers, and can.
+            Some(known) => match self.engine.access_for(*known, None) {
+                Ok((server, _)) => checks::ok(provider, "lane", format!("{lane} ({})", server.url())),
                 Err(error) => self.refused("lane", &error),
             },
             None => {

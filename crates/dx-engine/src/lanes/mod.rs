@@ -68,7 +68,18 @@ impl Engine {
         if request.pty {
             return Err(EngineError::Argument(format!("lane `{}` has no pseudo-terminal", lane.as_str())));
         }
-        let (client, password) = self.find_access(request.server.as_deref())?;
+        let (client, password) = self.access_for(lane, request.server.as_deref())?;
+        let directory = worktree.to_str().ok_or_else(|| EngineError::PathNotUtf8(worktree.to_owned()))?;
+        Ok(Some(LaneServer { client: client.in_directory(directory), password, lane, title: title(uuid) }))
+    }
+
+    /// A server that answers and can run jobs of this lane, and its password.
+    pub(crate) fn access_for(
+        &self,
+        lane: Lane,
+        url: Option<&str>,
+    ) -> Result<(Client, Option<String>), EngineError> {
+        let (client, password) = self.find_access(url)?;
         let health = client.health(PATIENCE)?;
         if lane == Lane::Attach && is_old(&health.version) {
             return Err(EngineError::Provider {
@@ -77,8 +88,7 @@ impl Engine {
                 next_action: None,
             });
         }
-        let directory = worktree.to_str().ok_or_else(|| EngineError::PathNotUtf8(worktree.to_owned()))?;
-        Ok(Some(LaneServer { client: client.in_directory(directory), password, lane, title: title(uuid) }))
+        Ok((client, password))
     }
 }
 
