@@ -62,6 +62,14 @@ const AGENTS: &[Agent] = &[
         version: "1.18.33",
         binary: "bin/opencode",
     },
+    Agent {
+        // The last that is known to end attached runs with "No context found for instance".
+        command: "opencode-old",
+        platform: Some("linux-x64"),
+        package: "opencode-old-linux-x64",
+        version: "1.2.6",
+        binary: "bin/opencode",
+    },
 ];
 
 /// Tells the tests of real agents where the pinned ones are: a folder with one link for each.

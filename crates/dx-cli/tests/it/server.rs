@@ -6,6 +6,7 @@
 mod batches;
 mod lanes;
 mod left;
+mod old;
 mod probe;
 mod questions;
 mod real;

@@ -148,6 +148,7 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("HALF"), "what was there was shown");
     assert_eq!(world.sessions(), before);
+    assert_eq!((world.ours("__cleaner"), world.ours("batch")), (vec![], vec![]));
     assert_quiet(world, "GIVEN-UP-BATCH");
     assert_eq!(newest(world)["status"], "ended");
     // A crash loses no answer, and is not taken for a batch that runs.
@@ -156,6 +157,37 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
     assert_eq!((&left["status"], &left["success"]), (&json!("interrupted"), &json!(1)), "{left:#}");
     wait_until(SOON, "its sessions are gone", || world.sessions() == before);
     assert_quiet(world, "CRASHED-BATCH");
+}
+
+/// Killed while the judge is asked: all answers are there, no verdict is, and another judge can be asked.
+pub(super) fn a_judge_that_is_killed(world: &World) {
+    let before = world.sessions();
+    let mut command = world.env.product();
+    let prompt = "KILLED-JUDGE [[mock:text:yes it\\nis.]]";
+    command.args(["batch", "--members", &members(&["plain", "mock"]), "--prompt", prompt, "--compare"]);
+    command.args(["--judge", "opencode:hanging/m1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = crate::world::spawn(command);
+    let judged = || world.model.calls().iter().any(|c| c.prompt.contains("<answer id=\"A\">") && !c.done);
+    wait_until(SOON, "the judge is asked", judged);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let left = newest(world);
+    let told = (&left["status"], &left["reason_code"], &left["success"], &left["errors"]);
+    let true_words = (&json!("interrupted"), &json!("batch_interrupted"), &json!(2), &json!(0));
+    assert_eq!(told, true_words, "{left:#}");
+    assert_eq!((&left["missing"], left["groups"][0].as_array().unwrap().len()), (&json!([]), 2), "{left:#}");
+    let verdict = &left["verdict"];
+    assert_eq!((&verdict["winner"], &verdict["judge"]), (&json!("-"), &json!("opencode:hanging/m1")));
+    let id = left["id"].as_str().unwrap();
+    let shown = world.run(&["batch", "show", id]).assert_code(0).stdout;
+    assert!(shown.contains("the judge has not answered") && shown.contains("Status: interrupted"), "{shown}");
+    wait_until(SOON, "its session is gone", || world.sessions() == before);
+    assert_quiet(world, "KILLED-JUDGE");
+    let again = world.json("batch", 0, &["batch", "judge", id, "--judge", "opencode:biased/m1"]);
+    assert!(again["verdict"]["problem"].as_str().unwrap().contains("goes by position"), "{again:#}");
+    let scores: Vec<&Value> = again["verdict"]["scores"].as_object().unwrap().values().collect();
+    assert_eq!(scores, [&json!(5.0), &json!(5.0)], "position has favoured nobody");
 }
 
 /// The batch that was begun last.

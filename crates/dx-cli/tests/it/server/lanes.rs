@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const LANES: [(&str, &str); 3] = [("run", "detached"), ("server", "server"), ("attach", "attach")];
 
 impl World {
-    fn try_start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
+    pub(super) fn try_start(&self, id: &str, scenario: &str, more: &[&str]) -> Output {
         let folder = self.folder.display().to_string();
         let head =
             ["start", "--beads", id, "--provider", "opencode", "--prompt-file", "-", "--worktree", &folder];
@@ -20,7 +20,7 @@ impl World {
     }
 
     #[track_caller]
-    fn ends(&self, id: &str) -> Value {
+    pub(super) fn ends(&self, id: &str) -> Value {
         let output = self.env.run(&["wait", "--json", "--beads", id]);
         document(&self.env, "check", &output.stdout)
     }

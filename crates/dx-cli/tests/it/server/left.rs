@@ -15,7 +15,7 @@ const SPAN_MS: u64 = 2_000;
 
 impl World {
     /// Processes of ours with this hidden entry.
-    fn ours(&self, entry: &str) -> Vec<i32> {
+    pub(super) fn ours(&self, entry: &str) -> Vec<i32> {
         let home = self.env.home().display().to_string();
         let found = processes_with_marker("HOME", &home);
         found.into_iter().filter(|pid| describe(*pid).contains(entry)).collect()
@@ -32,7 +32,7 @@ impl World {
     }
 
     /// Asks, and kills who asks; `alone`: with the process that looks after it.
-    fn asks_and_dies(&self, words: &str, more: &[&str], alone: bool) {
+    pub(super) fn asks_and_dies(&self, words: &str, more: &[&str], alone: bool) {
         let prompt = format!("{words} [[mock:hang]]");
         let mut child = self.begin(&[&["dispatch", "--prompt", &prompt][..], &M1, more].concat());
         wait_until(SOON, "the model is asked", || self.calls(words) > 0);

@@ -4,6 +4,11 @@ use super::Small;
 use crate::{document, environment};
 use dx_testkit::TestEnv;
 use serde_json::Value;
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::sync::Mutex;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const JSON: &str = "application/json";
 
@@ -74,11 +79,55 @@ fn well_but_without_a_context() {
     probe(&env, 24, "attach_no_context", &["--url", &empty.url]);
 }
 
+/// A server that goes on and on with its first answer, a byte at a time, as long as anybody listens.
+fn dripping(head: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _sent = stream.write_all(head.as_bytes());
+        while stream.write_all(b" ").is_ok() {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    url
+}
+
+/// Each would go on without end: whatever is said of it is said because the bound has passed. All wait at once.
 #[test]
-fn a_server_that_says_nothing_is_given_up_in_time() {
+fn a_server_that_does_not_come_to_an_end_is_given_up() {
     let env = environment();
     // Connections are taken by the kernel and never answered.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
-    probe(&env, 1, "server_unreachable", &["--url", &url]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    let body =
+        dripping("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000000\r\n\r\n");
+    let headers = dripping("HTTP/1.1 200 OK\r\nx-long: ");
+    // This one is well, and does not list its agents before all is over.
+    let (over, waits) = channel::<()>();
+    let waits = Mutex::new(waits);
+    let agents = Small::new(Box::new(move |line| {
+        if line.contains("/agent") {
+            let _over = waits.lock().unwrap().recv();
+        }
+        (200, JSON, r#"{"healthy":true,"version":"1.18.33"}"#.to_owned())
+    }));
+    std::thread::scope(|scope| {
+        for (url, code, reason) in [
+            (&silent, 1, "server_unreachable"),
+            (&body, 1, "server_unreachable"),
+            (&headers, 1, "server_unreachable"),
+            (&agents.url, 24, "attach_no_context"),
+        ] {
+            let env = &env;
+            scope.spawn(move || {
+                let told = probe(env, code, reason, &["--url", url]);
+                let details = told["details"].as_str().unwrap();
+                let seconds = details.split_once("no answer within ").map(|(_, rest)| rest);
+                let seconds = seconds.and_then(|rest| rest.split(' ').next()?.parse::<f32>().ok());
+                assert!(seconds.is_some_and(|seconds| seconds <= 10.0), "{told}");
+            });
+        }
+    });
+    drop(over);
 }

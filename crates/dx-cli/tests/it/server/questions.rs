@@ -23,7 +23,7 @@ impl World {
 
     /// Asks in vain; the error.
     #[track_caller]
-    fn asks_in_vain(&self, code: i32, reason: &str, prompt: &str, more: &[&str]) -> Value {
+    pub(super) fn asks_in_vain(&self, code: i32, reason: &str, prompt: &str, more: &[&str]) -> Value {
         let args = [&["dispatch", "--prompt", prompt, "--json"], more].concat();
         let output = self.env.run(&args).assert_code(code);
         let error = error_of(&self.env, &output);
@@ -250,14 +250,33 @@ pub(super) fn a_prompt_that_reaches_no_model(world: &World) {
     // The server takes the prompt, says that it is busy, and never asks a model: something of its own hangs.
     let folder = world.env.git_repo("stuck", &[("README.md", "# Stuck\n")]);
     let plugin = folder.join("stuck.js");
-    let hangs = "export const Stuck = async () => ({ \"chat.message\": () => new Promise(() => {}) });\n";
+    let hangs = "export const Stuck = async () => ({ \"chat.message\": async (input, output) => {\n\
+                 if (JSON.stringify(output).includes(\"NEVER-SENT\")) await new Promise(() => {});\n} });\n";
     std::fs::write(&plugin, hangs).unwrap();
     let config = json!({ "plugin": [format!("file://{}", plugin.display())] });
     std::fs::write(folder.join("opencode.json"), config.to_string()).unwrap();
     let folder = folder.display().to_string();
+    // The server looks for what plugins need, which takes it half a minute.
+    let is_ready = || world.run(&["models", "--directory", &folder]).code == 0;
+    wait_until(3 * SOON, "the project is set up", is_ready);
     let more = [&M1[..], &["--directory", &folder]].concat();
     let error = world.asks_in_vain(1, "server_error", "NEVER-SENT", &more);
     assert!(error["message"].as_str().unwrap().contains("never reached a model"), "{error}");
+    assert_eq!((world.sessions(), world.calls("NEVER-SENT")), before);
+    // So it is when others of the same project are well and busy, and say so all the time.
+    let mut command = world.env.product();
+    let busy = ["dispatch", "--prompt", "WELL-AND-BUSY [[mock:slow:0.2]]", "--directory", &folder];
+    command.args([&busy[..], &M1, &["--timeout", "60"]].concat());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let others: Vec<_> = [command].into_iter().map(crate::world::spawn).collect();
+    wait_until(SOON, "the other one is asked", || world.calls("WELL-AND-BUSY") > 0);
+    let error = world.asks_in_vain(1, "server_error", "NEVER-SENT", &more);
+    assert!(error["message"].as_str().unwrap().contains("never reached a model"), "{error}");
+    assert!(!error["next_action"].as_str().unwrap().contains("--timeout"), "{error}");
+    for child in others {
+        dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), 2);
+        child.wait_with_output().unwrap();
+    }
     assert_eq!((world.sessions(), world.calls("NEVER-SENT")), before);
     world.asks_in_vain(
         27,
@@ -340,6 +359,33 @@ pub(super) fn many_at_once(world: &World) {
     wait_until(SOON, "the server has no more open than before", || handles() <= open + 5);
     let records = std::fs::read_dir(world.env.state_dir().join("questions")).unwrap().count();
     assert_eq!(records, 0);
+}
+
+/// One server, two repositories: each has its own configuration and its own sessions.
+pub(super) fn two_repositories(world: &World) {
+    let folder = |name: &str| {
+        let folder = world.env.git_repo(name, &[("README.md", "# One of two\n")]);
+        let config =
+            json!({ "provider": { "mock": { "models": { format!("only-{name}"): { "name": name } } } } });
+        std::fs::write(folder.join("opencode.json"), config.to_string()).unwrap();
+        folder.display().to_string()
+    };
+    let (left, right) = (folder("left"), folder("right"));
+    for (here, there, model) in [(&left, &right, "only-left"), (&right, &left, "only-right")] {
+        let member = format!("opencode:mock/{model}");
+        let ask = |folder: &str, code: i32| {
+            let args = ["dispatch", "--member", &member, "--directory", folder, "--json", "--keep-session"];
+            world.run(&[&args[..], &["--prompt", "x [[mock:text:HERE]]"]].concat()).assert_code(code)
+        };
+        assert_eq!(error_of(&world.env, &ask(there, 25))["reason_code"], "model_not_found");
+        let kept = document(&world.env, "dispatch", &ask(here, 0).stdout);
+        let listed = |folder: &str| {
+            let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+            let sessions = client.in_directory(folder).sessions(SOON).unwrap();
+            sessions.iter().any(|session| session.id == kept["session"].as_str().unwrap())
+        };
+        assert_eq!((listed(here), listed(there)), (true, false), "{kept:#}");
+    }
 }
 
 /// A member that is asked over plain HTTP, without any server of OpenCode's.

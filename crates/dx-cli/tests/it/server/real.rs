@@ -39,11 +39,13 @@ const CASES: &[Case] = &[
     ("a_timeout_stops_the_work", questions::a_timeout_stops_the_work),
     ("ctrl_c_stops_the_work", questions::ctrl_c_stops_the_work),
     ("nothing_is_changed", questions::nothing_is_changed),
+    ("two_repositories", questions::two_repositories),
     ("many_at_once", questions::many_at_once),
     ("an_endpoint", questions::an_endpoint),
     ("a_batch_of_six", batches::a_batch_of_six),
     ("a_judge", batches::a_judge),
     ("a_batch_that_is_given_up", batches::a_batch_that_is_given_up),
+    ("a_judge_that_is_killed", batches::a_judge_that_is_killed),
     ("a_killed_question", left::a_killed_question),
     ("a_detached_batch_that_is_killed", left::a_detached_batch_that_is_killed),
     ("the_same_in_every_lane", lanes::the_same_in_every_lane),
@@ -74,7 +76,7 @@ fn the_real_server() {
 }
 
 impl World {
-    fn new(opencode: &Path) -> Self {
+    pub(super) fn new(opencode: &Path) -> Self {
         assert!(opencode.is_file(), "{} is missing", opencode.display());
         let mut env = environment().deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
