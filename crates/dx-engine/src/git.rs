@@ -11,6 +11,7 @@ mod index;
 mod scratch;
 mod staging;
 mod unhidden;
+mod untouched;
 
 pub(crate) use call::Call;
 pub(crate) use scratch::{Scratch, copy_index};

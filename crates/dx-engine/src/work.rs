@@ -40,7 +40,7 @@ const STATUS: [&str; 7] = [
 /// Modification time in nanoseconds, and size.
 type Stamp = (i64, u64);
 
-/// One `git status`: HEAD, branch and every path that differs from it, also what the index tells git not to look at.
+/// What `git status` tells: HEAD, branch and every path that differs from it, also what the index tells git not to look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     head: Option<String>,
@@ -79,6 +79,9 @@ impl Snapshot {
     }
 
     fn take_at(repository: &Repository, depth: usize) -> Result<Self, EngineError> {
+        if let Some(head) = repository.untouched() {
+            return Ok(Self { head: Some(head.commit), branch: head.branch, ..Self::default() });
+        }
         let mut snapshot = Self::parse(&repository.git_unhidden(&STATUS)?, &repository.work_tree);
         let inside = Inside::look(repository, depth)?;
         snapshot.dirty.extend(inside.dirty);
