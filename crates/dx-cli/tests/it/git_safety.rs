@@ -235,7 +235,7 @@ fn observations_carry_a_stamp_of_every_edit_and_outcomes_none() {
 fn a_git_that_hangs_does_not_hold_back_what_the_agent_said() {
     let env = environment();
     let repository = repository(&env);
-    job(&env, &repository, "bd-1", &["true"]);
+    job(&env, &repository, "bd-1", &["echo two > a.txt"]);
     // As it was before the settler: what stands in the journal is not done again.
     let journal = env.state_dir().join("runs").join(uuid(&env)).join("journal");
     let unsettled = |line: &&str| !line.contains("\"settled\"") && !line.contains("\"ended\"");
