@@ -124,15 +124,12 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
     if wanted.asked.mode == Some(SandboxMode::Off) {
         return Ok(Confined::not(Confinement::Off, "asked"));
     }
-    if wanted.shared {
-        return if wanted.asked.mode == Some(SandboxMode::Strict) || wanted.asked.read_only {
-            Err(EngineError::SandboxUnavailable(sentence(SHARED)))
-        } else {
-            Ok(Confined::not(Confinement::None, SHARED))
-        };
+    if wanted.shared && (wanted.asked.mode == Some(SandboxMode::Strict) || wanted.asked.read_only) {
+        return Err(EngineError::SandboxUnavailable(sentence(SHARED)));
     }
     let abi = match Abi::of_kernel() {
         Ok(abi) => abi,
+        Err(_) if wanted.shared => return Ok(Confined::not(Confinement::None, SHARED)),
         Err(error) => {
             let reason = why_not(&error);
             return if wanted.asked.mode == Some(SandboxMode::Strict) {
@@ -189,13 +186,20 @@ pub(crate) fn resolve(wanted: &Wanted<'_>) -> Result<Confined, EngineError> {
         .filter_map(|path| real(path))
         .filter(|path| !trees.iter().any(|tree| path.starts_with(tree) || tree.starts_with(path)))
         .collect();
+    let (writable, hidden_texts) = (texts(&trees), texts(&hidden));
+    if wanted.shared {
+        // The server's tools are out of reach. The check is a child of our monitor, which makes its sandbox from these.
+        let none = Sandbox::none(Confinement::None, SHARED);
+        let record = Sandbox { abi: abi.0, writable, hidden: hidden_texts, ..none };
+        return Ok(Confined { record, rules: None });
+    }
     let record = Sandbox {
         mode: Confinement::Strict,
         abi: abi.0,
         reason: "-".to_owned(),
         limits: git.limit.into_iter().chain(missing(abi)).map(str::to_owned).collect(),
-        writable: texts(&trees),
-        hidden: texts(&hidden),
+        writable,
+        hidden: hidden_texts,
     };
     let devices = DEVICES.iter().filter_map(|device| real(Path::new(device))).collect();
     Ok(Confined { record, rules: Some(Rules { trees, devices, appended: Vec::new(), hidden }) })

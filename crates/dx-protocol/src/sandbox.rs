@@ -60,9 +60,10 @@ pub struct Sandbox {
     /// hooks and configuration can be changed), `repository_read_only` (the agent cannot commit), and for older kernels
     /// `rename_refused`, `truncate_open`, `ioctl_open`, `signals_open`.
     pub limits: Vec<String>,
-    /// Folders below which, and files of which, everything may be changed.
+    /// Folders below which, and files of which, everything may be changed; where the agent's tools run in a server that others
+    /// use, too, by the job's check only.
     pub writable: Vec<String>,
-    /// Files and folders that cannot be read.
+    /// Files and folders that cannot be read, by whom `writable` is about.
     pub hidden: Vec<String>,
 }
 

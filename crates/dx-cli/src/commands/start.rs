@@ -3,7 +3,7 @@
 //! Called by: `commands::run`. Must never: keep the caller waiting for the job, unless `--wait` asks for it.
 
 use clap::Args;
-use dx_protocol::{DryRunDocument, ExitCode, ProviderName, QueuePlace};
+use dx_protocol::{Confinement, DryRunDocument, ExitCode, ProviderName, QueuePlace};
 use std::path::PathBuf;
 
 use super::start_options::{self, StartOptions};
@@ -76,8 +76,10 @@ fn plan_text(plan: &DryRunDocument) -> String {
     lines.extend(plan.queue.as_ref().map(queue_line));
     let sandbox = &plan.sandbox;
     lines.push(format!("  sandbox: {}", text::sandbox(sandbox)));
-    lines.extend(sandbox.writable.iter().map(|path| format!("    writable: {path}")));
-    lines.extend(sandbox.hidden.iter().map(|path| format!("    hidden: {path}")));
+    // Without one, its lists are about the check only.
+    let whose = if sandbox.mode == Confinement::Strict { "" } else { " for the check" };
+    lines.extend(sandbox.writable.iter().map(|path| format!("    writable{whose}: {path}")));
+    lines.extend(sandbox.hidden.iter().map(|path| format!("    hidden{whose}: {path}")));
     lines.extend(plan.files.iter().map(|file| format!("  file: {file}")));
     lines.join("\n")
 }

@@ -15,7 +15,7 @@ use dx_events::mask::{MaskStream, Secrets};
 use dx_jobdir::{DiskFile, disk, faults};
 use dx_proc::sandbox::{DEVICES, Domain, Rules};
 use dx_proc::{AgentCommand, ExitStatus, PidFd, ProcessIdentity, clock, tree, wait};
-use dx_protocol::{Confinement, Event, GATE_CHECK, GateReport, ReasonCode, Settled};
+use dx_protocol::{Event, GATE_CHECK, GateReport, ReasonCode, Settled};
 use rustix::fs::{Mode, OFlags};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -258,10 +258,11 @@ fn start(ctx: &Context, command: &str) -> Result<Running, String> {
     Ok(Running { pid, pidfd, pipe: Some(read.into()), output })
 }
 
-/// What the agent was confined to, made again from the record; the run's folder for temporary files is there again.
+/// What the agent was confined to, made again from the record; the run's folder for temporary files is there again. Lists
+/// without a sandbox of the agent's are those of a job in a shared server, whose check runs here.
 fn sandbox(ctx: &Context) -> Result<Option<Domain>, dx_proc::Error> {
     let record = &ctx.run.created.contract.sandbox;
-    if record.mode != Confinement::Strict {
+    if record.writable.is_empty() {
         return Ok(None);
     }
     let paths = |list: &[String]| list.iter().map(PathBuf::from).collect();

@@ -45,10 +45,12 @@ pub(super) fn the_same_in_every_lane(world: &World) {
     for (lane, mode) in LANES {
         let here = world.sessions_in_folder();
         let id = format!("good-{lane}");
-        world
-            .try_start(&id, &format!("write:{id}.txt:hello,text:ALL DONE"), &["--lane", lane])
-            .assert_code(0);
+        // Where the tools are not confined, the check still is.
+        let check = format!("grep -q hello {id}.txt && ! (echo x > ~/outside) 2> /dev/null");
+        let more = ["--lane", lane, "--check", &check];
+        world.try_start(&id, &format!("write:{id}.txt:hello,text:ALL DONE"), &more).assert_code(0);
         let end = world.ends(&id);
+        assert_eq!(end["verdicts"]["check"], "pass", "{end:#}");
         let told = (&end["state"], &end["reason_code"], &end["outcome"]["exit_code"]);
         assert_eq!(told, (&json!("exited_ok"), &json!("process_exit_with_rc"), &json!("0")), "{end:#}");
         assert_eq!((&end["tokens_in"], &end["tokens_out"]), (&json!(200), &json!(20)), "{end:#}");
@@ -194,6 +196,7 @@ pub(super) fn a_server_that_dies_is_told(world: &World) {
         let end = world.ends(&id);
         assert_eq!(end["state"], "exited_err", "{end:#}");
         assert_ne!(end["outcome"]["state"], "success", "{end:#}");
+        assert_eq!(end["reason_code"], "provider_unreachable", "{lane}: {end:#}");
         world.json("server", 0, &["server", "start"]);
     }
 }

@@ -97,6 +97,7 @@ impl World {
         env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         env.set("DX_RUNNER_GRACE_MS", "1000");
+        env.set("DX_RUNNER_SANDBOX_WRITE", "");
         let folder = env.git_repo("asked-about", &[("README.md", "# Asked about\n")]);
         let mut world = Self { env, model, url: String::new(), folder };
         let started = world.json("server", 0, &["server", "start"]);
