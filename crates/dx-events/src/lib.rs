@@ -29,7 +29,7 @@ mod summary;
 pub use clean::MESSAGE_MAX;
 pub use dx_protocol::{Grammar, ProviderVerdict};
 pub use lines::{Line, LineSplitter, MAX_LINE};
-pub use opencode_error::opencode_error_class;
+pub use opencode_error::{SERVER_LOST, opencode_error_class};
 pub use parser::Parser;
 pub use render::render;
 pub use stderr::stderr_event;

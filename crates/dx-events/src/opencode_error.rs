@@ -9,11 +9,16 @@ use serde::de::MapAccess;
 use crate::clean::{MESSAGE_MAX, line};
 use crate::loose::{self, Fields, nested, number, skip, text, word};
 
+/// The name under which a driver of ours tells that nobody answers any more where the server was.
+pub const SERVER_LOST: &str = "ServerLost";
+
 /// The `error` object of an error record.
 #[derive(Default)]
 pub(crate) struct Report {
     name: Option<String>,
     data: Data,
+    /// Of an error that is the runtime's own, as a client of a server that has gone tells it.
+    code: Option<String>,
 }
 
 #[derive(Default)]
@@ -57,8 +62,9 @@ pub(crate) fn events(report: &Report, now: Option<f64>, sink: &mut dyn FnMut(Age
     let body: Body = data.body.as_deref().and_then(|b| loose::record(b.as_bytes())).unwrap_or_default();
     let status = data.status.filter(|s| (100.0..1000.0).contains(s)).map(|s| s as u16);
     let name = report.name.as_deref().unwrap_or_default();
-    let message = data.message.as_deref().unwrap_or(name);
-    let class = match (status, data.metadata.code.as_deref()) {
+    let code = data.metadata.code.as_deref().or(report.code.as_deref());
+    let message = data.message.as_deref().or(report.name.as_deref()).or(code).unwrap_or_default();
+    let class = match (status, code) {
         // The connection broke, before an answer or in the middle of one.
         (None, Some(code)) if is_network(code) => ErrorClass::Network,
         _ => class(name, status, message, &body.error, data.body.as_deref().unwrap_or_default()),
@@ -78,6 +84,7 @@ fn class(name: &str, status: Option<u16>, message: &str, error: &BodyError, body
     match name {
         "MessageAbortedError" | "AbortError" => return ErrorClass::Aborted,
         "ProviderAuthError" => return ErrorClass::Auth,
+        SERVER_LOST => return ErrorClass::Network,
         _ if name.contains("ModelNotFound") => return ErrorClass::ModelUnavailable,
         _ => {}
     }
@@ -191,6 +198,7 @@ impl Fields for Report {
         match key {
             "name" => self.name = text(map)?,
             "data" => self.data = nested(map)?,
+            "code" => self.code = word(map)?,
             _ => skip(map)?,
         }
         Ok(())

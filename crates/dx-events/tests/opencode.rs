@@ -121,6 +121,17 @@ fn odd_records() {
         ),
         [AgentEvent::Error { class: ErrorClass::Aborted, status: None, message: "Aborted now".into() }]
     );
+    assert_eq!(
+        errors(r#"{"type":"error","error":{"name":"ServerLost","data":{"message":"Peer disconnected"}}}"#),
+        [AgentEvent::Error { class: ErrorClass::Network, status: None, message: "Peer disconnected".into() }]
+    );
+    // Of OpenCode 1.18.33 attached to a server that was killed.
+    assert_eq!(
+        errors(
+            r#"{"type":"error","error":{"code":"ECONNRESET","path":"http://127.0.0.1:1/session/s/message","errno":0}}"#
+        ),
+        [AgentEvent::Error { class: ErrorClass::Network, status: None, message: "ECONNRESET".into() }]
+    );
     assert_eq!(errors(r#"{"type":"step_finish","part":[1]}"#), []);
     let rule = r#"{"type":"tool_use","part":{"tool":"edit","callID":"c","state":{"status":"error","input":{"filePath":"/x"},"error":"The user has specified a rule which prevents you from using this specific tool call."}}}"#;
     assert_eq!(errors(rule)[0], AgentEvent::PermissionRefused { what: "edit /x".into() });

@@ -191,7 +191,8 @@ impl Driver {
 fn refused(told: &Told, error: &ClientError) -> i32 {
     let name = match error {
         ClientError::Refused { name, .. } => name.as_str(),
-        _ => "ServerLost",
+        _ if error.is_unreachable() => dx_events::SERVER_LOST,
+        _ => "ServerAnswer",
     };
     let message = if error.is_unreachable() {
         format!("the OpenCode server is gone: {error}")
