@@ -182,6 +182,12 @@ impl Programs {
     pub(crate) fn find() -> Result<Self, EngineError> {
         let runner = std::env::current_exe()
             .map_err(|source| EngineError::Io { what: "find this program", source })?;
+        if !runner.exists() {
+            // Replaced under a command that runs for long, a wave's or a benchmark's. The kernel keeps the program as it was;
+            // the monitor beside its place may be of another version by now.
+            let kept = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+            return Ok(Self { runner: kept.clone(), monitor: kept });
+        }
         let sibling = runner.with_file_name("dx-monitor");
         let monitor = if sibling.is_file() { sibling } else { runner.clone() };
         Ok(Self { runner, monitor })

@@ -1,7 +1,7 @@
 //! Starts that wait for their turn: in order, whoever of them dies, and nothing is left of those that give up.
 
 use crate::document;
-use crate::world::{PATIENCE, World, read, spawn};
+use crate::world::{PATIENCE, World, read, spawn, write};
 use dx_testkit::{is_running, send_signal, wait_until};
 use serde_json::Value;
 use std::io::Read;
@@ -133,6 +133,33 @@ fn those_who_survive_run_in_order() {
     world.env.run(&["prune"]).assert_code(0);
     assert_eq!(places(&world), 0);
     stop(&world, "second");
+}
+
+/// What runs for long, as a wave does, outlives an upgrade of the program.
+#[test]
+fn a_program_that_was_replaced_still_starts_jobs() {
+    let world = World::new();
+    let own = world.env.path("program");
+    std::fs::create_dir(&own).unwrap();
+    let built = std::path::Path::new(env!("CARGO_BIN_EXE_dx-runner"));
+    for name in ["dx-runner", "dx-monitor"] {
+        std::fs::copy(built.with_file_name(name), own.join(name)).unwrap();
+    }
+    world.start("first", &[], &["sleep:300"]);
+    let mut command = world.env.command(own.join("dx-runner").to_str().unwrap());
+    command.args(world.start_args("waits", &["--queue"], &["exit:7"]));
+    command.env("DX_RUNNER_MAX_PARALLEL_EXEC", "1").stdin(Stdio::null());
+    let mut waiter = spawn(command);
+    wait_until(PATIENCE, "it waits", || places(&world) == 1);
+    // As a package manager does it: another file of the same name.
+    for name in ["dx-runner", "dx-monitor"] {
+        std::fs::remove_file(own.join(name)).unwrap();
+        write(own.join(name), "another version");
+    }
+    stop(&world, "first");
+    assert_eq!(waiter.wait().unwrap().code(), Some(0));
+    world.env.run(&["wait", "--beads", "waits"]).assert_code(3);
+    assert_eq!(world.check("waits")["outcome"]["exit_code"], "7");
 }
 
 #[test]
