@@ -73,9 +73,11 @@ struct Prepared {
     prompts: Vec<Prompt>,
 }
 
-/// The plan, without versions of programs: starts nothing, writes nothing, and is the same each time.
+/// The plan, without versions of programs: starts nothing, writes nothing, and is the same each time. A run without a name
+/// gets its own, the time, only when it begins.
 pub fn dry_run(request: &Request) -> Result<BenchManifest, BenchError> {
-    Ok(prepare(request)?.manifest)
+    let run_id = Some(request.run_id.clone().unwrap_or_else(|| "-".to_owned()));
+    Ok(prepare(&Request { run_id, ..request.clone() })?.manifest)
 }
 
 /// Runs what is not done yet.

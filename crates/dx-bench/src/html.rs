@@ -30,6 +30,7 @@ table { border-collapse: collapse; font-size: .92rem; font-variant-numeric: tabu
 th, td { text-align: left; vertical-align: top; padding: .35rem .9rem .35rem 0; border-bottom: 1px solid var(--line) }
 th { font-weight: 600 } .cards { overflow-wrap: normal } .cards td:first-child { white-space: nowrap }
 .matrix th, .matrix td { padding: .35rem .6rem; overflow-wrap: normal } .matrix td { border: 2px solid var(--back) }
+.matrix th:first-child { position: sticky; left: 0; background: var(--back) }
 .matrix td small { display: block; color: var(--soft) }
 .all { background: var(--good-tint) } .none { background: var(--bad-tint) } .part { background: var(--some-tint) }
 .all b { color: var(--good) } .none b { color: var(--bad) } .part b { color: var(--some) }

@@ -10,6 +10,8 @@
 mod answers;
 #[path = "it/bench/long.rs"]
 mod bench;
+#[path = "it/bench/everywhere.rs"]
+mod bench_everywhere;
 #[path = "it/bench/seeds.rs"]
 mod bench_seeds;
 #[path = "it/bench/browser.rs"]

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchManifest {
     pub schema: String,
+    /// `-` in a dry run that was given none.
     pub run_id: String,
     /// Version of dx-runner.
     pub program: String,
@@ -84,7 +85,7 @@ pub struct BenchRecord {
     pub ended_ms: u64,
     /// From the call of the start until the agent's program ran. Times are those of the last attempt.
     pub startup_ms: Option<u64>,
-    /// From there until the model's first word or tool was in the log.
+    /// From the call of the start until the model's first word or tool was in the log.
     pub first_output_ms: Option<u64>,
     /// From the call of the start until the agent's process was gone.
     pub completion_ms: Option<u64>,

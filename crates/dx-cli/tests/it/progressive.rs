@@ -72,13 +72,15 @@ fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
     let _turn = crate::opencode::turn();
     let model = &world.agent.model;
     world.is_blocked("phase2_6stream");
-    let smoke = world.json(&[], &["--phase", "phase1_smoke"], 0);
-    assert_eq!((&smoke["phases"][0]["succeeded"], &smoke["passed"]), (&json!(1), &json!(true)), "{smoke:#}");
-    // The warm-up is answered; then nobody is before all six ask.
+    let none = [("OPENCODE_CANONICAL_MODEL", "zhipuai-coding-plan/none")];
+    let failed = world.json(&none, &["--phase", "phase1_smoke"], 21);
+    assert_eq!(failed["phases"][0]["state"], "failed", "{failed:#}");
+    world.is_blocked("phase2_6stream");
+    // Forced, it runs although the first one has failed. The warm-up is answered; then nobody is before all six ask.
     model.hold_after(1);
     let mut command = world.agent.env.product();
-    command.args(["bench", "progressive", "--phase", "phase2_6stream"]).current_dir(&world.agent.repository);
-    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["bench", "progressive", "--phase", "phase2_6stream", "--force"]);
+    command.current_dir(&world.agent.repository).stdout(Stdio::null()).stderr(Stdio::null());
     let mut killed = spawn(command);
     let asked = || model.calls().into_iter().filter(|call| call.api.is_some() && !call.side_call);
     wait_until(PATIENCE, "six jobs ask their model at once", || {
@@ -87,6 +89,10 @@ fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
     killed.kill().unwrap();
     killed.wait().unwrap();
     model.let_go();
+    // What was forced and has not ended opens nothing.
+    world.is_blocked("phase2_6stream");
+    let smoke = world.json(&[], &["--phase", "phase1_smoke"], 0);
+    assert_eq!((&smoke["phases"][0]["succeeded"], &smoke["passed"]), (&json!(1), &json!(true)), "{smoke:#}");
     let told = world.line(SEED).assert_code(0).stdout;
     assert!(told.contains("phase2_6stream: passed, 6 of 6 jobs succeeded (minimum 100 %)"), "{told}");
     assert!(told.contains("phase3_real_coding_gate: passed, 8 of 8 jobs succeeded (minimum 90 %)"), "{told}");

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const SHAPE: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Id, what the model does, the check, whose failure it is, and for which reason; nobody's for a success.
-const CASES: [(&str, &str, Option<&str>, &str, &str); 9] = [
+const CASES: [(&str, &str, Option<&str>, &str, &str); 10] = [
     ("good", "text:DONE", None, "", ""),
     ("key", "401", None, "env", "codex_auth_blocked"),
     ("cut", "drop", None, "env", "provider_unreachable"),
@@ -23,6 +23,14 @@ const CASES: [(&str, &str, Option<&str>, &str, &str); 9] = [
     ("silent", "empty", None, "model", "empty_answer"),
     // It says what the check wants to see, and does it not.
     ("wrong", "text:DONE\\, answer.txt holds 42", Some("grep -q 42 answer.txt"), "model", "check_failed"),
+    // Its program writes where nobody may: the check that runs it is in the sandbox.
+    (
+        "outside",
+        "write:answer.sh:echo x > ~/outside,text:DONE",
+        Some("sh answer.sh"),
+        "model",
+        "check_failed",
+    ),
     ("stopped", "hang", None, "harness", "manual_stop"),
 ];
 
@@ -72,7 +80,7 @@ fn failures_are_told_by_whose_they_are() {
             let told = (&record["failure"]["category"], &record["failure"]["reason_code"]);
             assert_eq!(told, (&json!(whose), &json!(reason)), "{record:#}");
         }
-        let says = u64::from(matches!(id, "good" | "wrong"));
+        let says = u64::from(matches!(id, "good" | "wrong" | "outside"));
         assert_eq!(record["hints_found"], says, "{record:#}");
         if says == 0 {
             // Neither its own prompt nor an error is an answer or the first word of one.
@@ -83,6 +91,7 @@ fn failures_are_told_by_whose_they_are() {
             );
         }
     }
+    assert!(!lanes.env.home().join("outside").exists());
     let failures = document["summary"]["failures"].as_array().unwrap();
     let count = |whose: &str| failures.iter().filter(|row| row["category"] == whose).count();
     assert_eq!(["env", "model", "harness"].map(count), [2, 5, 1], "{failures:#?}");
