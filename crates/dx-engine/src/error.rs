@@ -179,12 +179,16 @@ pub enum EngineError {
     PackNotInstalled(PathBuf),
     #[error("{} cannot be written: {why}", path.display())]
     PackTarget { path: PathBuf, why: String },
-    #[error("there is no backup `{name}`")]
-    NoPackBackup { name: String, known: Vec<String> },
+    #[error("{}", name.as_ref().map_or_else(|| "there is no backup: no installation here has replaced or removed anything".to_owned(), |name| format!("there is no backup `{name}`")))]
+    NoPackBackup { name: Option<String>, known: Vec<String> },
     #[error("{} {why}", path.display())]
     PackRecord { path: PathBuf, why: String, newer: bool },
     #[error("there is no task `{task}`")]
     NoTask { task: String, near: Vec<String> },
+    #[error("{number} is the number of several tasks")]
+    TaskAmbiguous { number: u32, ids: Vec<String> },
+    #[error("task {task} cannot be run in this checkout: {why}")]
+    TaskPlace { task: String, why: Box<EngineError> },
     #[error("the files of task {task} are not right:{}", crate::error::findings(findings))]
     TaskInvalid { task: String, findings: Vec<dx_protocol::PackFinding> },
     #[error("task {task} has no specification")]
@@ -272,7 +276,8 @@ impl EngineError {
             Self::WaveCancelled { .. } => ReasonCode::ManualStop,
             Self::WaveItemsTaken(_) => ReasonCode::WaveItemTaken,
             Self::WaveFile(_) | Self::WaveFileUnreadable { .. } => ReasonCode::WaveFileInvalid,
-            Self::NoTask { .. } => ReasonCode::TaskNotFound,
+            Self::NoTask { .. } | Self::TaskAmbiguous { .. } => ReasonCode::TaskNotFound,
+            Self::TaskPlace { why, .. } => why.reason(),
             Self::TaskInvalid { .. } => ReasonCode::TaskInvalid,
             Self::TaskUnplanned { .. } => ReasonCode::TaskUnplanned,
             Self::TaskUnapproved { .. } => ReasonCode::TaskUnapproved,
@@ -301,6 +306,18 @@ impl EngineError {
                 let near = |known: &&String| strsim::jaro_winkler(name, known) > 0.84;
                 let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));
                 format!("{}known providers: {}", hint.unwrap_or_default(), known.join(", "))
+            }
+            Self::TaskAmbiguous { ids, .. } => {
+                format!("name one: {}; and give all but one another number", ids.join(", "))
+            }
+            Self::TaskPlace { task, why } if matches!(**why, Self::ProtectedCheckout { .. }) => {
+                format!("dx-runner task run {task} --worktree auto")
+            }
+            Self::TaskPlace { task, .. } => {
+                format!("dx-runner task run {task} --worktree auto; or add this checkout to allowed_prefixes in your configuration")
+            }
+            Self::NoPackBackup { name: None, .. } => {
+                "dx-runner workflow uninstall takes the pack out".to_owned()
             }
             Self::NoPackBackup { known, .. } if !known.is_empty() => format!("one of {}", known.join(", ")),
             Self::NoProviderNamed { known } => format!("--provider with one of: {}", known.join(", ")),

@@ -149,6 +149,9 @@ pub struct TaskDocument {
     pub layers: Vec<Vec<u32>>,
     /// Reports that are there, below the project.
     pub reports: Vec<String>,
+    /// Those of attempts that are over, which nothing counts any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier_reports: Vec<String>,
     /// The approval is for the specifications as they are now.
     pub approved: bool,
     pub state: Option<TaskState>,

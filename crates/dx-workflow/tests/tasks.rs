@@ -118,6 +118,8 @@ fn defects_of_specifications_are_found() {
         ("- tests/test_greet.py", "- ../tests/x.py", "test_paths", "- ../tests"),
         ("- tests/test_greet.py", "- /tests/x.py", "test_paths", "- /tests"),
         ("- tests/test_greet.py", "- src/other.py", "test_paths", "- src/other"),
+        ("Change `src/greet.py`.", "Change `/etc/passwd`.", "scope_outside", "Change `/etc"),
+        ("Change `src/greet.py`.", "Change ../x.py.", "scope_outside", "Change ../x"),
         ("## Open Questions\nNone", "## Open Questions\n- Which language?", "open_question", "- Which"),
         ("## Relevant Files", "### Relevant Files", "section", ""),
     ];
@@ -178,6 +180,18 @@ fn defects_of_plans_are_found() {
         files.units[2].spec =
             Some(spec_on("x").replace("`x`", &format!("`{path}`")).replace("tests/x", "tests/y"));
         assert_found(&files, file, line_of(PLAN, "| 3 | right"), "unit_overlap", path);
+    }
+    let pairs = [
+        ("`Makefile`", "the Makefile"),
+        ("`a//b.py`", "a/x/../b.py"),
+        ("`src/a*`", "`src/*z`"),
+        ("`.`", "c.py"),
+    ];
+    for (left, right) in pairs {
+        for (unit, scope, test) in [(1, left, "tests/x"), (2, right, "tests/y")] {
+            files.units[unit].spec = Some(spec_on("x").replace("`x`", scope).replace("tests/x", test));
+        }
+        assert_found(&files, file, line_of(PLAN, "| 3 | right"), "unit_overlap", left);
     }
     files.units[1].spec = Some(spec_on("left.py"));
     files.units[2].spec = Some(spec_on("left.py"));

@@ -229,6 +229,7 @@ pub(crate) fn text(document: &TaskDocument) -> String {
     list("tests", &document.test_paths);
     list("test commands", &document.test_commands);
     list("reports", &document.reports);
+    list("reports of earlier attempts", &document.earlier_reports);
     for unit in &document.units {
         let needs: Vec<String> = unit.needs.iter().map(u32::to_string).collect();
         let needs = if needs.is_empty() { String::new() } else { format!(", needs {}", needs.join(", ")) };

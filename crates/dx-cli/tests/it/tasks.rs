@@ -143,6 +143,40 @@ fn a_task_is_found_by_number_and_name_and_told_what_it_waits_for() {
 }
 
 #[test]
+fn two_folders_of_one_number_are_told_apart_by_name_and_not_run() {
+    let project = Project::new();
+    let good = spec("Hello", "src/a.txt", &["implementer"], "tests/a.sh", "true");
+    for id in ["001-a", "001-b"] {
+        std::fs::create_dir_all(project.folder(id)).unwrap();
+        write(project.folder(id).join("task-spec.md"), &good);
+    }
+    let error = project.refused(1, &["show", "1"]);
+    assert_eq!(error["reason_code"], "task_not_found");
+    assert!(error["next_action"].as_str().unwrap().starts_with("name one: 001-a, 001-b"), "{error}");
+    assert_eq!(project.ask(0, "task", &["show", "001-b"])["next_action"], "dx-runner task check 001-b");
+    let found = project.ask(1, "task-check", &["check"]);
+    let rows: Vec<_> = found["findings"].as_array().unwrap().iter().map(|f| &f["rule"]).collect();
+    assert_eq!(rows, ["number_twice", "number_twice"]);
+    assert_eq!(project.refused(1, &["run", "001-b"])["reason_code"], "task_invalid");
+    // Any title has a name.
+    assert_eq!(project.text(&["new", "äöü ß"]), ".ai/tasks/002-aeoeue-ss\n");
+    assert_eq!(project.text(&["new", "日本"]), ".ai/tasks/003-task\n");
+}
+
+#[test]
+fn a_checkout_in_which_no_job_may_work_is_told_before_anything_is_written() {
+    let mut project = Project::new();
+    project.text(&["new", "a"]);
+    let good = spec("Hello", "src/a.txt", &["implementer"], "tests/a.sh", "true");
+    write(project.folder("001-a/task-spec.md"), good);
+    project.env.set("DX_RUNNER_EXTRA_ALLOWED_PREFIXES", "");
+    let error = project.refused(22, &["run", "1"]);
+    let next = error["next_action"].as_str().unwrap();
+    assert!(next.starts_with("dx-runner task run 001-a --worktree auto"), "{error}");
+    assert!(!project.folder("001-a/state.json").exists());
+}
+
+#[test]
 fn check_names_file_and_line_and_the_projects_facts() {
     let project = Project::new();
     project.text(&["new", "a"]);

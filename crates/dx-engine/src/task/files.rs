@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 pub(super) const TASKS: &str = ".ai/tasks";
 const STATE: &str = "state.json";
 const STATE_SCHEMA: &str = "dx-runner/task-state/1";
+/// In the names of reports of earlier attempts.
+const EARLIER: &str = "-report.attempt-";
 /// No document is larger.
 const MAX_BYTES: u64 = 1 << 20;
 const MAX_STATE_BYTES: u64 = 16 << 20;
@@ -83,13 +85,19 @@ impl Project {
     pub(super) fn find(&self, word: &str) -> Result<Task, EngineError> {
         let all = self.all();
         let word = word.trim_end_matches('/').rsplit('/').next().unwrap_or(word);
-        let by_number = || {
-            let wanted = word.parse::<u32>().ok()?;
-            let mut hits = all.iter().filter(|task| number(&task.id) == Some(wanted));
-            hits.next().filter(|_| hits.next().is_none())
-        };
-        if let Some(task) = all.iter().find(|task| task.id == word).or_else(by_number) {
+        if let Some(task) = all.iter().find(|task| task.id == word) {
             return Ok(task.clone());
+        }
+        if let Ok(wanted) = word.parse::<u32>() {
+            let hits: Vec<&Task> = all.iter().filter(|task| number(&task.id) == Some(wanted)).collect();
+            match hits.as_slice() {
+                [] => {}
+                [task] => return Ok((*task).clone()),
+                several => {
+                    let ids = several.iter().map(|task| task.id.clone()).collect();
+                    return Err(EngineError::TaskAmbiguous { number: wanted, ids });
+                }
+            }
         }
         let near = |task: &&Task| task.id.contains(word) || strsim::jaro_winkler(&task.id, word) > 0.8;
         let near = all.iter().filter(near).take(3).map(|task| task.id.clone()).collect();
@@ -124,6 +132,46 @@ impl Task {
     pub(super) fn path(&self, name: &str) -> String {
         let path = format!("{TASKS}/{}", self.id);
         if name.is_empty() { path } else { format!("{path}/{name}") }
+    }
+
+    /// Other tasks with its number: folders that were made by hand, or on two branches.
+    pub(super) fn namesakes(&self) -> Vec<String> {
+        let all = self.folder.parent().map(folders).unwrap_or_default();
+        let own = number(&self.id);
+        all.into_iter().filter(|id| *id != self.id && own.is_some() && number(id) == own).collect()
+    }
+
+    /// Gives reports of an attempt that is over names of their own, so that a new one neither loses them nor takes them for its.
+    pub(super) fn put_reports_aside(&self, attempt: u32) -> Result<(), EngineError> {
+        for kind in ReportKind::ALL {
+            let (path, stem) = (self.folder.join(kind.file()), kind.file().trim_end_matches("-report.md"));
+            if fs::symlink_metadata(&path).is_err() {
+                continue;
+            }
+            let name = |n: u32| match n {
+                0 => format!("{stem}{EARLIER}{attempt}.md"),
+                n => format!("{stem}{EARLIER}{attempt}-{n}.md"),
+            };
+            let mut names = (0..).map(|n| self.folder.join(name(n)));
+            let free = names.find(|path| fs::symlink_metadata(path).is_err()).unwrap_or_default();
+            fs::rename(&path, free).map_err(io("keep a report of an earlier attempt"))?;
+        }
+        Ok(())
+    }
+
+    /// Reports of attempts that are over, below the task's folder.
+    pub(super) fn earlier_reports(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for folder in std::iter::once(String::new()).chain(folders(&self.folder).into_iter().map(|f| f + "/"))
+        {
+            let entries = fs::read_dir(self.folder.join(&folder)).into_iter().flatten().flatten();
+            let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+            found.extend(
+                names.filter(|name| name.contains(EARLIER)).map(|name| self.path(&format!("{folder}{name}"))),
+            );
+        }
+        found.sort();
+        found
     }
 
     fn unit_files(folder: &Path, name: &str) -> UnitFiles {

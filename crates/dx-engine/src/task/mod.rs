@@ -55,7 +55,7 @@ impl Engine {
         };
         let mut findings: Vec<PackFinding> = check_context(project.context().as_deref());
         for task in &tasks {
-            findings.extend(check_task(&task.files()));
+            findings.extend(found_in(task, &task.files()));
         }
         Ok(TaskCheckDocument {
             schema: "dx-runner/task-check/1".to_owned(),
@@ -77,9 +77,26 @@ impl Engine {
     }
 }
 
+/// What is wrong with a task's files and its folder.
+fn found_in(task: &Task, files: &TaskFiles) -> Vec<PackFinding> {
+    let twice = task.namesakes().into_iter().map(|other| PackFinding {
+        file: format!("{}/{}", task.id, dx_workflow::task::SPEC),
+        line: 1,
+        rule: "number_twice".to_owned(),
+        message: format!("{other} has the same number"),
+        fix: "give one of the two folders another number; jobs are named by it".to_owned(),
+    });
+    twice.chain(check_task(files)).collect()
+}
+
+/// What keeps it from being run: all but the reports, which a run makes.
+fn hindrances(task: &Task, files: &TaskFiles) -> Vec<PackFinding> {
+    found_in(task, &files.without_reports())
+}
+
 /// Refuses a task with findings, with the first of them.
 fn refuse_findings(task: &Task, files: &TaskFiles) -> Result<(), EngineError> {
-    match check_task(files).as_slice() {
+    match hindrances(task, files).as_slice() {
         [] => Ok(()),
         found => Err(EngineError::TaskInvalid { task: task.id.clone(), findings: found.to_vec() }),
     }
@@ -120,7 +137,7 @@ fn status(files: &TaskFiles, state: Option<&dx_protocol::TaskState>) -> TaskStat
 
 fn row(task: &Task) -> Result<TaskRow, EngineError> {
     let files = task.files();
-    let findings = check_task(&files);
+    let (findings, hindrances) = (found_in(task, &files), hindrances(task, &files));
     let spec = files.own.spec.as_deref().map(Spec::parse);
     let status = status(&files, task.state()?.as_ref());
     let is_plan = spec.as_ref().is_some_and(|spec| spec.units.is_some());
@@ -128,7 +145,7 @@ fn row(task: &Task) -> Result<TaskRow, EngineError> {
         TaskStatus::Unplanned => "a specification".to_owned(),
         TaskStatus::Done => "nothing, it is done".to_owned(),
         TaskStatus::Escalated | TaskStatus::Failed | TaskStatus::Blocked => "a person".to_owned(),
-        _ if !findings.is_empty() => format!("{} findings of task check", findings.len()),
+        _ if !hindrances.is_empty() => format!("{} findings of task check", hindrances.len()),
         _ if is_plan && !is_approved(task, &files)? => "approval".to_owned(),
         _ => "-".to_owned(),
     };
@@ -152,7 +169,8 @@ fn document(task: &Task) -> Result<TaskDocument, EngineError> {
     let id = &task.id;
     let next_action = match status {
         TaskStatus::Unplanned => format!("write {}", task.path(dx_workflow::task::SPEC)),
-        _ if !check_task(&files).is_empty() => format!("dx-runner task check {id}"),
+        TaskStatus::Done if !found_in(task, &files).is_empty() => format!("dx-runner task check {id}"),
+        _ if !hindrances(task, &files).is_empty() => format!("dx-runner task check {id}"),
         TaskStatus::Planned if !units.is_empty() && !approved => format!("dx-runner task approve {id}"),
         TaskStatus::Planned | TaskStatus::Running => format!("dx-runner task run {id}"),
         TaskStatus::Done => "-".to_owned(),
@@ -189,6 +207,7 @@ fn document(task: &Task) -> Result<TaskDocument, EngineError> {
             })
             .collect(),
         reports,
+        earlier_reports: task.earlier_reports(),
         approved,
         state,
         next_action,

@@ -8,6 +8,7 @@ use super::step::{self, Ground};
 use super::{document, identity, is_approved, refuse_findings};
 use crate::Engine;
 use crate::error::EngineError;
+use crate::permission;
 use crate::worktree::{self, Wish};
 use dx_jobdir::faults;
 use dx_proc::clock;
@@ -61,6 +62,9 @@ impl Engine {
             return document(&task);
         }
         refuse_findings(&task, &files)?;
+        if !request.own_worktree {
+            self.refuse_here(&project, &task, &identity(&files))?;
+        }
         let state = resumed(&task, &identity(&files), request.again)?;
         if state.status != TaskStatus::Done {
             let place = self.place(request, &project, &task, &state)?;
@@ -72,7 +76,21 @@ impl Engine {
         document(&task)
     }
 
-    /// Where the agents work.
+    /// Refuses a run in the checkout itself where no job may work, before anything is written.
+    fn refuse_here(&self, project: &Project, task: &Task, identity: &str) -> Result<(), EngineError> {
+        let state = task.state()?.filter(|state| state.spec_sha256 == identity);
+        let goes_on = |state: TaskState| match state.status {
+            TaskStatus::Running => is_elsewhere(&state, project),
+            status => status == TaskStatus::Done,
+        };
+        if state.is_some_and(goes_on) {
+            return Ok(());
+        }
+        let denied = |why| EngineError::TaskPlace { task: task.id.clone(), why: Box::new(why) };
+        permission::check(&project.top, self.state()?.root(), &self.places()?).map(drop).map_err(denied)
+    }
+
+    /// Where the agents work: a run goes on where it began.
     fn place(
         &self,
         request: &TaskRunRequest,
@@ -80,11 +98,11 @@ impl Engine {
         task: &Task,
         state: &TaskState,
     ) -> Result<PathBuf, EngineError> {
+        if is_elsewhere(state, project) {
+            return Ok(state.worktree.clone().into());
+        }
         if !request.own_worktree {
             return Ok(project.top.clone());
-        }
-        if Path::new(&state.worktree).is_dir() && Path::new(&state.worktree) != project.top {
-            return Ok(state.worktree.clone().into());
         }
         let beads: BeadsId = format!("task-{}", task.id).parse()?;
         let ready = worktree::create(&Wish {
@@ -98,6 +116,12 @@ impl Engine {
         })?;
         Ok(ready.path())
     }
+}
+
+/// Whether a run began in a worktree of its own that is still there.
+fn is_elsewhere(state: &TaskState, project: &Project) -> bool {
+    let place = Path::new(&state.worktree);
+    place.is_dir() && place != project.top
 }
 
 /// One specification, from where it stands to its end.
@@ -143,9 +167,10 @@ pub(super) fn resumed(task: &Task, identity: &str, again: bool) -> Result<TaskSt
     }
 }
 
-/// A new attempt, the next one or this; an approval stays.
+/// A new attempt, the next one or this; an approval stays, and so do the reports of the one before, under other names.
 pub(super) fn begun(task: &Task, identity: &str, attempt: Option<u32>) -> Result<TaskState, EngineError> {
     let before = task.state()?;
+    task.put_reports_aside(before.as_ref().map_or(0, |state| state.attempt))?;
     let next = || before.as_ref().map_or(0, |state| state.attempt) + 1;
     let attempt = attempt.unwrap_or_else(next);
     let state = TaskState {

@@ -4,12 +4,14 @@
 //! A file's old content is beside it, `<path>.bak-<time>`; the record is `.dx-runner-workflow.json.bak-<time>`. Must never: be made
 //! when nothing is lost, or be removed before what it undoes is undone.
 
+use super::plan;
 use super::target::{Content, MANIFEST, Target, is_below};
 use crate::error::EngineError;
 use dx_jobdir::faults;
 use dx_proc::clock;
 use dx_protocol::{
-    PackBackup, PackBackupFile, PackFileAction, PackFileRow, PackFileState, PackManifestFile, Timestamp,
+    PackBackup, PackBackupFile, PackFileAction, PackFileRow, PackFileState, PackManifest, PackManifestFile,
+    Timestamp,
 };
 use dx_workflow::{hash, text_of};
 
@@ -137,10 +139,54 @@ fn free_name(target: &Target) -> String {
     names.into_iter().find(|name| !taken(name)).unwrap_or(time)
 }
 
+/// Whether a file that a backup keeps was one of the pack's, as an installation had left it.
+fn was_ours(target: &Target, record: &PackBackup, file: &PackBackupFile) -> bool {
+    let manifest: Option<PackManifest> =
+        record.manifest.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    let Content::File(bytes) = target.content(&file.backup) else { return false };
+    let known = manifest.iter().flat_map(|m| &m.files).find(|known| known.path == file.path);
+    known.is_some_and(|known| plan::is_as_left(known, &bytes))
+}
+
+/// Files of the user's that installations took the place of, each with the newest copy of it.
+pub(super) fn returns(target: &Target) -> Result<Vec<(String, String)>, EngineError> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for name in all(target) {
+        let Some(record) = read(target, &record_name(&name))? else { continue };
+        for file in &record.kept {
+            let is_known = found.iter().any(|(path, _)| *path == file.path);
+            let is_there = std::fs::symlink_metadata(target.path(&file.backup)).is_ok();
+            if is_there && !is_known && !was_ours(target, &record, file) {
+                found.push((file.path.clone(), file.backup.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Removes backups in which nothing of the user's is left.
+pub(super) fn drop_used(target: &Target) -> Result<(), EngineError> {
+    for name in all(target) {
+        let Some(record) = read(target, &record_name(&name))? else { continue };
+        let mine = |file: &&PackBackupFile| {
+            target.content(&file.backup) != Content::Missing && !was_ours(target, &record, file)
+        };
+        if record.kept.iter().any(|file| mine(&file)) {
+            continue;
+        }
+        for file in &record.kept {
+            target.remove(&file.backup)?;
+        }
+        target.remove(&record_name(&name))?;
+        target.remove_folders(&record.folders);
+    }
+    Ok(())
+}
+
 /// Undoes what the backup's installation did; the files, and whether anything changed.
 pub(super) fn restore(target: &Target, name: &str) -> Result<(Vec<PackFileRow>, bool), EngineError> {
     let file = record_name(name);
-    let known = || EngineError::NoPackBackup { name: name.to_owned(), known: all(target) };
+    let known = || EngineError::NoPackBackup { name: Some(name.to_owned()), known: all(target) };
     let record = read(target, &file)?.ok_or_else(known)?;
     let is = |path: &str, sha256: Option<&String>| match target.content(path) {
         Content::Missing => sha256.is_none(),

@@ -2,26 +2,19 @@
 //!
 //! Must never: change the target, or let a definition of the user's pass for one of the package.
 
+use super::asking::{Scratch, Surroundings};
 use super::target::{MAX_BYTES, Target, WorkflowScope};
 use crate::Engine;
-use crate::asked::Asked;
-use crate::environment;
 use crate::error::EngineError;
-use crate::providers::opencode_headless;
-use dx_jobdir::disk;
-use dx_protocol::{PackFinding, ReasonCode, WorkflowCheckDocument};
+use dx_protocol::{PackFinding, WorkflowCheckDocument};
 use dx_workflow::{FILES, Rule, Source, agents, rules_of, text_of};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::path::Path;
 
 /// Names under which OpenCode reads definitions.
 const FOLDERS: [&str; 4] = ["agents", "agent", "commands", "command"];
-/// A fresh home is set up by the first question.
-const DEADLINE: Duration = Duration::from_mins(2);
 const MAX_FILES: usize = 2000;
 
 impl Engine {
@@ -68,34 +61,30 @@ impl Engine {
     /// The version of the real OpenCode, and where what it made of the agents is not the roles table.
     fn live(&self, scope: Option<WorkflowScope>) -> Result<(String, Vec<PackFinding>), EngineError> {
         let scratch = Scratch::new(&self.state()?.cache_dir())?;
-        let mut env = Vec::new();
-        let mut here = None;
-        match scope {
-            None => {
-                // Nothing of the user's: what is looked at is the package.
-                let io = |source| EngineError::Io { what: "write the pack for OpenCode", source };
-                let pack = scratch.0.join("pack");
-                for file in FILES {
-                    let path = pack.join(file.path);
-                    path.parent()
-                        .map_or(Ok(()), fs::create_dir_all)
-                        .and_then(|()| fs::write(&path, file.text))
-                        .map_err(io)?;
-                }
-                env.push(("OPENCODE_CONFIG_DIR", pack));
-                env.push(("XDG_CONFIG_HOME", scratch.0.join("config")));
-                env.push(("OPENCODE_DISABLE_PROJECT_CONFIG", "1".into()));
-                here = Some(scratch.0.clone());
-            }
-            Some(WorkflowScope::Project) => {
-                here = WorkflowScope::Project.folder()?.parent().map(Path::to_owned);
-            }
-            Some(WorkflowScope::Global) => {}
-        }
-        let version = scratch.ask(&["--version"], &env, here.as_deref())?.trim().to_owned();
-        let listed = read_list(&scratch.ask(&["agent", "list"], &env, here.as_deref())?);
+        let mine = if scope.is_some() { scratch.mine()? } else { package_alone(&scratch)? };
+        let version = scratch.ask(&["--version"], &mine)?.trim().to_owned();
+        let listed = read_list(&scratch.ask(&["agent", "list"], &mine)?);
         Ok((version, agents().flat_map(|agent| compare(agent, listed.get(agent))).collect()))
     }
+}
+
+/// Nothing of the user's: what is looked at is the package.
+fn package_alone(scratch: &Scratch) -> Result<Surroundings, EngineError> {
+    let io = |source| EngineError::Io { what: "write the pack for OpenCode", source };
+    let pack = scratch.0.join("pack");
+    for file in FILES {
+        let path = pack.join(file.path);
+        path.parent()
+            .map_or(Ok(()), fs::create_dir_all)
+            .and_then(|()| fs::write(&path, file.text))
+            .map_err(io)?;
+    }
+    let env = vec![
+        ("OPENCODE_CONFIG_DIR", pack),
+        ("XDG_CONFIG_HOME", scratch.0.join("config")),
+        ("OPENCODE_DISABLE_PROJECT_CONFIG", "1".into()),
+    ];
+    Ok(Surroundings { env, here: scratch.0.clone() })
 }
 
 fn package() -> Vec<(String, Vec<u8>)> {
@@ -207,76 +196,6 @@ fn compare(agent: &str, listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFindi
         }
     }
     found
-}
-
-/// A folder that goes with the value.
-pub(super) struct Scratch(PathBuf);
-
-impl Scratch {
-    pub(super) fn new(cache: &Path) -> Result<Self, EngineError> {
-        disk::make_dir(cache)?;
-        let path = cache.join(format!(".workflow-{}", std::process::id()));
-        let _stale = fs::remove_dir_all(&path);
-        disk::make_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    /// What OpenCode prints.
-    pub(super) fn ask(
-        &self,
-        args: &[&str],
-        env: &[(&str, PathBuf)],
-        here: Option<&Path>,
-    ) -> Result<String, EngineError> {
-        let command = format!("opencode {}", args.join(" "));
-        let failed = |reason, message: String| EngineError::Provider {
-            reason,
-            message: format!("`{command}` {message}"),
-            next_action: None,
-        };
-        let reason = match args.first() {
-            Some(&"models") => ReasonCode::OpencodeModelsFailed,
-            _ => ReasonCode::OpencodeAgentsFailed,
-        };
-        // A file of our own is not OpenCode's fault.
-        let ours = |source| EngineError::Io { what: "keep what OpenCode prints", source };
-        let missing = || failed(ReasonCode::OpencodeBinaryMissing, "is not on PATH".to_owned());
-        let binary = environment::find_program("opencode").ok_or_else(missing)?;
-        let (out, err) = (self.0.join("out"), self.0.join("err"));
-        let mut command = Command::new(binary);
-        command
-            .args(args)
-            .envs(opencode_headless())
-            .envs(env.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(fs::File::create(&out).map_err(ours)?)
-            .stderr(fs::File::create(&err).map_err(ours)?);
-        if let Some(here) = here {
-            command.current_dir(here);
-        }
-        let status = Asked::start(&mut command)
-            .and_then(|mut asked| asked.wait(DEADLINE))
-            .map_err(|error| failed(reason, error.to_string()))?;
-        let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
-        match status {
-            Some(status) if status.success() => Ok(text(&out)),
-            Some(status) => {
-                let said = text(&err);
-                let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-                Err(failed(reason, format!("ended with {status}: {said}")))
-            }
-            None => {
-                let message = format!("did not answer in {} s", DEADLINE.as_secs());
-                Err(failed(reason, message))
-            }
-        }
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _gone = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[cfg(test)]

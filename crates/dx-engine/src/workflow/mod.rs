@@ -3,6 +3,7 @@
 //! What the pack is and what is wrong with it says `dx_workflow`; here are the effects. Must never: touch a file of the user's
 //! that is not named like one of the pack, or `AGENTS.md`, skills, templates and configuration at all.
 
+mod asking;
 mod backup;
 mod check;
 mod install;
@@ -122,6 +123,7 @@ impl Engine {
         let lock = target.lock()?;
         let manifest = target.manifest()?.ok_or_else(missing)?;
         let mut rows = Vec::new();
+        let returns = backup::returns(&target)?;
         for file in &manifest.files {
             let (state, action) = match target.content(&file.path) {
                 Content::Missing => (PackFileState::Missing, PackFileAction::None),
@@ -132,12 +134,39 @@ impl Engine {
             };
             rows.push(PackFileRow { path: file.path.clone(), state, action, backup: None });
         }
+        let stays =
+            |path: &str| rows.iter().any(|row| row.path == path && row.action == PackFileAction::Keep);
+        // What the pack took the place of, when nothing else is there by now.
+        let returns: Vec<_> = returns
+            .into_iter()
+            .filter(|(path, _)| match rows.iter().find(|row| row.path == *path) {
+                Some(_) => !stays(path),
+                None => target.content(path) == Content::Missing,
+            })
+            .collect();
+        for (path, backup) in &returns {
+            let row = PackFileRow {
+                path: path.clone(),
+                state: PackFileState::Modified,
+                action: PackFileAction::Restore,
+                backup: Some(backup.clone()),
+            };
+            match rows.iter_mut().find(|row| row.path == *path) {
+                Some(own) => *own = row,
+                None => rows.push(row),
+            }
+        }
         if !dry_run {
             target.sweep();
-            for row in rows.iter().filter(|row| row.action == PackFileAction::Remove) {
-                target.remove(&row.path)?;
+            for row in rows.iter().filter(|row| row.action.changes()) {
+                // In one step from ours to the user's.
+                match &row.backup {
+                    Some(backup) => target.rename(backup, &row.path)?,
+                    None => target.remove(&row.path)?,
+                }
                 faults::step("workflow.removed");
             }
+            backup::drop_used(&target)?;
             target.remove(MANIFEST)?;
             target.remove_folders(&manifest.folders);
         }
@@ -145,7 +174,7 @@ impl Engine {
         let next = match backup::all(&target).first() {
             _ if dry_run => format!("dx-runner workflow uninstall{} without --dry-run", target.flag()),
             Some(newest) => format!(
-                "dx-runner workflow restore {newest}{} brings back what was there before",
+                "{RESTART}; dx-runner workflow restore {newest}{} brings back more of what was there before",
                 target.flag()
             ),
             None => RESTART.to_owned(),
@@ -162,14 +191,14 @@ impl Engine {
     ) -> Result<WorkflowDocument, EngineError> {
         let target = Target::of(scope)?;
         let known = backup::all(&target);
-        let newest = || EngineError::NoPackBackup { name: "-".to_owned(), known: Vec::new() };
+        let newest = || EngineError::NoPackBackup { name: None, known: Vec::new() };
         let name = match name {
             // A path that was copied from the output is as good as the name.
             Some(name) => name.rsplit_once(".bak-").map_or(name, |(_, time)| time).to_owned(),
             None => known.first().cloned().ok_or_else(newest)?,
         };
         if !known.contains(&name) {
-            return Err(EngineError::NoPackBackup { name, known });
+            return Err(EngineError::NoPackBackup { name: Some(name), known });
         }
         target.check_writable()?;
         let lock = target.lock()?;

@@ -3,7 +3,7 @@
 //! Must never: write without the user's yes, name a model that OpenCode does not list, or change a byte of the configuration
 //! beside the entries of the agents.
 
-use super::check::Scratch;
+use super::asking::Scratch;
 use super::target::{Content, Target, WorkflowScope};
 use crate::Engine;
 use crate::error::EngineError;
@@ -20,6 +20,9 @@ pub(super) const GROUPS: [(&str, &[&str]); 2] = [
 /// Where the configuration of a project is, in the order in which it is looked for; the first is made when none is there.
 const FILES: [&str; 2] = ["opencode.jsonc", ".opencode/opencode.jsonc"];
 
+/// Some editors begin a file with it.
+const MARK: char = '\u{feff}';
+
 /// `workflow models set`.
 #[derive(Debug, Clone)]
 pub struct ModelsRequest {
@@ -35,7 +38,7 @@ impl Engine {
         let config = Config::find()?;
         let text = config.text()?;
         config.check(&text)?;
-        document(&config, &text, self.available(&config)?, false)
+        document(&config, &text, self.available()?, false)
     }
 
     /// What would be written: the same document as it is afterwards. Refused when a model is not there.
@@ -62,7 +65,7 @@ impl Engine {
         let config = Config::find()?;
         // Before OpenCode is asked, which says of a file that it cannot read only that it failed.
         config.check(&config.text()?)?;
-        let available = self.available(&config)?;
+        let available = self.available()?;
         let text = config.text()?;
         let new = planned(&config, &text, request, &available)?;
         if new != text {
@@ -72,13 +75,13 @@ impl Engine {
     }
 
     /// The models that OpenCode lists here, with their variants.
-    fn available(&self, config: &Config) -> Result<Vec<AvailableModel>, EngineError> {
+    fn available(&self) -> Result<Vec<AvailableModel>, EngineError> {
         self.progress("asking OpenCode for its models …");
         let scratch = Scratch::new(&self.state()?.cache_dir())?;
-        let here = Some(config.target.folder.as_path());
+        let mine = scratch.mine()?;
         // Not every version tells variants.
-        let listed = scratch.ask(&["models", "--verbose"], &[], here);
-        let listed = listed.or_else(|_| scratch.ask(&["models"], &[], here))?;
+        let listed = scratch.ask(&["models", "--verbose"], &mine);
+        let listed = listed.or_else(|_| scratch.ask(&["models"], &mine))?;
         Ok(read_models(&listed))
     }
 }
@@ -155,6 +158,7 @@ impl Config {
     }
 
     fn parse(&self, text: &str) -> Result<(CstRootNode, CstObject), EngineError> {
+        let text = text.strip_prefix(MARK).unwrap_or(text);
         let text = if text.trim().is_empty() { "{\n}\n" } else { text };
         let root = CstRootNode::parse(text, &ParseOptions::default())
             .map_err(|error| self.broken(&format!("is not valid: {error}")))?;
@@ -214,7 +218,8 @@ fn planned(
             changed |= put(&entry, "variant", variant);
         }
     }
-    Ok(if changed { root.to_string() } else { text.to_owned() })
+    let mark = if text.starts_with(MARK) { "\u{feff}" } else { "" };
+    Ok(if changed { format!("{mark}{root}") } else { text.to_owned() })
 }
 
 /// Sets or removes a key; whether that changed anything.

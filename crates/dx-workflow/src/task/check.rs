@@ -4,6 +4,7 @@
 
 use super::markdown::{items, same};
 use super::report::{ReportKind, report_findings};
+use super::scope;
 use super::spec::{PLAN_SECTIONS, RUNNABLE, SECTIONS, Spec, is_none};
 use super::units::{self, are_parallel};
 use super::{SPEC, VALIDATOR};
@@ -36,6 +37,15 @@ pub struct TaskFiles {
     pub units: Vec<UnitFiles>,
 }
 
+impl TaskFiles {
+    /// What a run begins with: reports are what it makes.
+    #[must_use]
+    pub fn without_reports(&self) -> Self {
+        let bare = |unit: &UnitFiles| UnitFiles { reports: Vec::new(), ..unit.clone() };
+        Self { own: bare(&self.own), units: self.units.iter().map(bare).collect() }
+    }
+}
+
 struct Checker {
     found: Findings,
 }
@@ -57,6 +67,12 @@ impl Checker {
                 }
                 Some(_) => {}
             }
+        }
+        for (line, name) in
+            spec.section("Scope").map(|scope| scope::outside(&scope.lines)).unwrap_or_default()
+        {
+            let message = format!("`{name}` leads out of the project");
+            self.found.add(file, line, "scope_outside", message, "name paths below its top");
         }
         for (index, section) in spec.sections.iter().enumerate() {
             if spec.sections[..index].iter().any(|other| same(&other.title, &section.title)) {
@@ -256,7 +272,7 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
         for (b, other) in planned[index + 1..].iter().filter(|(b, _)| are_parallel(a, b)) {
             let theirs = other.paths();
             let both = |path: String| {
-                let met = theirs.iter().find(|other| units::meet(&path, other))?;
+                let met = theirs.iter().find(|other| scope::meet(&path, other))?;
                 Some(if *met == path {
                     format!("`{path}`")
                 } else {

@@ -107,22 +107,6 @@ pub(crate) fn table(lines: &[(usize, String)]) -> Vec<(usize, Vec<String>)> {
     rows.map(|(number, line)| (*number, cells(line))).filter(|(_, cells)| !is_rule(cells)).collect()
 }
 
-/// Paths that a text names between backticks.
-pub(crate) fn paths(lines: &[(usize, String)]) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (number, line) in lines {
-        for (_, quoted) in crate::prompt_needs::quotes(line) {
-            let name = quoted.rsplit('/').next().unwrap_or_default();
-            let has_end =
-                name.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && !end.is_empty());
-            if !quoted.contains(char::is_whitespace) && (quoted.contains('/') || has_end) {
-                found.push((*number, quoted.trim_start_matches("./").to_owned()));
-            }
-        }
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,14 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn tables_and_paths() {
+    fn tables_are_read() {
         let lines = |text: &str| sections(&format!("## A\n{text}")).1.remove(0).lines;
         let table = table(&lines("x\n| # | Unit |\n|---|:-:|\n| 1 | `a` |\nend\n| 2 | b |\n"));
         assert_eq!(
             table,
             [(3, vec!["#".to_owned(), "Unit".to_owned()]), (5, vec!["1".to_owned(), "a".to_owned()])]
         );
-        let found = paths(&lines("Change `src/a.rs` and `./b.txt`, run `cargo test`, see `word`.\n"));
-        assert_eq!(found.into_iter().map(|(_, path)| path).collect::<Vec<_>>(), ["src/a.rs", "b.txt"]);
     }
 }

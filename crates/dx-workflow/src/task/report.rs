@@ -115,7 +115,12 @@ pub fn report_findings(file: &str, kind: ReportKind, text: &str, spec: &str) -> 
         None => add(1, "report_hash", "it does not say which specification it answers".to_owned(), fix),
         Some((line, hash)) if hash != spec => {
             let message = "it answers another version of the specification".to_owned();
-            add(*line, "report_hash", message, format!("do the work again for this one; {fix}"));
+            add(
+                *line,
+                "report_hash",
+                message,
+                format!("`dx-runner task run` keeps it under another name; {fix}"),
+            );
         }
         Some(_) => {}
     }

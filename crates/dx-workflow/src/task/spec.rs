@@ -3,6 +3,7 @@
 //! Must never: put an agent on the list that is not there.
 
 use super::markdown::{self, Section, items, same};
+use super::scope;
 use super::units::{self, Unit};
 
 /// Agents that a specification may list; the validator is not listed, it always runs.
@@ -82,9 +83,8 @@ impl Spec {
 
     /// Files that it says are changed: what `## Scope` and the test files name.
     pub fn paths(&self) -> Vec<String> {
-        let scope = self.section("Scope").map(|section| markdown::paths(&section.lines)).unwrap_or_default();
-        let mut paths: Vec<String> =
-            scope.into_iter().chain(self.test_paths.clone()).map(|(_, path)| path).collect();
+        let mut paths = self.section("Scope").map(|section| scope::paths(&section.lines)).unwrap_or_default();
+        paths.extend(self.test_paths.iter().filter_map(|(_, path)| scope::inside(path)));
         paths.sort();
         paths.dedup();
         paths

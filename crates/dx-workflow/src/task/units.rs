@@ -4,7 +4,6 @@
 
 use super::markdown::{same, table};
 use super::spec::is_none;
-use crate::permission::matches;
 use dx_protocol::PackFinding;
 
 const COLUMNS: [&str; 5] = ["#", "Unit", "Delivers", "Depends on", "Parallel with"];
@@ -211,15 +210,6 @@ fn reaches(units: &[Unit], from: u32, to: u32) -> bool {
     false
 }
 
-/// Whether two paths of specifications can mean the same file: one is the other, its folder, or its pattern.
-pub(super) fn meet(a: &str, b: &str) -> bool {
-    let lies_in = |path: &str, folder: &str| {
-        let folder = folder.trim_end_matches('/');
-        path == folder || path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
-    };
-    lies_in(a, b) || lies_in(b, a) || matches(a, b) || matches(b, a)
-}
-
 /// Whether one of two units says that they may run at the same time.
 pub(super) fn are_parallel(a: &Unit, b: &Unit) -> bool {
     let says = |a: &Unit, b: &Unit| a.parallel_with.iter().flatten().any(|other| Some(*other) == b.number);
@@ -259,17 +249,5 @@ mod tests {
             [(1, vec![]), (2, vec![]), (3, vec![2])]
         );
         assert_eq!(told(&[(1, "2", ""), (2, "1", "")]), []);
-    }
-
-    #[test]
-    fn paths_that_can_mean_one_file() {
-        for (a, b) in
-            [("src/a.rs", "src/a.rs"), ("src", "src/a.rs"), ("src/", "src/x/y"), ("src/*.rs", "src/a.rs")]
-        {
-            assert!(meet(a, b) && meet(b, a), "{a} {b}");
-        }
-        for (a, b) in [("src/a.rs", "src/a.rs.bak"), ("src", "srcs/a"), ("src/*.rs", "src/a.py")] {
-            assert!(!meet(a, b) && !meet(b, a), "{a} {b}");
-        }
     }
 }

@@ -177,6 +177,22 @@ fn there_is_one_fix_cycle(world: &mut World) {
         ["implementer 0: passed", "validator 0: passed", "implementer 1: passed", "validator 1: passed"];
     assert_eq!(steps(&ended), expected, "no second cycle");
     assert_eq!(read(world.top.join("greet.txt")), "1\n", "the findings are in the handoff");
+
+    // Another version of the specification: what was said of the first is kept, and in nobody's way.
+    let spec = world.top.join(".ai/tasks/001-greet/task-spec.md");
+    write(&spec, read(&spec).replace("it says hello", "it says hello, loudly"));
+    let check = world.env.run_command(world.command(&["check", "1"])).assert_code(1);
+    assert!(check.stdout.contains("report_hash"), "{check}");
+    let show = world.env.run_command(world.command(&["show", "1"])).assert_code(0);
+    assert!(show.stdout.contains("\"dx-runner task run 001-greet\""), "{show}");
+    world.play(vec![("step validator, round 0".to_owned(), validates("PASS", "None"))]);
+    kills::agy_that_writes(world, "echo hello > greet.txt");
+    let (code, done) = world.run(&[]);
+    assert_eq!((code, &done["state"]["attempt"]), (0, &json!(2)), "{done:#}");
+    let earlier = ["implementation", "validation"].map(|kind| report(kind).replace(".md", ".attempt-1.md"));
+    assert_eq!(done["earlier_reports"], json!(earlier));
+    assert!(read(world.top.join(&earlier[1])).contains("blocking: still not"));
+    world.env.run_command(world.command(&["check"])).assert_code(0);
 }
 
 #[test]

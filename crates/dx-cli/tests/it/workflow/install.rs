@@ -12,9 +12,9 @@ const SCRIPT: &str = r#"mount --make-rprivate / && mount -o bind "$1" "$1" && mo
 shift; exec "$@""#;
 
 /// What is below a folder: content of files, `None` for folders.
-type Tree = BTreeMap<String, Option<Vec<u8>>>;
+pub(super) type Tree = BTreeMap<String, Option<Vec<u8>>>;
 
-fn tree(folder: &Path) -> Tree {
+pub(super) fn tree(folder: &Path) -> Tree {
     let mut found = Tree::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(next) = folders.pop() {
@@ -237,6 +237,54 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
     assert_eq!(actions(&gone, "keep"), ["agents/init.md"]);
     std::fs::remove_file(&edited).unwrap();
     place.assert_is(&foreign, "byte for byte");
+}
+
+#[test]
+fn taking_it_out_brings_back_what_it_took_the_place_of() {
+    let place = Place::new("project");
+    std::fs::create_dir_all(place.target.join("agents")).unwrap();
+    write(place.target.join("agents/research.md"), "---\nmode: all\n---\nMine.\n");
+    write(place.project.join("elsewhere.md"), "linked\n");
+    std::os::unix::fs::symlink(place.project.join("elsewhere.md"), place.target.join("agents/shipper.md"))
+        .unwrap();
+    let before = place.tree();
+    let error = place.refused(64, &["restore"]);
+    assert!(error["message"].as_str().unwrap().contains("no installation here has replaced"), "{error}");
+    place.ask(&["install"]);
+    place.ask(&["install", "--force"]);
+    let dry = place.ask(&["uninstall", "--dry-run"]);
+    assert_eq!(actions(&dry, "restore"), ["agents/research.md", "agents/shipper.md"], "{dry:#}");
+    // Killed at each of its steps, and gone on with.
+    for n in 0..3 {
+        let marker = place.env.path(format!("killed-{n}"));
+        let mut command = place.command(&["uninstall"]);
+        command.env("DX_FAULT_KILL", format!("workflow.removed@{}", marker.display()));
+        assert_eq!(place.env.run_command(command).code, -9);
+    }
+    let gone = place.ask(&["uninstall"]);
+    place.assert_is(&before, "byte for byte");
+    assert_eq!((actions(&gone, "restore").len(), &gone["backups"]), (2, &serde_json::json!([])), "{gone:#}");
+    // What was ours before is nobody's any more, and what the user wrote since stays beside the older text.
+    let place = Place::new("xdg");
+    let before = place.tree();
+    place.older();
+    place.ask(&["install"]);
+    place.ask(&["uninstall"]);
+    place.assert_is(&before, "an older version of ours");
+    place.ask(&["install"]);
+    let init = place.target.join("agents/init.md");
+    write(&init, "older");
+    let forced = place.ask(&["install", "--force"]);
+    write(&init, "newer");
+    let gone = place.ask(&["uninstall"]);
+    assert_eq!(
+        (actions(&gone, "keep"), read(&init)),
+        (vec!["agents/init.md".to_owned()], "newer".to_owned())
+    );
+    assert_eq!(gone["backups"], serde_json::json!([forced["backup"]]));
+    std::fs::remove_file(&init).unwrap();
+    place.ask(&["restore"]);
+    assert_eq!(read(&init), "older");
 }
 
 #[test]

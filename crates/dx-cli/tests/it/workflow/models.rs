@@ -1,5 +1,6 @@
 //! `workflow models` with the models that the real OpenCode lists.
 
+use super::install::tree;
 use super::live::world;
 use crate::document;
 use crate::world::{read, write};
@@ -32,7 +33,20 @@ fn groups_are_written_after_a_yes_and_everything_else_stays() {
     let refused = |code: i32, args: &[&str]| {
         crate::world::error_of(&env, &env.run_command(ask(&env, &top, args)).assert_code(code))
     };
+    // OpenCode would write beside each of these.
+    let folders = [env.path("xdg/config"), env.home().join(".opencode"), top.clone()];
+    for file in [env.path("xdg/config/opencode/opencode.json"), env.home().join(".opencode/opencode.json")] {
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        write(file, "{ }\n");
+    }
+    let all = || folders.each_ref().map(|folder| tree(folder));
+    let before = all();
     let shown = document_of(ask(&env, &top, &[]));
+    assert!(
+        all() == before,
+        "showing changes nothing: {:?}",
+        all().map(|tree| tree.into_keys().collect::<Vec<_>>())
+    );
     let available =
         json!([{ "model": "mock/m1", "variants": ["deep"] }, { "model": "mock/m2", "variants": [] }]);
     assert_eq!((&shown["available"], shown["agents"].as_array().unwrap().len()), (&available, 9));
@@ -86,6 +100,12 @@ fn groups_are_written_after_a_yes_and_everything_else_stays() {
         ("deep".into(), "-".into())
     );
     assert_eq!(row("research")["model"], "mock/m2");
+
+    assert!(!read(&other).contains("$schema"), "nothing of OpenCode's own");
+    write(&other, "\u{feff}{\n  \"theme\": \"dark\"\n}\n");
+    document_of(ask(&env, &top, &yes));
+    let text = read(&other);
+    assert!(text.starts_with("\u{feff}{\n  \"theme\": \"dark\",") && text.contains("mock/m2"), "{text}");
 
     write(&other, "{ \"agent\": [] }");
     assert_eq!(refused(64, &yes)["reason_code"], "config_invalid");
