@@ -8,6 +8,8 @@ use crate::definition::{Broken, Definition, Effect, Rule};
 use crate::findings::Findings;
 use crate::permission::{covers, decide, effect};
 use crate::prompt_needs::{self, MCP_TOOLS, quotes};
+use crate::shell;
+use crate::task::{RUNNABLE, VALIDATOR};
 use dx_protocol::PackFinding;
 
 /// A file to be checked.
@@ -54,6 +56,7 @@ const AGENT_KEYS: &[&str] = &[
     "hidden",
 ];
 const COMMAND_KEYS: &[&str] = &["description", "agent", "model", "subtask"];
+const COLORS: &[&str] = &["primary", "secondary", "accent", "success", "warning", "error", "info"];
 /// Keys of other versions, and what to write instead.
 const OTHER_KEYS: &[(&str, &str)] = &[
     ("permissions", "write `permission:` as a map; OpenCode 1 ignores this key and allows everything"),
@@ -64,37 +67,6 @@ const OTHER_KEYS: &[(&str, &str)] = &[
     ("system", "write the prompt below the frontmatter"),
     ("prompt", "write the prompt below the frontmatter"),
 ];
-/// Commands that write although they look as if they read, each by a rule that people like to allow.
-const WRITERS: &[&str] = &[
-    "echo x > a.txt",
-    "cat a.txt > b.txt",
-    "ls > a.txt",
-    "printf x > a.txt",
-    "node -p x",
-    "node -e x",
-    "python3 -c x",
-    "sh -c x",
-    "env sh -c x",
-    "sed -i s/a/b/ a.txt",
-    "tee a.txt",
-    "cp a.txt b.txt",
-    "mv a.txt b.txt",
-    "rm a.txt",
-    "touch a.txt",
-    "find . -delete",
-    "sort -o a.txt b.txt",
-    "git diff --output=a.txt",
-    "git log --output=a.txt",
-    "git show --output=a.txt",
-    "git branch new",
-    "git config user.name x",
-    "git stash",
-    "git checkout .",
-    "git status $(touch a.txt)",
-    "git status `touch a.txt`",
-    "dx-runner task list > a.txt",
-];
-
 struct Checker<'a> {
     sources: &'a [Source<'a>],
     task_types: &'a [&'a str],
@@ -148,6 +120,7 @@ impl Checker<'_> {
         if is_agent {
             self.mode(path, &definition);
         }
+        self.values(path, &definition, source.ours);
         if !source.ours {
             return;
         }
@@ -179,7 +152,7 @@ impl Checker<'_> {
     }
 
     fn keys(&mut self, path: &str, definition: &Definition, known: &[&str]) {
-        for (index, (key, value)) in definition.front.iter().enumerate() {
+        for (index, (key, _)) in definition.front.iter().enumerate() {
             let name = key.text().unwrap_or_default();
             if definition.front[..index].iter().any(|(other, _)| other.text() == Some(name)) {
                 self.found.add(
@@ -196,17 +169,27 @@ impl Checker<'_> {
                 let fix = format!("remove it; known are {}", known.join(", "));
                 self.found.add(path, key.line, "key", format!("`{name}` is no key of definitions"), fix);
             }
-            let text = value.text().unwrap_or_default();
+        }
+    }
+
+    /// Values of the wrong kind make OpenCode refuse all agents; those that only make no sense are told of our own files.
+    fn values(&mut self, path: &str, definition: &Definition, ours: bool) {
+        for (key, value) in &definition.front {
+            let (name, text) = (key.text().unwrap_or_default(), value.text().unwrap_or_default());
             let number = |least: f64, most: f64| {
-                text.parse().is_ok_and(|number: f64| (least..=most).contains(&number))
+                text.parse().is_ok_and(|number: f64| !ours || (least..=most).contains(&number))
             };
             let (fine, fix) = match name {
                 "temperature" => (number(0.0, 2.0), "a number from 0 to 2"),
                 "top_p" => (number(0.0, 1.0), "a number from 0 to 1"),
+                "color" => (
+                    is_color(text),
+                    "a theme's name (primary, secondary, accent, success, warning, error, info) or `\"#rrggbb\"`",
+                ),
                 "steps" => (text.parse().is_ok_and(|steps: u32| steps > 0), "a whole number above 0"),
                 "hidden" | "subtask" => (matches!(text, "true" | "false"), "true or false"),
                 "model" => (
-                    text.contains('/') && !text.contains('#'),
+                    !ours || (text.contains('/') && !text.contains('#')),
                     "provider/model; a variant has a key of its own, `variant`",
                 ),
                 _ => (true, ""),
@@ -316,21 +299,19 @@ impl Checker<'_> {
         }
     }
 
-    /// A role that may not edit freely must not write by the shell either.
+    /// A role that may not edit freely must not write by the shell either, nor through somebody else.
     fn writers(&mut self, path: &str, rules: &[Rule]) {
         if effect(rules, "edit", "src/any.rs") == Effect::Allow {
             return;
         }
-        for command in WRITERS {
-            let decided = decide(rules, "bash", command);
-            if decided.effect != Effect::Allow {
-                continue;
-            }
-            let (line, by) = decided.rule.map_or((1, "OpenCode's base"), |rule| (rule.line, &rule.pattern));
-            let message = format!("it may not edit, and `{by}` lets it run `{command}`, which writes");
-            let fix =
-                "allow whole commands without `*`, or deny what holds `>`, `<`, `$` or a backtick after it";
+        for (line, message, fix) in shell::findings(rules) {
             self.found.add(path, line, "shell_writes", message, fix);
+        }
+        let delegates = decide(rules, "task", "implementer");
+        if delegates.effect == Effect::Allow && path != LEADER {
+            let line = delegates.rule.map_or(1, |rule| rule.line);
+            let message = "it may not edit, and it may delegate to `implementer`, which does";
+            self.found.add(path, line, "delegation", message, "only the orchestrator delegates: deny `task`");
         }
     }
 
@@ -372,10 +353,33 @@ impl Checker<'_> {
         }
     }
 
+    /// An agent's mode lets in who calls it.
+    fn reachable(&mut self, path: &str, name: &str, agent: &Definition) {
+        let Some(mode) = agent.get("mode") else { return };
+        let is_run = name == VALIDATOR || RUNNABLE.contains(&name);
+        let (message, fix) = match mode.text() {
+            Some("primary") if is_run => {
+                ("others delegate to it, and OpenCode lets nobody delegate to a primary agent", "all")
+            }
+            Some("primary") => {
+                ("others delegate to it, and OpenCode lets nobody delegate to a primary agent", "subagent")
+            }
+            Some("subagent") if is_run => {
+                ("`task run` starts it by itself, and OpenCode starts another in a subagent's place", "all")
+            }
+            _ => return,
+        };
+        self.found.add(path, mode.line, "mode", message, format!("write `mode: {fix}`"));
+    }
+
     /// The leader's list and the agents are the same.
     fn delegation(&mut self) {
         let Some(leader) = self.sources.iter().find(|source| source.path == LEADER) else { return };
         let Ok(definition) = Definition::parse(leader.bytes) else { return };
+        if let Some(mode) = definition.get("mode").filter(|mode| mode.text() == Some("subagent")) {
+            let message = "nobody can choose it: it is the one that talks with the user";
+            self.found.add(LEADER, mode.line, "mode", message, "write `mode: primary`");
+        }
         let rules = &definition.rules;
         let named = |rule: &&Rule| rule.tool == "task" && rule.effect == Effect::Allow;
         for rule in rules.iter().filter(named) {
@@ -396,6 +400,7 @@ impl Checker<'_> {
                 continue;
             };
             let Ok(agent) = Definition::parse(source.bytes) else { continue };
+            self.reachable(&source.path, name, &agent);
             if effect(rules, "task", name) != Effect::Allow {
                 let message = format!("nobody may delegate to it: {LEADER} does not list it");
                 self.found.add(
@@ -411,6 +416,11 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+fn is_color(text: &str) -> bool {
+    let hex = text.strip_prefix('#').filter(|hex| hex.len() == 6);
+    COLORS.contains(&text) || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Words in backticks behind "task type", to the end of the sentence; lines counted from 0.

@@ -10,6 +10,7 @@ mod pack;
 mod permission;
 mod prompt_needs;
 mod roles;
+mod shell;
 pub mod task;
 mod yaml;
 

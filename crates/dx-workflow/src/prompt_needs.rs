@@ -38,20 +38,36 @@ fn of_line(number: usize, line: &str) -> Vec<Need> {
         needs.push(need("question", "*".to_owned(), line.trim()));
     }
     for (before, quoted) in quotes(line) {
-        let before = before.to_lowercase();
+        // Of this sentence only.
+        let before = before.rsplit(". ").next().unwrap_or_default().to_lowercase();
+        if ["never ", "not ", "no "].iter().any(|word| before.contains(word)) {
+            continue;
+        }
+        let is_told = |verbs: &[&str]| verbs.iter().any(|verb| before.ends_with(&format!("{verb} ")));
         if let Some(tool) = ["webfetch", "websearch", "todowrite"].into_iter().find(|tool| quoted == *tool) {
             needs.push(need(tool, "*".to_owned(), quoted));
         }
         if MCP_TOOLS.contains(&quoted) {
             needs.push(need(quoted, "*".to_owned(), quoted));
         }
-        if quoted.starts_with("dx-runner ") || quoted.starts_with("git ") {
+        let told =
+            is_told(&["run", "runs", "execute", "with the command", "call"]) && !MCP_TOOLS.contains(&quoted);
+        if quoted.starts_with("dx-runner ") || quoted.starts_with("git ") || told {
             needs.push(need("bash", filled(quoted), quoted));
         }
-        let written = before.ends_with("write ") || before.ends_with("edit ");
-        if written && quoted.strip_suffix(".md").is_some() {
-            let place = if quoted.contains('/') { String::new() } else { ".ai/tasks/001-x/".to_owned() };
-            needs.push(need("edit", place + quoted, quoted));
+        let is_file = quoted.contains('/')
+            || quoted.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && !end.is_empty());
+        let plain = !quoted.contains([' ', '(', '<']);
+        if is_told(&["write", "writes", "edit", "change", "update", "create", "append to", "write to"])
+            && is_file
+            && plain
+        {
+            let is_report = quoted.strip_suffix(".md").is_some() && !quoted.contains('/');
+            let place = if is_report { ".ai/tasks/001-x/" } else { "" };
+            needs.push(need("edit", place.to_owned() + quoted, quoted));
+        }
+        if is_told(&["delegate to", "hand it to", "spawn", "start the agent"]) && plain && !is_file {
+            needs.push(need("task", quoted.to_owned(), quoted));
         }
     }
     needs
@@ -100,5 +116,10 @@ mod tests {
                 (3, "dx-runner_task_run", "*")
             ]
         );
+        let found = of(
+            "Run `npm test`, edit `src/a.rs`. Then delegate to `research`.\nNever run `git push`, and do not write `b.md`.\n",
+        );
+        let rows: Vec<_> = found.iter().map(|need| (need.tool.as_str(), need.on.as_str())).collect();
+        assert_eq!(rows, [("bash", "npm test"), ("edit", "src/a.rs"), ("task", "research")]);
     }
 }

@@ -142,6 +142,78 @@ fn every_planted_defect_is_found_with_its_line() {
             "env *",
         ),
         ("agents/init.md", "  glob: allow", "  bash: allow", "shell_writes", "bash: allow"),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"bash *\": allow}",
+            "shell_writes",
+            "bash *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"make *\": allow}",
+            "shell_writes",
+            "make *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"git commit *\": allow}",
+            "shell_writes",
+            "git commit *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"git commit -m *\": allow}",
+            "shell_writes",
+            "git commit -m *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"python3 *\": allow}",
+            "shell_writes",
+            "python3 *",
+        ),
+        ("agents/init.md", "  glob: allow", "  bash: {\"*\": deny, \"sh *\": allow}", "shell_writes", "sh *"),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"npm test\": allow}",
+            "shell_writes",
+            "npm test",
+        ),
+        ("agents/init.md", "  glob: allow", "  bash: {\"*\": deny, \"ls *\": allow}", "shell_writes", "ls *"),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"git -C . status\": allow}",
+            "shell_writes",
+            "git -C . status",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"xargs *\": allow}",
+            "shell_writes",
+            "xargs *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"curl *\": allow}",
+            "shell_writes",
+            "curl *",
+        ),
+        (
+            "agents/init.md",
+            "  glob: allow",
+            "  bash: {\"*\": deny, \"dx-runner start *\": allow}",
+            "shell_writes",
+            "dx-runner start *",
+        ),
         ("agents/test-writer.md", "    \"tests/*\": allow\n", "", "root", "*/tests/*"),
         (
             "agents/test-writer.md",
@@ -181,6 +253,17 @@ fn every_planted_defect_is_found_with_its_line() {
             "release",
         ),
         ("agents/executor.md", "mode: subagent", "mode: subagent\nhidden: true", "hidden", "hidden: true"),
+        ("agents/executor.md", "mode: subagent", "mode: primary", "mode", "mode: primary"),
+        ("agents/validator.md", "mode: all", "mode: subagent", "mode", "mode: subagent"),
+        ("agents/orchestrator.md", "mode: primary", "mode: subagent", "mode", "mode: subagent"),
+        ("agents/init.md", "permission:", "color: banana\npermission:", "value", "color:"),
+        ("agents/init.md", "permission:", "color: \"#ff00\"\npermission:", "value", "color:"),
+        ("agents/init.md", "  glob: allow", "  glob: allow\n  task: allow", "delegation", "  task: allow"),
+        ("agents/init.md", "# Init\n", "# Init\n\nThen run `npm test`.\n", "needs", "Then run"),
+        ("agents/init.md", "# Init\n", "# Init\n\nEdit `src/main.rs` too.\n", "needs", "Edit `src"),
+        ("agents/init.md", "# Init\n", "# Init\n\nAlways delegate to `research`.\n", "needs", "Always"),
+        ("agents/shipper.md", "    'git commit -m \"*\"*\"*': deny\n", "", "shell_writes", "'git commit -m"),
+        ("agents/shipper.md", "    \"*>*\": deny\n", "", "shell_writes", "git add --"),
         ("commands/planning.md", "agent: orchestrator", "agent: boss", "agent", "agent: boss"),
         ("commands/planning.md", "agent: orchestrator", "mode: all", "key", "mode: all"),
         ("commands/planning.md", "`docs-lookup`", "`docs-look-up`", "task_type", "docs-look-up"),
@@ -239,6 +322,8 @@ fn files_of_others_are_judged_by_what_breaks_opencode_only() {
         check(&[source], TASK_TYPES, false).into_iter().map(|f| f.rule).collect::<Vec<_>>()
     };
     assert!(foreign("---\ndescription: x\nmode: all\ncustom: 1\n---\nYou.\n").is_empty());
+    assert!(foreign("---\nmode: all\ntop_p: 7\nmodel: x\ncolor: \"#00ff00\"\n---\nYou.\n").is_empty());
+    assert_eq!(foreign("---\nmode: all\ncolor: banana\nsteps: 0\n---\nYou.\n"), ["value", "value"]);
     assert_eq!(
         foreign("---\nmode: boss\npermission:\n  edit: never\n---\nYou.\n"),
         ["mode", "permission_value"]
