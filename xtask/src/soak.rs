@@ -57,6 +57,13 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
+        name: "workflow::inside",
+        program: ("dx-runner", "it"),
+        what: "commands of the agent pack that may ask a second model, with a server and without",
+        agents: true,
+        beads: false,
+    },
+    Suite {
         name: "crowd",
         program: JOBS,
         what: "many jobs at once, started and stopped by many callers, and by one wave",

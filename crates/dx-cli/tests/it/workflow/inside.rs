@@ -14,6 +14,14 @@ use std::path::{Path, PathBuf};
 
 const CONTEXT: &str = "# Facts\n## Test Setup\nsh\n## Conventions\nplain\n## Workflow\nagy: disabled\n";
 
+/// Commands whose agent may ask a second model, and how their prompts begin. The short tests give the first, `cargo xtask soak
+/// workflow::inside` all.
+const REVIEWS: [(&str, &str); 3] = [
+    ("code-review", "Review the present changes"),
+    ("final-review", "Look at the whole change once more"),
+    ("system-review", "Compare plan and reality"),
+];
+
 struct Session {
     env: TestEnv,
     top: PathBuf,
@@ -110,15 +118,18 @@ fn the_command_execute_carries_a_task_out_through_the_runner() {
 fn a_review_asks_a_second_model_where_a_server_is_and_goes_on_without_one() {
     let Some(agents) = crate::real_agent::agents_dir() else { return };
     let _turn = crate::opencode::turn();
+    let all = std::env::var_os("DX_SOAK").is_some_and(|value| value == "1");
+    let reviews = &REVIEWS[..if all { REVIEWS.len() } else { 1 }];
     let session = Session::new(&agents, |_| {
         let question = json!({ "prompt": "SECOND-OPINION", "provider": "mock", "model": "m1" });
-        let reviews = Scenario::step(tool("dispatch", &question)).then_text("REVIEWED");
-        vec![("Review the present changes".to_owned(), reviews)]
+        let review = Scenario::step(tool("dispatch", &question)).then_text("REVIEWED");
+        reviews.iter().map(|(_, words)| ((*words).to_owned(), review.clone())).collect()
     });
-    session.give(&agents, "code-review", "of greet.txt");
-    assert_eq!(session.counted(), (1, 0), "{:#?}", session.model.calls());
+    let give_all = || reviews.iter().for_each(|(name, _)| drop(session.give(&agents, name, "of greet.txt")));
+    give_all();
+    assert_eq!(session.counted(), (reviews.len(), 0), "{:#?}", session.model.calls());
     session.env.run(&["server", "start"]).assert_code(0);
-    session.give(&agents, "code-review", "of greet.txt again");
+    give_all();
     session.env.run(&["server", "stop"]).assert_code(0);
-    assert_eq!(session.counted(), (2, 1), "{:#?}", session.model.calls());
+    assert_eq!(session.counted(), (2 * reviews.len(), reviews.len()), "{:#?}", session.model.calls());
 }

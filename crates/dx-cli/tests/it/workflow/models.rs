@@ -101,6 +101,7 @@ fn groups_are_written_after_a_yes_and_everything_else_stays() {
     );
     assert_eq!(row("research")["model"], "mock/m2");
 
+    assert!(text.ends_with("  },\n}\n"), "the comma at the end stays: {text}");
     assert!(!read(&other).contains("$schema"), "nothing of OpenCode's own");
     write(&other, "\u{feff}{\n  \"theme\": \"dark\"\n}\n");
     document_of(ask(&env, &top, &yes));
