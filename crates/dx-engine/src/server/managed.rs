@@ -10,7 +10,7 @@ use crate::lookup::{self, Record};
 use crate::providers::OPENCODE_SERVER;
 use crate::secrets;
 use dx_jobdir::{DiskFile, StateDir, disk};
-use dx_opencode::{Client, ClientError};
+use dx_opencode::{Client, ClientError, Health};
 use dx_protocol::{BeadsId, ProviderName, ReasonCode, SandboxMode, ServerDocument};
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
@@ -167,7 +167,8 @@ impl Engine {
         let client = Client::new(&access.url, Some(&access.password))?;
         let until = Instant::now() + START_PATIENCE;
         loop {
-            match client.health(HEALTH_PATIENCE) {
+            let health = client.health(HEALTH_PATIENCE);
+            match health.and_then(|health| if changed { ours(access, health) } else { Ok(health) }) {
                 Ok(health) => return Ok(document(state, server, Some(access), Ok(health.version), changed)),
                 // Another server has taken the port; ours will say so.
                 Err(_) if Access::of_live(state, server).is_none() => {
@@ -273,6 +274,15 @@ fn document(
         log: state.view(provider, beads, "log").display().to_string(),
         changed,
         details,
+    }
+}
+
+/// A server that lets everybody in is somebody else's, who had the port before.
+fn ours(access: &Access, health: Health) -> Result<Health, ClientError> {
+    match Client::new(&access.url, None)?.health(HEALTH_PATIENCE) {
+        Err(ClientError::Password { .. }) => Ok(health),
+        Err(error) => Err(error),
+        Ok(_) => Err(ClientError::Password { url: access.url.clone(), given: false }),
     }
 }
 

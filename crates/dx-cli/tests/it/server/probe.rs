@@ -131,3 +131,20 @@ fn a_server_that_does_not_come_to_an_end_is_given_up() {
     });
     drop(over);
 }
+
+/// The port that was asked for is somebody else's, whose server lets everybody in.
+#[test]
+fn a_server_of_somebody_else_is_not_taken_for_the_one_that_was_started() {
+    let world = crate::world::World::new();
+    crate::manifests::program(
+        &world,
+        "opencode",
+        "sleep 0.5; echo 'ServeError: the port is in use'; exit 1\n",
+    );
+    let healthy = r#"{"healthy":true,"version":"1.18.33"}"#;
+    let other = Small::new(Box::new(move |_| (200, JSON, healthy.to_owned())));
+    let port = other.url.rsplit(':').next().unwrap();
+    let output = world.env.run(&["server", "start", "--port", port]).assert_code(1);
+    assert!(output.stderr.contains("reason: spawn_failed") && output.stderr.contains("in use"), "{output}");
+    assert_eq!(world.env.run(&["server", "status"]).assert_code(1).stdout, "stopped\n");
+}
