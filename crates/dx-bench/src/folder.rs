@@ -110,11 +110,14 @@ impl Folder {
     }
 }
 
-/// Makes what is missing of a folder, for its user only: it may be the first of the state directory.
+/// Makes what is missing of a folder, for its user only: it may be the first of the state directory. Where that cannot be done,
+/// `--out` names another one.
 pub(crate) fn make(folder: &Path) -> Result<(), BenchError> {
     let mut missing: Vec<&Path> = folder.ancestors().take_while(|folder| !folder.exists()).collect();
     while let Some(folder) = missing.pop() {
-        disk::make_dir(folder).map_err(|e| failed("make the folder", folder, e))?;
+        disk::make_dir(folder).map_err(|error| {
+            BenchError::Argument(format!("the folder {} cannot be made: {}", folder.display(), error.source))
+        })?;
     }
     Ok(())
 }

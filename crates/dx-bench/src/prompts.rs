@@ -47,7 +47,7 @@ impl Prompts {
     pub fn load(file: Option<&Path>) -> Result<(Self, String), BenchError> {
         let Some(file) = file else { return Ok((Self::parse(BUILT_IN)?, BUILT_IN.to_owned())) };
         let bytes = dx_jobdir::read_bounded(file, MAX_BYTES)
-            .map_err(|source| BenchError::io("read the file of prompts", file, source))?;
+            .map_err(|source| BenchError::Prompts(format!("{} cannot be read: {source}", file.display())))?;
         let invalid = || BenchError::Prompts("it is longer than 4 MiB, or not UTF-8".to_owned());
         let text = String::from_utf8(bytes).ok().filter(|text| (text.len() as u64) < MAX_BYTES);
         let text = text.ok_or_else(invalid)?;

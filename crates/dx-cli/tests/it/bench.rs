@@ -243,6 +243,17 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
     let unknown =
         world.bench(&["run", "--workflows", "codex_headles", "--run-id", "x", "--json"]).assert_code(64);
     assert!(error_of(&world.agent.env, &unknown)["message"].as_str().unwrap().contains("codex_headless"));
+    let run = ["run", "--workflows", "claude_code_headless", "--json"];
+    let mistakes = [
+        ("--prompts", "/proc/none.json", "bench_prompts_invalid"),
+        ("--out", "/proc/none", "invalid_argument"),
+    ];
+    for (option, value, reason) in mistakes {
+        let mut command = world.agent.env.product();
+        command.arg("bench").args(run).args([option, value]).current_dir(&world.agent.repository);
+        let refused = world.agent.env.run_command(command).assert_code(64);
+        assert_eq!(error_of(&world.agent.env, &refused)["reason_code"], reason, "{refused}");
+    }
     // A program that is not there is told before anything runs.
     let missing = world.json("bench", 21, &["run", "--workflows", "codex_headless", "--run-id", "none"]);
     assert_eq!(missing["reason_code"], "codex_binary_missing", "{missing:#}");
