@@ -6,11 +6,20 @@ use std::fmt::Write as _;
 
 use dx_protocol::{WaveItem, WavePlanDocument};
 
+fn count(number: usize, of: &str) -> String {
+    if number == 1 { format!("1 {of}") } else { format!("{number} {of}s") }
+}
+
 /// By layer, for people.
 pub(crate) fn text(document: &WavePlanDocument) -> String {
     let plan = &document.plan;
     let mut lines = vec![
-        format!("wave {}: {} items in {} layers", plan.name, plan.items.len(), document.layers.len()),
+        format!(
+            "wave {}: {} in {}",
+            plan.name,
+            count(plan.items.len(), "item"),
+            count(document.layers.len(), "layer")
+        ),
         format!("  repo {}, from {}, at most {} at once", plan.repo, plan.base, plan.max_parallel),
     ];
     for (number, layer) in document.layers.iter().enumerate() {

@@ -55,6 +55,7 @@ fn wave(items: Vec<WaveItem>, max_parallel: u32, fail_fast: bool) -> Wave {
         cwd: "/".to_owned(),
         notify: None,
         write_back: false,
+        exit_when_parked: false,
         plan,
     };
     Wave::new(created, Timestamp(0))

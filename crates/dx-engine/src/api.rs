@@ -100,6 +100,17 @@ impl StartRequest {
     }
 }
 
+/// What is wanted of a wave beside its items.
+#[derive(Debug, Clone, Default)]
+pub struct WaveWishes {
+    /// A command or an address that is told of each change.
+    pub notify: Option<String>,
+    /// The issues that the items came from are told.
+    pub write_back: bool,
+    /// End the coordinator when everything that is left waits for a parked provider.
+    pub exit_when_parked: bool,
+}
+
 /// A run that was started, or that an idempotency key named.
 #[derive(Debug, Clone)]
 pub struct Started {

@@ -19,7 +19,7 @@ mod remove;
 pub(crate) mod salvage;
 pub(crate) mod setup;
 
-pub(crate) use create::{Ready, Wish, create, place, repository, undo_unused};
+pub(crate) use create::{Ready, Wish, create, is_branch_name, place, repository, undo_unused};
 pub(crate) use disk_use::of as disk_use_of;
 pub(crate) use inspect::{operation, paths};
 pub(crate) use lock::Lock;

@@ -184,6 +184,9 @@ pub struct WaveCreated {
     /// Whether states of items are written to the issues of Beads that they came from.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub write_back: bool,
+    /// The coordinator ends when everything that is left waits for a parked provider.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub exit_when_parked: bool,
     pub plan: WavePlan,
 }
 

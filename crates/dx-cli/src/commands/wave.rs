@@ -3,7 +3,7 @@
 //! Called by: `commands::run`. Must never: decide about an item; the coordinator does.
 
 use clap::{Args, Subcommand, ValueEnum};
-use dx_engine::WaveSource;
+use dx_engine::{WaveSource, WaveWishes};
 use dx_proc::inotify::{self, Watch};
 use dx_protocol::{ExitCode, ReasonCode, WaveDocument, WaveState, WavesDocument};
 use std::os::fd::AsFd;
@@ -78,7 +78,7 @@ impl SourceArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A process of its own coordinates the wave. If that is killed, jobs go on, and `wave resume` continues.
-Exit code 0 when all items are done, 31 when some are, 1 when none is.
+Exit code 0 when all items are done, 31 when some are, 1 when none is; 3 with --exit-when-parked when it waits.
 A POST of --notify is signed with DX_RUNNER_NOTIFY_SECRET: HMAC-SHA256 of the body in the header dx-signature.
 
 Examples:
@@ -94,6 +94,10 @@ struct RunArgs {
     /// Return when the coordinator runs
     #[arg(long)]
     detach: bool,
+    /// End, and let `wave resume` go on, when everything that is left waits for a provider that takes nothing before a time;
+    /// left out, the wave waits for it
+    #[arg(long)]
+    exit_when_parked: bool,
     /// Tell a program (JSON on stdin, no shell) or an address (signed POST) of each change of the wave and its items
     #[arg(long, value_name = "CMD|URL")]
     notify: Option<String>,
@@ -172,7 +176,12 @@ pub(crate) fn run(ctx: &Context, args: &WaveArgs) -> Result<ExitCode, CliError> 
     match &args.command {
         WaveCommand::Plan(args) => plan(ctx, args),
         WaveCommand::Run(args) => {
-            let wave = ctx.engine.wave_run(&args.source.source(), args.notify.clone(), args.write_back)?;
+            let wishes = WaveWishes {
+                notify: args.notify.clone(),
+                write_back: args.write_back,
+                exit_when_parked: args.exit_when_parked,
+            };
+            let wave = ctx.engine.wave_run(&args.source.source(), wishes)?;
             attend(ctx, &wave, args.detach)
         }
         WaveCommand::Resume(args) => {
@@ -256,6 +265,16 @@ fn end(ctx: &Context, wave: &WaveDocument) -> Result<ExitCode, CliError> {
         WaveState::Done => Ok(ExitCode::Ok),
         WaveState::Partial => Ok(ExitCode::Partial),
         WaveState::Failed => Ok(ExitCode::Error),
+        WaveState::Running | WaveState::Interrupted if let Some(until) = wave.waits_until => {
+            Err(CliError::refused_try(
+                ReasonCode::QuotaParked,
+                format!(
+                    "wave {} waits: every provider it could use is parked, the first until {until}",
+                    wave.wave_id
+                ),
+                format!("dx-runner wave resume {} after {until}", wave.wave_id),
+            ))
+        }
         WaveState::Running | WaveState::Interrupted => Err(CliError::refused_try(
             ReasonCode::WaveInterrupted,
             format!("nobody coordinates wave {} any more; its jobs go on", wave.wave_id),

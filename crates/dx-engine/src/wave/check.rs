@@ -7,6 +7,7 @@ mod graph;
 
 use super::beads;
 use super::file::{self, At, MAX_BYTES, Problem, WaveFile, WaveFileError, Work};
+use super::merge::resolve;
 use crate::Engine;
 use crate::api::{PromptSource, WaveSource, WorktreeChoice};
 use crate::error::EngineError;
@@ -16,6 +17,7 @@ use crate::prompt::Prompt;
 use crate::providers::Providers;
 use crate::secrets::mask_text;
 use crate::settings::Place;
+use crate::worktree::is_branch_name;
 use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan, WaveReview};
 use std::path::{Path, PathBuf};
 
@@ -151,6 +153,13 @@ impl Check<'_> {
         if Repository::find(&repo).is_none() {
             let what = format!("{} is in no git repository", repo.display());
             self.wrong(repo_place, what, "`repo` names a folder of one, seen from the wave file");
+        } else if let Some(base) = file.base.as_ref().filter(|base| resolve(&repo, &base.value).is_err()) {
+            let what = format!("there is no commit `{}` in the repository", base.value);
+            self.wrong(&base.place, what, "name a branch, a tag or a commit");
+        }
+        if let Some(branch) = file.merge_into.as_ref().filter(|branch| !is_branch_name(&branch.value)) {
+            let what = format!("`{}` cannot be the name of a branch", branch.value);
+            self.wrong(&branch.place, what, "a name such as \"integration\"");
         }
         let ids = self.ids(file);
         let (graph, layers) = self.graph(file, &ids);

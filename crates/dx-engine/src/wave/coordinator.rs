@@ -82,7 +82,8 @@ impl Coordinator {
         Ok(this)
     }
 
-    /// Works until all items are closed and everything is merged.
+    /// Works until all items are closed and everything is merged, or, when that is wished, until nothing can be done before a
+    /// parked provider takes something again.
     pub(super) fn run(&mut self) -> Result<(), EngineError> {
         faults::step("wave.began");
         loop {
@@ -93,6 +94,10 @@ impl Coordinator {
                 break;
             }
             if next.steps.is_empty() {
+                let is_parked = next.wait_until.is_some() && self.wave.in_flight() == 0;
+                if is_parked && self.wave.created.exit_when_parked {
+                    return Ok(());
+                }
                 self.listen()?;
                 continue;
             }

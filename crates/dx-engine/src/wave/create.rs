@@ -4,7 +4,7 @@
 
 use super::check::Checked;
 use super::{COORDINATE, JOURNAL, merge};
-use crate::api::{PromptSource, StartRequest, WorktreeChoice};
+use crate::api::{PromptSource, StartRequest, WaveWishes, WorktreeChoice};
 use crate::error::EngineError;
 use crate::git::Call;
 use crate::settle::Programs;
@@ -33,7 +33,7 @@ impl Engine {
         state: &StateDir,
         file: String,
         checked: Checked,
-        (notify, write_back): (Option<String>, bool),
+        wishes: WaveWishes,
     ) -> Result<(String, WavePaths, WaveWriter), EngineError> {
         start::refuse_nested()?;
         let Checked { mut plan, prompts, review_prompts, .. } = checked;
@@ -59,8 +59,9 @@ impl Engine {
                 wave_id: id.clone(),
                 file,
                 cwd: std::env::current_dir().map_or_else(|_| "-".to_owned(), |cwd| cwd.display().to_string()),
-                notify,
-                write_back,
+                notify: wishes.notify,
+                write_back: wishes.write_back,
+                exit_when_parked: wishes.exit_when_parked,
                 plan,
             };
             let at = Timestamp(clock::now_ms());

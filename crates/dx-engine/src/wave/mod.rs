@@ -23,7 +23,7 @@ pub(crate) use coordinator::conflict_text;
 pub use file::{Problem, WaveFileError};
 
 use crate::Engine;
-use crate::api::WaveSource;
+use crate::api::{WaveSource, WaveWishes};
 use crate::error::{EngineError, told};
 use crate::notify;
 use check::Checked;
@@ -59,15 +59,8 @@ impl Engine {
     }
 
     /// Checks what is to be done, records the wave and starts its coordinator, which outlives us.
-    ///
-    /// `notify` is a command or an address that is told of each change; with `write_back` the issues are told.
-    pub fn wave_run(
-        &self,
-        source: &WaveSource,
-        notify: Option<String>,
-        write_back: bool,
-    ) -> Result<WaveDocument, EngineError> {
-        if let Some(notify) = &notify {
+    pub fn wave_run(&self, source: &WaveSource, wishes: WaveWishes) -> Result<WaveDocument, EngineError> {
+        if let Some(notify) = &wishes.notify {
             notify::check(notify)?;
         }
         let checked = self.read_wave(source)?;
@@ -75,7 +68,7 @@ impl Engine {
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let file =
             source.file.as_deref().map_or_else(|| source.name(), |path| absolute(path).display().to_string());
-        let (id, paths, writer) = self.create_wave(&state, file, checked, (notify, write_back))?;
+        let (id, paths, writer) = self.create_wave(&state, file, checked, wishes)?;
         self.spawn_coordinator(&state, &id, &writer)?;
         drop(writer);
         self.show_wave(&id, &paths)
@@ -111,7 +104,8 @@ impl Engine {
             let (plan, layers) = (plan.clone(), Vec::new());
             let (prompts, review_prompts, left_out) = (none.clone(), none, Vec::new());
             let checked = Checked { plan, layers, prompts, review_prompts, left_out };
-            let (_, paths, writer) = self.create_wave(&state, "-".to_owned(), checked, (None, false))?;
+            let (_, paths, writer) =
+                self.create_wave(&state, "-".to_owned(), checked, WaveWishes::default())?;
             (paths, writer)
         };
         if ended(&paths)?.is_none_or(|wave| wave.wants_merge()) {

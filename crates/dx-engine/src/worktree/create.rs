@@ -111,19 +111,22 @@ pub(super) fn real(path: &Path) -> PathBuf {
 /// The branch's name; one that git would not take is refused with a better word.
 fn branch_name(wish: &Wish) -> Result<String, EngineError> {
     let name = wish.branch.unwrap_or(wish.beads.as_str());
-    // The rules of git-check-ref-format(1).
+    if is_branch_name(name) { Ok(name.to_owned()) } else { Err(EngineError::BranchName(name.to_owned())) }
+}
+
+/// The rules of git-check-ref-format(1).
+pub(crate) fn is_branch_name(name: &str) -> bool {
     let part =
         |part: &str| !part.is_empty() && !part.starts_with('.') && part.strip_suffix(".lock").is_none();
     let bad = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
-    let good = name.split('/').all(part)
+    name.split('/').all(part)
         && !name.starts_with('-')
         && !name.ends_with('.')
         && !name.contains("..")
         && !name.contains("@{")
         && !name.contains(bad)
         && name != "@"
-        && name != "HEAD";
-    if good { Ok(name.to_owned()) } else { Err(EngineError::BranchName(name.to_owned())) }
+        && name != "HEAD"
 }
 
 struct Wanted<'a> {

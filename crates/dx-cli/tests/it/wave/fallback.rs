@@ -113,6 +113,48 @@ fn without_another_provider_the_wave_waits_says_until_when_and_goes_on() {
 }
 
 #[test]
+fn a_wave_that_shall_not_wait_ends_and_says_when_to_resume_it() {
+    let world = world(Some(3600));
+    let both = "fallback = [\"opencode\"]";
+    let (code, wave) = run(&world, 1, both);
+    assert_eq!((code, calls(&world)), (0, 1), "{wave:#}");
+    // Its only provider is known to be parked.
+    let file = world.path("x.toml");
+    let repo = world.repo.display();
+    let text = format!(
+        "[wave]\nname = \"x\"\nrepo = \"{repo}\"\nprovider = \"claude-code\"\n[defaults]\nsandbox = \"off\"\n[[item]]\nid = \"k0\"\nprompt = \"go\"\n[[item]]\nid = \"k1\"\nneeds = [\"k0\"]\nprompt = \"go\"\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let parked = |args: &[&str]| {
+        let output = world.env.run(&[&["wave"], args, &["--json"]].concat()).assert_code(3);
+        let error: Value = serde_json::from_str(&output.stderr).unwrap();
+        assert_eq!(error["error"]["reason_code"], "quota_parked", "{output}");
+        let next = error["error"]["next_action"].as_str().unwrap();
+        assert!(next.starts_with("dx-runner wave resume x-1 after 20"), "{output}");
+    };
+    parked(&["run", &file, "--exit-when-parked"]);
+    assert!(super::world::coordinator(&world.env.state_dir(), "x-1").is_none());
+    // Before the time it is the same again; nobody is asked.
+    parked(&["resume", "x-1"]);
+    let (_, wave) = world.ask(&["status", "x-1"]);
+    assert!(wave["waits_until"].is_string() && wave["closed"] == 0, "{wave:#}");
+    assert_eq!(calls(&world), 1);
+    // Afterwards it goes on.
+    std::fs::remove_file(world.env.bin_dir().join("refuse")).unwrap();
+    std::fs::remove_file(world.env.state_dir().join("pools.jsonl")).unwrap();
+    let journal = world.env.state_dir().join("waves/x-1/journal");
+    let earlier = |text: &str| text.replace(&wave["waits_until"].as_str().unwrap()[..4], "2001");
+    let lines = std::fs::read_to_string(&journal).unwrap();
+    let lines: Vec<String> = lines
+        .lines()
+        .map(|line| if line.contains("\"until\"") { earlier(line) } else { line.to_owned() })
+        .collect();
+    std::fs::write(&journal, lines.join("\n") + "\n").unwrap();
+    let (code, wave) = world.ask(&["resume", "x-1"]);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 2]), "{wave:#}");
+}
+
+#[test]
 fn a_model_that_talks_about_limits_parks_nothing() {
     let world = world(None);
     let (code, wave) = run(&world, 3, "fallback = [\"opencode\"]\nmax_parallel = 1");

@@ -102,6 +102,13 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
             vec!["6:1: `loose` is no sandbox; \"strict\" or \"off\""],
         ),
         (&format!("{head}{}", item("a", "scope = [\"../x\"]")), vec!["6:1: `../x` is no pattern of paths"]),
+        (
+            &format!("{head}base = \"none\"\nmerge_into = \"a b\"\n{}", item("a", "")),
+            vec![
+                "3:1: there is no commit `none` in the repository; name a branch",
+                "4:1: `a b` cannot be the name of a branch; a name such as",
+            ],
+        ),
         (&format!("{head}repo = \"/\"\n{}", item("a", "")), vec!["3:1: / is in no git repository"]),
     ];
     for (text, expected) in rows {
