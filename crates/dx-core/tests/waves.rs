@@ -214,7 +214,7 @@ fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
     let of =
         |at, model: Option<&str>| WaveItem { model: model.map(str::to_owned), ..item(at, &[], false, 3) };
     let items = vec![of(0, Some("gone")), of(1, Some("gone")), of(2, Some("there")), of(3, None)];
-    let chosen = |reason, until: Option<i64>| {
+    let chosen_at = |reason, until: Option<i64>, now| {
         let mut wave = wave(items.clone(), 1, false);
         let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
         for event in [
@@ -236,15 +236,19 @@ fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
         }
         wave.created.plan.max_parallel = 4;
         let mut providers = vec![String::new(); 4];
-        for step in next_steps(&wave, Timestamp(2)).steps {
+        for step in next_steps(&wave, Timestamp(now)).steps {
             if let Step::Attempt { item, provider, .. } = step {
                 providers[item] = provider.to_string();
             }
         }
         providers
     };
+    let chosen = |reason, until| chosen_at(reason, until, 2);
     assert_eq!(chosen(ReasonCode::ClaudeCodeModelUnavailable, None), ["two", "two", "one", "one"]);
     assert_eq!(chosen(ReasonCode::ClaudeCodeRateLimited, Some(9)), ["two", "two", "one", "one"]);
+    // Afterwards they come back.
+    assert_eq!(chosen_at(ReasonCode::ClaudeCodeRateLimited, Some(9), 8), ["two", "two", "one", "one"]);
+    assert_eq!(chosen_at(ReasonCode::ClaudeCodeRateLimited, Some(9), 9), ["one", "one", "one", "one"]);
     assert_eq!(chosen(ReasonCode::ClaudeCodeAuthBlocked, None), ["two", "two", "two", "two"]);
     assert_eq!(chosen(ReasonCode::ProcessExitWithRc, None), ["two", "one", "one", "one"]);
 }

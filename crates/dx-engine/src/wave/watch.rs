@@ -10,6 +10,7 @@ use crate::lookup;
 use crate::settle::attend_dead;
 use crate::view::View;
 use dx_core::WaitKind;
+use dx_jobdir::pools::{self, Pool};
 use dx_monitor::process_of;
 use dx_proc::{Host, PidFd, clock};
 use dx_protocol::{Outcome, RunIds, Timestamp};
@@ -22,6 +23,8 @@ const PUBLISH_TICK_MS: u64 = 10;
 const PUBLISH_PATIENCE_MS: u64 = 2_000;
 /// A refusal that passes sooner is waited for.
 const LONG_WAIT_MS: i64 = 60_000;
+/// A provider that refuses for longer, and whose agent does not say for how long, is asked again after this.
+const UNTOLD_MS: i64 = 10 * 60_000;
 
 /// How a job ended.
 #[derive(Debug, Clone)]
@@ -64,6 +67,11 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
         }
         if until.is_none() {
             until = long_wait(&view).filter(|_| has_others);
+            if let Some(until) = until {
+                // Whoever starts next finds it out himself when this cannot be written.
+                let pool = Pool::of(&found.run.created);
+                let _known = pools::park(&ground.state, &pool, until, Timestamp(clock::now_ms()));
+            }
         }
         if ground.is_cancelling() || until.is_some() {
             let _asked = ground.engine.stop(&job, None);
@@ -76,12 +84,47 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
     }
 }
 
-/// The time before which the provider said that it takes nothing, when that is long. From structured errors only: parsers
-/// know no other.
+/// The time before which the provider is asked nothing more, when that is long. From structured errors only: parsers know no
+/// other.
 fn long_wait(view: &View) -> Option<Timestamp> {
-    let left = match view.observation.wait {
-        Some(WaitKind::RateLimit { left_ms } | WaitKind::Retry { left_ms }) => left_ms?,
-        _ => return None,
-    };
-    (left >= LONG_WAIT_MS).then(|| Timestamp(clock::now_ms() + left))
+    let left = refused_for(view.observation.wait, view.observation.event_age_ms)?;
+    Some(Timestamp(clock::now_ms() + left))
+}
+
+/// How long a provider that refuses is left alone; `None`: it is waited for.
+fn refused_for(wait: Option<WaitKind>, silent_ms: Option<u64>) -> Option<i64> {
+    match wait? {
+        WaitKind::RateLimit { left_ms: Some(left) } | WaitKind::Retry { left_ms: Some(left) } => {
+            (left >= LONG_WAIT_MS).then_some(left)
+        }
+        // The agent was told when to come back, and keeps it for itself.
+        WaitKind::RateLimit { left_ms: None } => {
+            silent_ms.is_some_and(|age| age >= LONG_WAIT_MS.unsigned_abs()).then_some(UNTOLD_MS)
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_refusals_are_not_waited_for_and_short_ones_are() {
+        let limit = |left_ms| Some(WaitKind::RateLimit { left_ms });
+        let retry = |left_ms| Some(WaitKind::Retry { left_ms });
+        for (wait, silent_ms, expected) in [
+            (limit(Some(60_000)), Some(0), Some(60_000)),
+            (limit(Some(59_999)), Some(90_000), None),
+            (retry(Some(3_600_000)), Some(5), Some(3_600_000)),
+            (limit(None), Some(59_999), None),
+            (limit(None), Some(60_000), Some(UNTOLD_MS)),
+            (limit(None), None, None),
+            (retry(None), Some(90_000), None),
+            (Some(WaitKind::Tool { for_ms: 90_000 }), Some(90_000), None),
+            (None, Some(90_000), None),
+        ] {
+            assert_eq!(refused_for(wait, silent_ms), expected, "{wait:?} {silent_ms:?}");
+        }
+    }
 }
