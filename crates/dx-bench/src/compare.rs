@@ -17,6 +17,10 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
         Ok((manifest, records))
     };
     let ((a, records_a), (b, records_b)) = (load(a)?, load(b)?);
+    let asked = |manifest: &BenchManifest, id: &str| manifest.prompts.iter().any(|prompt| prompt.id == id);
+    let (mut records_a, mut records_b) = (records_a, records_b);
+    records_a.retain(|record| asked(&b, &record.prompt));
+    records_b.retain(|record| asked(&a, &record.prompt));
     let has = |manifest: &BenchManifest, name: &str| manifest.workflows.iter().any(|w| w.name == name);
     let (all_a, all_b): (Vec<_>, Vec<_>) = (records_a.iter().collect(), records_b.iter().collect());
     let both = a.workflows.iter().filter(|workflow| has(&b, &workflow.name));

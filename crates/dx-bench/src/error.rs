@@ -23,6 +23,8 @@ pub enum BenchError {
     NotFound(PathBuf),
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
+    #[error("{path} is damaged: {why}")]
+    Damaged { path: PathBuf, why: String },
     #[error("interrupted; its jobs were ended, and what is done is kept")]
     Interrupted,
 }
@@ -42,6 +44,7 @@ impl BenchError {
             Self::Busy(_) => ReasonCode::LockHeld,
             Self::Blocked { .. } => ReasonCode::BenchPhaseBlocked,
             Self::NotFound(_) => ReasonCode::BenchNotFound,
+            Self::Damaged { .. } => ReasonCode::RecordUnreadable,
             Self::Io { .. } => ReasonCode::Internal,
             Self::Interrupted => ReasonCode::Interrupted,
         }
@@ -55,6 +58,11 @@ impl BenchError {
             Self::Blocked { before, .. } => {
                 format!("dx-runner bench progressive --phase {before}, or --force")
             }
+            // The records of a run tell nothing without its manifest.
+            Self::Damaged { path, .. } if path.ends_with("manifest.json") => {
+                "another --run-id: this run cannot be gone on with".to_owned()
+            }
+            Self::Damaged { path, .. } => format!("move {} away; what it told begins anew", path.display()),
             Self::Interrupted => "dx-runner bench run with the same --run-id goes on".to_owned(),
             other => other.reason().next_action().to_owned(),
         }

@@ -153,5 +153,6 @@ fn failed(what: &'static str, path: &Path, error: DiskError) -> BenchError {
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, BenchError> {
     let bytes =
         dx_jobdir::read_bounded(path, MAX_BYTES).map_err(|source| BenchError::io("read", path, source))?;
-    serde_json::from_slice(&bytes).map_err(|e| BenchError::io("understand", path, e.into()))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| BenchError::Damaged { path: path.to_owned(), why: e.to_string() })
 }

@@ -3,6 +3,7 @@
 use crate::error::BenchError;
 use dx_protocol::BenchPrompt;
 use serde::Deserialize;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -87,6 +88,18 @@ impl Prompt {
         if self.check.as_ref().is_some_and(|check| check.trim().is_empty()) {
             return Err("its check is empty".to_owned());
         }
+        // Both would be recorded, the check with each job.
+        let named = [
+            ("title", Some(&self.title)),
+            ("category", Some(&self.category)),
+            ("check", self.check.as_ref()),
+        ];
+        let secret = named
+            .into_iter()
+            .find(|(_, text)| text.is_some_and(|text| matches!(dx_engine::mask_text(text), Cow::Owned(_))));
+        if let Some((name, _)) = secret {
+            return Err(format!("its {name} holds a secret, which would be recorded"));
+        }
         let inside = |path: &String| {
             let mut parts = Path::new(path).components().peekable();
             parts.peek().is_some()
@@ -162,6 +175,7 @@ mod tests {
         let one = |fields: &str| {
             format!(r#"{{"version":1,"prompts":[{{"id":"a","category":"c","title":"t",{fields}}}]}}"#)
         };
+        let secret = format!("ghp_{}", "a1".repeat(18));
         let cases = [
             ("{".to_owned(), "EOF"),
             (r#"{"version":2,"prompts":[]}"#.to_owned(), "version 2"),
@@ -169,6 +183,8 @@ mod tests {
             (one(r#""prompt":" ""#), "empty"),
             (one(r#""prompt":"x","chek":"true""#), "chek"),
             (one(r#""prompt":"x","check":" ""#), "check is empty"),
+            (one(&format!(r#""prompt":"x","check":"echo {secret}""#)), "its check holds a secret"),
+            (one(r#""prompt":"x""#).replace(r#""t""#, &format!(r#""{secret}""#)), "its title holds a secret"),
             (one(r#""prompt":"x","files":{"../a":""}"#), "../a"),
             (one(r#""prompt":"x","files":{".git/config":""}"#), ".git/config"),
         ];

@@ -2,6 +2,7 @@
 
 use crate::error::BenchError;
 use dx_protocol::{BenchWorkflow, Lane};
+use std::borrow::Cow;
 
 /// A lane of an agent, as it is named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,9 @@ pub(crate) fn chosen(names: &[String], models: &[String]) -> Result<Vec<BenchWor
             model: "-".to_owned(),
         });
     }
+    if models.iter().any(|model| matches!(dx_engine::mask_text(model), Cow::Owned(_))) {
+        return Err(BenchError::Argument("--model holds a secret, which would be recorded".to_owned()));
+    }
     // What is for one workflow counts more than what is for all, in whatever order they stand.
     let (one, every): (Vec<_>, Vec<_>) = models
         .iter()
@@ -85,6 +89,8 @@ mod tests {
         };
         assert_eq!(models(&[]).unwrap(), ["-", "-"]);
         assert_eq!(models(&["cc_glm_headless=glm", "a/b=c"]).unwrap(), ["a/b=c", "glm"]);
+        let secret = format!("codex_headless=ghp_{}", "a1".repeat(18));
+        assert!(models(&[&secret]).unwrap_err().contains("secret"));
         assert!(models(&["codex_headless=x"]).unwrap_err().contains("codex_headless"));
         let twice = [names[0].clone(), names[0].clone()];
         assert!(chosen(&twice, &[]).unwrap_err().to_string().contains("twice"));

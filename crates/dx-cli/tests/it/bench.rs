@@ -147,6 +147,25 @@ fn two_lanes_are_measured_and_told_of() {
     }
     let same = world.json("bench-compare", 0, &["compare", "one", "one"]);
     assert_eq!(same["workflows"].as_array().unwrap().len(), 2);
+    // A run that was asked something else in the place of one prompt.
+    let other = world.out.join("other");
+    std::fs::create_dir(&other).unwrap();
+    for name in ["manifest.json", "records.ndjson"] {
+        write(other.join(name), read(folder.join(name)).replace("\"right\"", "\"left\""));
+    }
+    let compared = world.json("bench-compare", 0, &["compare", "one", "other"]);
+    for workflow in compared["workflows"].as_array().unwrap() {
+        for run in ["success_a", "success_b"] {
+            assert_eq!(
+                (&workflow[run]["count"], &workflow[run]["of"]),
+                (&json!(1), &json!(3)),
+                "{workflow:#}"
+            );
+        }
+    }
+    write(other.join("manifest.json"), "{}");
+    let damaged = world.bench(&["compare", "one", "other"]);
+    assert!(damaged.stderr.contains("record_unreadable"), "{}", damaged.stderr);
     world.scratch_is_gone();
 }
 
