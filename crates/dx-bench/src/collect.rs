@@ -131,6 +131,15 @@ pub(crate) fn record(
         record.outcome_state = Some(outcome.state);
         record.usage = outcome.usage;
     }
+    if seen.called.is_none() {
+        // Taken up: it began, and may have ended, before this process looked at it.
+        let at = |wanted: fn(&Event) -> bool| {
+            records.iter().find(|r| wanted(&r.event)).map(|r| ground.clock.at(r.at))
+        };
+        record.began_ms = at(|event| matches!(event, Event::Created(_))).unwrap_or(record.began_ms);
+        record.ended_ms = at(|event| matches!(event, Event::Ended(_))).unwrap_or(record.ended_ms);
+        record.ended_ms = record.ended_ms.max(record.began_ms);
+    }
     if let Some(model) = model {
         record.model = model;
     }

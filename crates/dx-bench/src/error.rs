@@ -1,5 +1,6 @@
 //! Why a benchmark was refused or given up.
 
+use crate::changed::{self, Change};
 use dx_engine::EngineError;
 use dx_protocol::{ExitCode, ReasonCode};
 use std::io;
@@ -13,8 +14,8 @@ pub enum BenchError {
     Prompts(String),
     #[error("{0}")]
     Argument(String),
-    #[error("the run `{0}` was begun with other workflows, prompts or numbers")]
-    Changed(String),
+    #[error("the run `{run_id}` was begun otherwise: {}", changed::told(.changes))]
+    Changed { run_id: String, changes: Vec<Change> },
     #[error("another process works on the run `{0}`")]
     Busy(String),
     #[error("{phase} runs after {before}, which has not passed on {baseline}")]
@@ -40,7 +41,7 @@ impl BenchError {
             Self::Engine(error) => error.reason(),
             Self::Prompts(_) => ReasonCode::BenchPromptsInvalid,
             Self::Argument(_) => ReasonCode::InvalidArgument,
-            Self::Changed(_) => ReasonCode::BenchChanged,
+            Self::Changed { .. } => ReasonCode::BenchChanged,
             Self::Busy(_) => ReasonCode::LockHeld,
             Self::Blocked { .. } => ReasonCode::BenchPhaseBlocked,
             Self::NotFound(_) => ReasonCode::BenchNotFound,
@@ -63,6 +64,7 @@ impl BenchError {
                 "another --run-id: this run cannot be gone on with".to_owned()
             }
             Self::Damaged { path, .. } => format!("move {} away; what it told begins anew", path.display()),
+            Self::Changed { changes, .. } => changed::next_action(changes),
             Self::Interrupted => "dx-runner bench run with the same --run-id goes on".to_owned(),
             other => other.reason().next_action().to_owned(),
         }

@@ -2,11 +2,11 @@
 //! integrity. Must never: start a job when a gate before it failed, or end without a report once it has begun.
 
 use crate::error::BenchError;
-use crate::folder::Folder;
-use crate::job::{self, Ground, Task};
+use crate::folder::{self, Folder};
+use crate::job::{self, Ground, RunClock, Task};
 use crate::prompts::{Prompt, Prompts};
 use crate::servers::Servers;
-use crate::{gates, html, markdown, plan, progressive, summary, workflow};
+use crate::{changed, gates, html, markdown, plan, progressive, summary, workflow};
 use dx_engine::{Cancel, Engine};
 use dx_proc::clock;
 use dx_protocol::{
@@ -22,6 +22,7 @@ use std::time::Duration;
 
 const MANIFEST_SCHEMA: &str = "dx-runner/bench-manifest/1";
 const DOCUMENT_SCHEMA: &str = "dx-runner/bench/1";
+const GOVERNANCE: &str = "governance_report.json";
 /// The whole run looks at its cancellation this often.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -121,17 +122,15 @@ pub fn run(
         let reason = failed.reason_code;
         return end(&folder, &run_id, told_gates, None, reason, ExitCode::PreflightFailed);
     }
-    match folder.manifest()? {
-        // Programs may have been updated in between; the plan may not.
-        Some(begun) => {
-            let same =
-                |manifest: &BenchManifest| BenchManifest { agents: BTreeMap::new(), ..manifest.clone() };
-            if same(&begun) != same(&manifest) {
-                return Err(BenchError::Changed(run_id));
-            }
-            manifest = begun;
+    if let Some(begun) = folder.manifest()? {
+        let changes = changed::between(&begun, &manifest);
+        if !changes.is_empty() {
+            return Err(BenchError::Changed { run_id, changes });
         }
-        None => folder.begin(&manifest)?,
+        manifest = begun;
+    } else {
+        manifest.began_at = Some(Timestamp(clock::now_ms()));
+        folder.begin(&manifest)?;
     }
     let begun =
         Begun { engine, request, manifest: &manifest, folder: &folder, servers: &servers, cancel, told };
@@ -194,8 +193,16 @@ fn end(
         gates,
         summary,
     };
-    folder.write_json("governance_report.json", &document)?;
+    // A call that runs nothing takes nothing back of what the run ended with.
+    if document.summary.is_some() || !is_finished(folder) {
+        folder.write_json(GOVERNANCE, &document)?;
+    }
     Ok(document)
+}
+
+/// Whether an earlier call ended with figures. A report that cannot be read is written anew.
+fn is_finished(folder: &Folder) -> bool {
+    folder::read::<BenchDocument>(&folder.file(GOVERNANCE)).is_ok_and(|document| document.summary.is_some())
 }
 
 fn prepare(request: &Request) -> Result<Prepared, BenchError> {
@@ -226,6 +233,7 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
     let manifest = BenchManifest {
         schema: MANIFEST_SCHEMA.to_owned(),
         run_id,
+        began_at: None,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         agents: BTreeMap::new(),
         host: kernel("hostname"),
@@ -275,14 +283,13 @@ fn jobs(begun: &Begun<'_>, prompts: &[Prompt]) -> Result<(), BenchError> {
     told(News::Begun { run_id: &manifest.run_id, jobs: left.len(), done: manifest.jobs.len() - left.len() });
     let (given_up, stay) =
         std::io::pipe().map_err(|source| BenchError::io("make a pipe in", folder.path(), source))?;
-    // Times of a run that is gone on with begin where its last record ended.
-    let offset = records.iter().map(|record| record.ended_ms).max().unwrap_or(0);
+    let last = records.iter().map(|record| record.ended_ms).max().unwrap_or(0);
     let ground = Ground {
         engine,
         run_id: &manifest.run_id,
         timeout: request.timeout,
         max_retries: request.max_retries,
-        began: clock::monotonic_ms().saturating_sub(offset),
+        clock: RunClock::new(clock::monotonic_ms(), clock::now_ms(), manifest.began_at, last),
         servers,
         cancel,
         given_up: &given_up,
@@ -340,4 +347,37 @@ fn one(
     folder.append(&record)?;
     told(News::Ended(&record));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GOVERNANCE, end};
+    use crate::folder::Folder;
+    use dx_protocol::{BenchSummary, ExitCode, ReasonCode};
+    use serde_json::json;
+
+    #[test]
+    fn a_refused_call_leaves_the_report_of_a_finished_run() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = Folder::take(out.path().join("r"), "r").unwrap();
+        let report = || std::fs::read_to_string(folder.file(GOVERNANCE)).unwrap();
+        let refused = |reason: ReasonCode| {
+            let told = end(&folder, "r", Vec::new(), None, reason, reason.exit_code()).unwrap();
+            assert_eq!((told.passed, told.reason_code), (false, reason), "the call itself is told of");
+        };
+        // Before it has run, the last refusal is what there is to tell.
+        refused(ReasonCode::RequiredCommitMissing);
+        refused(ReasonCode::BaselineNotMet);
+        assert!(report().contains("baseline_not_met"));
+        let summary: BenchSummary = serde_json::from_value(json!({
+            "schema": "-", "run_id": "r", "jobs": 0, "missing": 0, "workflows": [],
+            "systems": [], "failures": [], "matrix": [], "comparisons": [],
+        }))
+        .unwrap();
+        end(&folder, "r", Vec::new(), Some(summary), ReasonCode::BenchOk, ExitCode::Ok).unwrap();
+        let finished = report();
+        assert!(finished.contains("bench_ok"));
+        refused(ReasonCode::BaselineNotMet);
+        assert_eq!(report(), finished);
+    }
 }

@@ -88,7 +88,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     page.matrix(manifest, summary);
     page.add("<h2>Lanes over time</h2><p class=\"soft\">Each bar is a job from its start to its outcome: <span class=\"key\"></span> succeeded, <span class=\"key failed\"></span> failed.</p>");
     page.add(&timeline("Jobs over time", manifest, &measured));
-    page.add("<h2>Figures</h2><p class=\"soft\">In brackets: the interval at 95 %; … is a bound that so few jobs do not give.</p>");
+    page.add("<h2>Figures</h2><p class=\"soft\">In brackets: the interval at 95 %; … is a bound that so few jobs do not give; n, of how many jobs a figure is where not all could be measured.</p>");
     page.figures(summary);
     page.add("<h2>Differences</h2>");
     page.differences(summary);
@@ -158,9 +158,9 @@ impl Page {
                 escape(&row.name),
                 share(&row.success),
                 share(&row.retried),
-                estimate(row.first_output_p50.as_ref()),
-                estimate(row.completion_p50.as_ref()),
-                estimate(row.completion_p95.as_ref()),
+                estimate(row.first_output_p50.as_ref(), row.success.count),
+                estimate(row.completion_p50.as_ref(), row.success.count),
+                estimate(row.completion_p95.as_ref(), row.success.count),
             ]
         });
         self.cards(&head, rows);

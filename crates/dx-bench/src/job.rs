@@ -13,7 +13,7 @@ use dx_engine::{
     Cancel, Engine, EngineError, GiveUp, JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice,
 };
 use dx_proc::{PidFd, clock, tree};
-use dx_protocol::{BeadsId, BenchPlanned, BenchRecord, BenchWorkflow, Gates, ProviderName};
+use dx_protocol::{BeadsId, BenchPlanned, BenchRecord, BenchWorkflow, Gates, ProviderName, Timestamp};
 use std::io::PipeReader;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -31,12 +31,39 @@ pub(crate) struct Ground<'a> {
     pub(crate) run_id: &'a str,
     pub(crate) timeout: Duration,
     pub(crate) max_retries: u32,
-    /// CLOCK_MONOTONIC of the run's begin.
-    pub(crate) began: u64,
+    pub(crate) clock: RunClock,
     pub(crate) servers: &'a Servers<'a>,
     pub(crate) cancel: &'a Cancel,
     /// Closed on its other side when the run is given up.
     pub(crate) given_up: &'a PipeReader,
+}
+
+/// Milliseconds since the run began, whichever process began it. Within this process they are of CLOCK_MONOTONIC, which may
+/// not know that moment any more: the machine may have been started anew since.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RunClock {
+    /// CLOCK_MONOTONIC and Unix time of the same moment, and how long the run was on by then.
+    mono: u64,
+    wall: i64,
+    elapsed: u64,
+}
+
+impl RunClock {
+    /// Of a run whose last record so far ended at `last`.
+    pub(crate) fn new(mono: u64, wall: i64, began_at: Option<Timestamp>, last: u64) -> Self {
+        let since = began_at.map_or(0, |began| wall.saturating_sub(began.0).max(0).unsigned_abs());
+        // Unix time may have been set back; what has ended stays in the past.
+        Self { mono, wall, elapsed: since.max(last) }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        self.elapsed + clock::monotonic_ms().saturating_sub(self.mono)
+    }
+
+    /// A moment that another process wrote down.
+    pub(crate) fn at(&self, moment: Timestamp) -> u64 {
+        self.elapsed.saturating_add_signed(moment.0.saturating_sub(self.wall))
+    }
 }
 
 /// A job of the plan with what it names.
@@ -64,11 +91,11 @@ pub(crate) fn run(ground: &Ground<'_>, task: &Task<'_>) -> Result<(BenchRecord, 
 /// others up.
 fn attempt(ground: &Ground<'_>, task: &Task<'_>, retries: u32) -> Result<(BenchRecord, String), BenchError> {
     let id = format!("bench-{}-{}-{retries}", ground.run_id, task.number);
-    let mut seen = Seen { retries, began_ms: clock::monotonic_ms() - ground.began, ..Seen::default() };
+    let mut seen = Seen { retries, began_ms: ground.clock.now(), ..Seen::default() };
     match try_to_run(ground, task, &id, &mut seen) {
         Err(_) if ground.cancel.is_cancelled() => Err(BenchError::Interrupted),
         Err(BenchError::Engine(error)) => {
-            seen.ended_ms = clock::monotonic_ms() - ground.began;
+            seen.ended_ms = ground.clock.now();
             // One that cannot be removed is no worse than the failure that is told.
             let _removed = ground.engine.remove_scratch(&scratch(ground.run_id, &id));
             Ok((collect::refused(ground, task, &seen, &error), String::new()))
@@ -120,7 +147,7 @@ fn try_to_run(
     if ground.cancel.is_cancelled() {
         return Err(BenchError::Interrupted);
     }
-    seen.ended_ms = clock::monotonic_ms() - ground.began;
+    seen.ended_ms = ground.clock.now();
     let answer = answer::whole(&ground.engine.log_files(&name, None)?);
     let record = collect::record(ground, task, &name, seen, &answer)?;
     ground.engine.remove_scratch(&scratch)?;
@@ -162,5 +189,27 @@ fn watch(ground: &Ground<'_>, name: &JobName, pid: i32, seen: &mut Seen) -> Resu
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RunClock;
+    use dx_protocol::Timestamp;
+
+    #[test]
+    fn a_run_has_one_clock_whoever_goes_on_with_it() {
+        let began = Some(Timestamp(1_000_000));
+        // Gone on with 50 s after its begin, on a machine that was started 2 s ago.
+        let clock = RunClock::new(2_000, 1_050_000, began, 7_000);
+        assert_eq!(clock.at(Timestamp(1_003_000)), 3_000, "a job that the killed process began");
+        assert!(clock.now() >= 50_000);
+        // Before the run's begin is nothing.
+        assert_eq!(clock.at(Timestamp(900_000)), 0);
+        // Unix time was set back: what is run now is behind what has ended.
+        let back = RunClock::new(2_000, 999_000, began, 7_000);
+        assert_eq!((back.elapsed, back.at(Timestamp(999_000))), (7_000, 7_000));
+        // A run of an earlier version goes on where its last record ended.
+        assert_eq!(RunClock::new(2_000, 1_050_000, None, 7_000).elapsed, 7_000);
     }
 }

@@ -5,6 +5,7 @@
 //! it rests on.
 
 mod answer;
+mod changed;
 mod collect;
 mod compare;
 mod error;
@@ -24,6 +25,7 @@ pub mod stats;
 mod summary;
 mod workflow;
 
+pub use changed::Change;
 pub use compare::compare;
 pub use error::BenchError;
 pub use folder::Folder;

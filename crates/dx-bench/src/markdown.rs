@@ -24,7 +24,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
         line(format!("\n**{} planned jobs have no record.**", summary.missing));
     }
     line(
-        "\nIn brackets: the interval at 95 %. `…` is a bound that so few jobs do not give. Latencies are those of successes."
+        "\nIn brackets: the interval at 95 %. `…` is a bound that so few jobs do not give. Latencies are those of successes; n is of how many jobs a figure is where not all could be measured."
             .to_owned(),
     );
     for (title, rows) in [("Workflows", &summary.workflows), ("Systems", &summary.systems)] {
@@ -82,15 +82,17 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
 
 fn figures(row: &BenchFigures) -> String {
     let cost = row.usage.cost_usd.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.4} $"));
-    let memory = row.memory_peak_kib.map_or_else(|| "-".to_owned(), |kib| format!("{} MiB", kib / 1024));
+    let of_few = of_few(row.memory_of, row.success.of);
+    let memory =
+        row.memory_peak_kib.map_or_else(|| "-".to_owned(), |kib| format!("{} MiB{of_few}", kib / 1024));
     format!(
         "| {} | {} | {} | {} | {} | {} | {} | {cost} | {memory} |",
         row.name,
         share(&row.success),
         share(&row.retried),
-        estimate(row.first_output_p50.as_ref()),
-        estimate(row.completion_p50.as_ref()),
-        estimate(row.completion_p95.as_ref()),
+        estimate(row.first_output_p50.as_ref(), row.success.count),
+        estimate(row.completion_p50.as_ref(), row.success.count),
+        estimate(row.completion_p95.as_ref(), row.success.count),
         row.usage.output_tokens,
     )
 }
@@ -105,13 +107,25 @@ pub(crate) fn share(share: &BenchShare) -> String {
     format!("{}/{}, {rate} % [{low}, {high}]", share.count, share.of)
 }
 
-/// `1.2 s [0.9, …]`.
-pub(crate) fn estimate(estimate: Option<&BenchEstimate>) -> String {
+/// ` (n = 3)` for a figure of fewer jobs than there are: of one that was taken up after its benchmark was killed not all was
+/// seen, and summaries of earlier versions do not tell.
+fn of_few(n: u64, jobs: u64) -> String {
+    if n == 0 || n >= jobs { String::new() } else { format!(" (n = {n})") }
+}
+
+/// `1.2 s [0.9, …]`, of so many successes.
+pub(crate) fn estimate(estimate: Option<&BenchEstimate>, successes: u64) -> String {
     let Some(estimate) = estimate else { return "-".to_owned() };
     let bound = |bound: Option<f64>| bound.map_or_else(|| "…".to_owned(), time);
     let mut text = time(estimate.value);
     // Writing to a String cannot fail.
-    let _written = write!(text, " [{}, {}]", bound(estimate.low), bound(estimate.high));
+    let _written = write!(
+        text,
+        " [{}, {}]{}",
+        bound(estimate.low),
+        bound(estimate.high),
+        of_few(estimate.of, successes)
+    );
     text
 }
 
@@ -135,4 +149,26 @@ pub(crate) fn times(ratio: &BenchRatio) -> String {
         "{:.2} times its completion [{:.2}, {:.2}], {} pairs",
         ratio.value, ratio.low, ratio.high, ratio.of
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{estimate, figures};
+    use dx_protocol::{BenchEstimate, BenchFigures, Usage};
+    use serde_json::json;
+
+    #[test]
+    fn a_figure_of_fewer_jobs_says_of_how_many() {
+        let of = |of| BenchEstimate { value: 900.0, low: None, high: None, of };
+        assert_eq!(estimate(Some(&of(4)), 4), "900 ms […, …]");
+        assert_eq!(estimate(Some(&of(3)), 4), "900 ms […, …] (n = 3)");
+        let share = json!({"count": 4, "of": 5, "rate": 0.8, "low": 0.0, "high": 1.0});
+        let mut row: BenchFigures = serde_json::from_value(json!({
+            "name": "w", "success": share, "retried": share, "usage": Usage::default(), "memory_peak_kib": 2048,
+        }))
+        .unwrap();
+        assert!(figures(&row).ends_with("| 2 MiB |"), "one that was written without the number");
+        row.memory_of = 3;
+        assert!(figures(&row).ends_with("| 2 MiB (n = 3) |"), "{}", figures(&row));
+    }
 }

@@ -233,7 +233,7 @@ impl Ledger {
         self.put(begun.clone(), None)?;
         match governed::run(engine, &governed(request, phase, &begun.run_id), cancel, told) {
             // What was begun by another version of the program is not gone on with.
-            Err(BenchError::Changed(_)) => {
+            Err(BenchError::Changed { .. }) => {
                 let begun = blank(phase, baseline);
                 self.put(begun.clone(), None)?;
                 governed::run(engine, &governed(request, phase, &begun.run_id), cancel, told)
@@ -244,7 +244,10 @@ impl Ledger {
 
     fn put(&mut self, phase: BenchPhase, next: Option<BenchPhase>) -> Result<(), BenchError> {
         for phase in [Some(phase), next].into_iter().flatten() {
-            self.phases.retain(|other| other.phase != phase.phase);
+            // What it came to on another commit stays, so that one may go back to that.
+            let same =
+                |other: &BenchPhase| (&other.phase, &other.baseline) == (&phase.phase, &phase.baseline);
+            self.phases.retain(|other| !same(other));
             self.phases.push(phase);
         }
         self.phases.sort_by(|a, b| a.phase.cmp(&b.phase));
@@ -273,5 +276,29 @@ fn governed(request: &ProgressiveRequest, phase: &Phase, run_id: &str) -> Reques
         repo: request.repo.clone(),
         run_id: Some(run_id.to_owned()),
         out: request.out.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Ledger, PHASES, blank};
+    use dx_protocol::{BenchPhase, BenchPhaseState};
+
+    #[test]
+    fn a_pass_stays_when_the_phase_is_tried_on_another_commit() {
+        let out = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::take(out.path()).unwrap();
+        let of = |baseline, state| BenchPhase { state, ..blank(&PHASES[0], baseline) };
+        ledger.put(of("a", BenchPhaseState::Passed), None).unwrap();
+        ledger.put(of("b", BenchPhaseState::Begun), None).unwrap();
+        ledger.put(of("b", BenchPhaseState::Failed), None).unwrap();
+        drop(ledger);
+        let mut ledger = Ledger::take(out.path()).unwrap();
+        assert_eq!(ledger.phases.len(), 2, "one of each commit: {:#?}", ledger.phases);
+        ledger.admit(&PHASES[1], "a").unwrap();
+        ledger.admit(&PHASES[1], "b").unwrap_err();
+        // On the same commit the last one counts.
+        ledger.put(of("a", BenchPhaseState::Failed), None).unwrap();
+        ledger.admit(&PHASES[1], "a").unwrap_err();
     }
 }

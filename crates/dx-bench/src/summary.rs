@@ -92,6 +92,7 @@ fn figures(name: &str, records: &[&BenchRecord]) -> BenchFigures {
         completion_p95: quantile(|r| r.completion_ms, 0.95),
         usage: records.iter().fold(Usage::default(), |sum, record| sum.plus(record.usage)),
         memory_peak_kib: records.iter().filter_map(|record| record.memory_peak_kib).max(),
+        memory_of: count(|record| record.memory_peak_kib.is_some()),
         hint_ratio: (hints > 0).then(|| found as f64 / hints as f64),
     }
 }

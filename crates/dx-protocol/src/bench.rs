@@ -1,6 +1,6 @@
 //! What a benchmark of the lanes writes: its plan, a record for each job, and what they add up to.
 
-use crate::{GateDocument, OutcomeState, ReasonCode, Usage};
+use crate::{GateDocument, OutcomeState, ReasonCode, Timestamp, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ pub struct BenchManifest {
     pub schema: String,
     /// `-` in a dry run that was given none.
     pub run_id: String,
+    /// When the run began; not in a plan that is only shown, nor in that of an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
     /// Version of dx-runner.
     pub program: String,
     /// Version of each agent's program by provider, as it tells it; `-` when it tells none.
@@ -203,6 +206,9 @@ pub struct BenchFigures {
     pub completion_p95: Option<BenchEstimate>,
     pub usage: Usage,
     pub memory_peak_kib: Option<u64>,
+    /// Number of jobs whose memory was seen; not that of one that was taken up after its benchmark was killed.
+    #[serde(default)]
+    pub memory_of: u64,
     /// Share of the hints that were in answers; `null` without hints.
     pub hint_ratio: Option<f64>,
 }
@@ -329,7 +335,7 @@ pub enum BenchPhaseState {
     Failed,
 }
 
-/// A phase of the progressive benchmark, as it went the last time.
+/// A phase of the progressive benchmark, as it went the last time on a commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchPhase {
     pub phase: String,
@@ -349,7 +355,7 @@ pub struct BenchPhase {
     pub details: String,
 }
 
-/// `progressive/state.json`: the last of each phase.
+/// `progressive/state.json`: the last of each phase on each commit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchProgress {
     pub schema: String,

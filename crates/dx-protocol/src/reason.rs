@@ -217,7 +217,7 @@ reason_codes! {
     BenchPartial, "bench_partial", Partial, "Some jobs of the benchmark succeeded, some did not.", "look at the failures in summary.md";
     BenchFailed, "bench_failed", Error, "No job of the benchmark succeeded.", "look at the failures in summary.md";
     BenchNotFound, "bench_not_found", Error, "There is no benchmark run in this folder.", "name the folder of a run, or --out with the one that holds it";
-    BenchChanged, "bench_changed", Conflict, "The run was begun with other workflows, prompts or numbers.", "the options that it was begun with, or another --run-id";
+    BenchChanged, "bench_changed", Conflict, "The run was begun on another commit, machine or version, or with other options.", "what it was begun with, or another --run-id";
     BenchPhaseBlocked, "bench_phase_blocked", Error, "The phase before has not passed on the same baseline; nothing was run.", "dx-runner bench progressive, which runs all phases in their order; or --force";
     BenchBelowMinimum, "bench_below_minimum", Partial, "Fewer jobs of the phase succeeded than it takes to pass.", "look at the failures in summary.md of its run";
     BenchPromptsInvalid, "bench_prompts_invalid", Usage, "The file of prompts cannot be used.", "mend what is named; the built-in file is an example: dx-runner bench prompts";

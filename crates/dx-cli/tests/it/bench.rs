@@ -221,8 +221,24 @@ fn a_killed_run_goes_on_and_repeats_nothing() {
     // Each was asked once: those that ran when their benchmark was killed were taken up.
     let asked = world.agent.model.calls().iter().filter(|call| call.prompt.contains("sleep:0.3")).count();
     assert_eq!(asked, 5);
-    let other = world.bench(&[&args[..args.len() - 1], &["3", "--json"]].concat()).assert_code(32);
-    assert_eq!(error_of(&world.agent.env, &other)["reason_code"], "bench_changed");
+    for record in &after {
+        let ms = |name: &str| record[name].as_u64().unwrap();
+        // Unix time tells of those that were taken up, and is not quite as even as the clock of the others.
+        assert!(ms("ended_ms") + 50 >= ms("began_ms") + ms("completion_ms"), "{record:#}");
+    }
+    let refused = |args: &[&str]| error_of(&world.agent.env, &world.bench(args).assert_code(32));
+    let other = refused(&[&args[..args.len() - 1], &["3", "--json"]].concat());
+    assert_eq!(other["reason_code"], "bench_changed");
+    assert!(other["message"].as_str().unwrap().ends_with(": --rounds: 2 → 3"), "{other}");
+    let head = || world.agent.env.git(&world.agent.repository, &["rev-parse", "HEAD"]).trim().to_owned();
+    let begun = head();
+    world.agent.env.git(&world.agent.repository, &["commit", "--quiet", "--allow-empty", "-m", "moved"]);
+    let moved = refused(&[&args[..], &["--json"]].concat());
+    assert!(
+        moved["message"].as_str().unwrap().ends_with(&format!(": commit: {begun} → {}", head())),
+        "{moved}"
+    );
+    assert_eq!(moved["next_action"], format!("check out {begun}; or another --run-id"), "{moved}");
     world.scratch_is_gone();
 }
 
