@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dx_core::wave::{Phase, Step, Wave, next_steps};
+use dx_core::wave::{Phase, Step, Wave, next_steps, state_of};
 use dx_protocol::{
-    AttemptVerdict, ItemState, ReasonCode, ReviewVerdict, Timestamp, WaveCreated, WaveEvent, WaveItem,
-    WavePlan, WaveRecord, WaveReview,
+    AttemptVerdict, ItemState, QuotaPool, ReasonCode, ReviewVerdict, Timestamp, WaveCreated, WaveEvent,
+    WaveItem, WavePlan, WaveRecord, WaveReview,
 };
 use proptest::prelude::*;
 
@@ -79,7 +79,15 @@ fn outcome(wave: &Wave, at: usize, luck: u8, now: i64) -> WaveEvent {
     let until = luck.is_multiple_of(3).then_some(Timestamp(now + 5));
     if luck % 16 == 1 {
         let reason = if luck > 100 { ReasonCode::OpencodeBinaryMissing } else { ReasonCode::WorktreeExists };
-        return WaveEvent::Refused { item: id, attempt, provider, reason, message: "m".to_owned(), until };
+        return WaveEvent::Refused {
+            item: id,
+            attempt,
+            provider,
+            reason,
+            message: "m".to_owned(),
+            until,
+            pool: None,
+        };
     }
     let verdict = match luck % 16 {
         2..=4 => AttemptVerdict::Revise,
@@ -99,6 +107,7 @@ fn outcome(wave: &Wave, at: usize, luck: u8, now: i64) -> WaveEvent {
         gates: Vec::new(),
         notes: Vec::new(),
         until: until.filter(|_| verdict == AttemptVerdict::Fallback),
+        pool: None,
     }
 }
 
@@ -205,7 +214,7 @@ fn nothing_new_begins_after_a_failure_when_asked() {
             take(&mut wave, event);
         }
     }
-    let states: Vec<ItemState> = wave.items.iter().map(dx_core::wave::Item::state).collect();
+    let states: Vec<ItemState> = wave.items.iter().map(|item| state_of(&wave, item)).collect();
     assert_eq!(states, [ItemState::Failed, ItemState::Skipped]);
 }
 
@@ -230,6 +239,7 @@ fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
                 gates: Vec::new(),
                 notes: Vec::new(),
                 until: until.map(Timestamp),
+                pool: None,
             },
         ] {
             wave.apply(&WaveRecord { at: Timestamp(1), event });
@@ -251,4 +261,57 @@ fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
     assert_eq!(chosen_at(ReasonCode::ClaudeCodeRateLimited, Some(9), 9), ["one", "one", "one", "one"]);
     assert_eq!(chosen(ReasonCode::ClaudeCodeAuthBlocked, None), ["two", "two", "two", "two"]);
     assert_eq!(chosen(ReasonCode::ProcessExitWithRc, None), ["two", "one", "one", "one"]);
+}
+
+#[test]
+fn a_revision_is_one_that_follows() {
+    let shown = |max_attempts, cancel: bool| {
+        let mut wave = wave(vec![item(0, &[], false, max_attempts)], 1, false);
+        let take = |wave: &mut Wave, event| wave.apply(&WaveRecord { at: Timestamp(1), event });
+        let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+        let event = event_of(&wave, &step);
+        take(&mut wave, event);
+        if cancel {
+            take(&mut wave, WaveEvent::Cancelling);
+        }
+        let event = outcome(&wave, 0, 2, 1);
+        take(&mut wave, event);
+        state_of(&wave, &wave.items[0])
+    };
+    assert_eq!(shown(2, false), ItemState::Revision);
+    assert_eq!((shown(1, false), shown(2, true)), (ItemState::Checking, ItemState::Checking));
+}
+
+#[test]
+fn what_the_ledger_says_of_a_parked_pool_counts() {
+    let pool = |account: &str| QuotaPool {
+        provider: "one".parse().unwrap(),
+        account: account.to_owned(),
+        model: "m".to_owned(),
+    };
+    let mut only = item(0, &[], false, 1);
+    only.providers.truncate(1);
+    let mut wave = wave(vec![only], 1, false);
+    let take = |wave: &mut Wave, event| wave.apply(&WaveRecord { at: Timestamp(1), event });
+    let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+    let event = event_of(&wave, &step);
+    take(&mut wave, event);
+    let refused = WaveEvent::Refused {
+        item: "i0".parse().unwrap(),
+        attempt: 1,
+        provider: "one".parse().unwrap(),
+        reason: ReasonCode::QuotaParked,
+        message: String::new(),
+        until: Some(Timestamp(30)),
+        pool: Some(pool("a")),
+    };
+    take(&mut wave, refused);
+    let mut says = |account: &str, until: Option<i64>| {
+        take(&mut wave, WaveEvent::Parked { pool: pool(account), until: until.map(Timestamp) });
+        next_steps(&wave, Timestamp(2)).wait_until
+    };
+    assert_eq!(says("another", None), Some(Timestamp(30)));
+    assert_eq!(says("a", Some(90)), Some(Timestamp(90)));
+    assert_eq!(says("a", None), None);
+    assert_eq!(next_steps(&wave, Timestamp(2)).steps.len(), 1);
 }

@@ -2,7 +2,7 @@
 
 use crate::settings::SettingsError;
 use dx_jobdir::{DiskError, JournalError, StateDirError};
-use dx_protocol::{ExitCode, GateReport, InvalidId, ReasonCode, Timestamp};
+use dx_protocol::{ExitCode, GateReport, InvalidId, QuotaPool, ReasonCode, Timestamp};
 use std::io;
 use std::path::PathBuf;
 
@@ -42,9 +42,10 @@ pub enum EngineError {
     #[error("{provider} runs {running} jobs{}, and its cap is {cap}", if *waiting > 0 { format!(", {waiting} wait") } else { String::new() })]
     CapExceeded { provider: String, running: usize, waiting: usize, cap: usize },
     #[error(
-        "{provider} was told by its model {model} that this account ({account}) gets nothing before {until}"
+        "{} was told by its model {} that this account ({}) gets nothing before {until}",
+        .pool.provider, .pool.model, .pool.account
     )]
-    QuotaParked { provider: String, account: String, model: String, until: Timestamp },
+    QuotaParked { pool: QuotaPool, until: Timestamp },
     #[error("interrupted while it waited for a turn of {provider}; nothing was started")]
     QueueLeft { provider: String },
     #[error("there is no provider `{name}`")]

@@ -7,7 +7,8 @@ use crate::ClaimLock;
 use crate::disk::{self, DiskError};
 use crate::journal::read_bounded;
 use crate::layout::StateDir;
-use dx_protocol::{Created, Outcome, ProviderName, ProviderVerdict, Timestamp};
+pub use dx_protocol::QuotaPool as Pool;
+use dx_protocol::{Created, Outcome, ProviderVerdict, Timestamp};
 use serde::{Deserialize, Serialize};
 
 const MAX_BYTES: u64 = 4 << 20;
@@ -15,26 +16,6 @@ const MAX_BYTES: u64 = 4 << 20;
 const PROBE_MS: i64 = 30_000;
 /// What nobody asked for any more this long after its time is forgotten.
 const OLD_MS: i64 = 24 * 60 * 60 * 1000;
-
-/// What has one limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pool {
-    pub provider: ProviderName,
-    /// Where the credentials come from, by name.
-    pub account: String,
-    pub model: String,
-}
-
-impl Pool {
-    /// The one that a run uses.
-    pub fn of(created: &Created) -> Self {
-        Self {
-            provider: created.ids.provider.clone(),
-            account: created.contract.auth_source.clone(),
-            model: created.contract.selected_model.clone(),
-        }
-    }
-}
 
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

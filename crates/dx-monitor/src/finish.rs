@@ -52,13 +52,14 @@ pub fn finish(
     faults::step("monitor.outcome_view");
     ended::append(state, &outcome)?;
     faults::step("monitor.ended_index");
+    // Before the claim goes: a wave that sees it gone asks the ledger. Whoever comes next finds out himself when it cannot be
+    // written.
+    let now = Timestamp(dx_proc::clock::now_ms());
+    let _noted = pools::ended(state, &run.created, &outcome, run.limited_until, now);
     if holds_claim(state, paths, &outcome.ids) {
         claim::release(state, &outcome.ids.provider, &outcome.ids.beads)?;
     }
     faults::step("monitor.released");
-    // Whoever comes next finds out himself when it cannot be written.
-    let now = Timestamp(dx_proc::clock::now_ms());
-    let _noted = pools::ended(state, &run.created, &outcome, run.limited_until, now);
     // Last and least: a full or broken history holds no job up, and `prune` adds from the ended index what is missing.
     let _recorded = history::append(state, &history::line_of(&outcome));
     faults::step("monitor.history");

@@ -3,7 +3,9 @@
 //! The journal's first record holds the whole plan, so that a wave goes on whatever becomes of its file. One writer at a
 //! time, the holder of the lock on the journal itself: the coordinator.
 
-use crate::{BeadsId, GateVerdict, Identity, ProviderName, ReasonCode, RunUuid, SandboxMode, Timestamp};
+use crate::{
+    BeadsId, GateVerdict, Identity, ProviderName, QuotaPool, ReasonCode, RunUuid, SandboxMode, Timestamp,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -232,6 +234,9 @@ pub enum WaveEvent {
         /// When the same may be tried again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// What is parked until then in the ledger of all jobs, which may know better later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<QuotaPool>,
     },
     /// Its job has ended and was looked at.
     Judged {
@@ -251,6 +256,9 @@ pub enum WaveEvent {
         notes: Vec<String>,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// What is parked until then in the ledger of all jobs, which may know better later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<QuotaPool>,
     },
     /// A review is decided.
     Review {
@@ -278,6 +286,12 @@ pub enum WaveEvent {
         state: ItemState,
         reason: ReasonCode,
         message: String,
+    },
+    /// The ledger of all jobs says something else of what an item waits for: parked until another time, or no more.
+    Parked {
+        pool: QuotaPool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
     },
     /// A person wants the wave to end.
     Cancelling,
@@ -311,6 +325,7 @@ impl WaveEvent {
             | Self::Closed { item, .. } => Some(item),
             Self::Created(_)
             | Self::Coordinator { .. }
+            | Self::Parked { .. }
             | Self::Cancelling
             | Self::Merged { .. }
             | Self::Ended
@@ -322,7 +337,11 @@ impl WaveEvent {
     pub fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Coordinator { .. } | Self::Started { .. } | Self::ReviewStarted { .. } | Self::Unknown
+            Self::Coordinator { .. }
+                | Self::Started { .. }
+                | Self::ReviewStarted { .. }
+                | Self::Parked { .. }
+                | Self::Unknown
         )
     }
 }

@@ -60,6 +60,21 @@ pub fn next_steps(wave: &Wave, now: Timestamp) -> Next {
     next
 }
 
+/// An item's state as it is published; that a job's check is at work only a look at the job can tell. A revision is one that
+/// follows: not when the item is about to be closed.
+pub fn state_of(wave: &Wave, item: &Item) -> ItemState {
+    let follows = || matches!(want(wave, item, Timestamp(0)), Want::Attempt(_) | Want::Wait(_));
+    match item.phase {
+        Phase::Closed(state) => state,
+        Phase::Attempt => ItemState::Running,
+        Phase::Waiting => ItemState::Pending,
+        Phase::Judged(_) | Phase::Reviewed(_) if item.attempts.is_empty() => ItemState::Pending,
+        Phase::Judged(_) | Phase::Reviewed(_) if follows() => ItemState::Revision,
+        Phase::Judged(_) => ItemState::Checking,
+        Phase::Review | Phase::Reviewed(_) => ItemState::Reviewing,
+    }
+}
+
 enum Want {
     Nothing,
     Wait(Timestamp),
@@ -139,9 +154,9 @@ fn begin(wave: &Wave, item: &Item, now: Timestamp) -> Want {
 fn provider(wave: &Wave, item: &Item, now: Timestamp) -> Want {
     let mut until: Option<Timestamp> = None;
     for name in item.plan.providers.iter().filter(|name| wave.is_usable(item, name)) {
-        match wave.parked.get(&item.pool(name)).filter(|time| **time > now) {
+        match wave.parked.get(&item.pool(name)).map(|parked| parked.until).filter(|time| *time > now) {
             None => return Want::Attempt(name.clone()),
-            Some(time) => until = Some(until.map_or(*time, |known| known.min(*time))),
+            Some(time) => until = Some(until.map_or(time, |known| known.min(time))),
         }
     }
     if let Some(until) = until {

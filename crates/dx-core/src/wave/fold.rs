@@ -2,8 +2,8 @@
 //! versions too, and by a coordinator that was killed between two records.
 
 use dx_protocol::{
-    AttemptVerdict, BeadsId, GateVerdict, ItemState, MergeConflict, ProviderName, ReasonCode, ReviewVerdict,
-    RunUuid, Timestamp, WaveCreated, WaveEvent, WaveItem, WaveRecord,
+    AttemptVerdict, BeadsId, GateVerdict, ItemState, MergeConflict, ProviderName, QuotaPool, ReasonCode,
+    ReviewVerdict, RunUuid, Timestamp, WaveCreated, WaveEvent, WaveItem, WaveRecord,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ pub struct Wave {
     pub items: Vec<Item>,
     pub cancelling: bool,
     /// What takes nothing before a time.
-    pub parked: BTreeMap<Pool, Timestamp>,
+    pub parked: BTreeMap<Pool, Parked>,
     /// Accounts that take nothing in this wave any more.
     pub refused: BTreeSet<Account>,
     /// Models that are not to be had in this wave.
@@ -37,6 +37,14 @@ pub struct Account {
 pub struct Pool {
     pub account: Account,
     pub model: Option<String>,
+}
+
+/// How long something takes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parked {
+    pub until: Timestamp,
+    /// Under what the ledger of all jobs has it; `None` when it has it not.
+    pub ledger: Option<QuotaPool>,
 }
 
 /// What became of the integration branch.
@@ -134,20 +142,6 @@ impl Item {
         self.attempts.last()
     }
 
-    /// As it is published; that a job's check is at work only a look at the job can tell.
-    pub fn state(&self) -> ItemState {
-        match self.phase {
-            Phase::Closed(state) => state,
-            Phase::Attempt => ItemState::Running,
-            Phase::Review => ItemState::Reviewing,
-            Phase::Judged(AttemptVerdict::Passed) => ItemState::Checking,
-            Phase::Waiting | Phase::Judged(_) | Phase::Reviewed(_) if self.attempts.is_empty() => {
-                ItemState::Pending
-            }
-            Phase::Waiting | Phase::Judged(_) | Phase::Reviewed(_) => ItemState::Revision,
-        }
-    }
-
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Closed(ItemState::Done)
     }
@@ -213,6 +207,13 @@ impl Wave {
         match &record.event {
             WaveEvent::Cancelling => self.cancelling = true,
             WaveEvent::Ended => self.ended_at = Some(at),
+            WaveEvent::Parked { pool, until } => self.parked.retain(|_, parked| {
+                if parked.ledger.as_ref() != Some(pool) {
+                    return true;
+                }
+                parked.until = until.unwrap_or(parked.until);
+                until.is_some()
+            }),
             // One that had ended was taken up again, for its merge.
             WaveEvent::Coordinator { .. } => self.ended_at = None,
             WaveEvent::Merged { branch, commit, conflicts, message } => {
@@ -237,18 +238,23 @@ impl Wave {
 
     /// What an end or a refusal says of what was asked, for all items.
     fn note_provider(&mut self, item: usize, event: &WaveEvent) {
-        let (provider, reason, until) = match event {
-            WaveEvent::Refused { provider, reason, until, .. } => (Some(provider.clone()), reason, until),
-            WaveEvent::Judged { reason, until, verdict: AttemptVerdict::Fallback, .. } => {
-                (self.items[item].attempt().map(|attempt| attempt.provider.clone()), reason, until)
+        let (provider, reason, until, ledger) = match event {
+            WaveEvent::Refused { provider, reason, until, pool, .. } => {
+                (Some(provider.clone()), reason, until, pool)
+            }
+            WaveEvent::Judged { reason, until, pool, verdict: AttemptVerdict::Fallback, .. } => {
+                let newest = self.items[item].attempt();
+                (newest.map(|attempt| attempt.provider.clone()), reason, until, pool)
             }
             _ => return,
         };
         let Some(provider) = provider else { return };
         let pool = self.items[item].pool(&provider);
         if let Some(until) = until {
-            let known = self.parked.entry(pool).or_insert(*until);
-            *known = (*known).max(*until);
+            let new = || Parked { until: *until, ledger: ledger.clone() };
+            let known = self.parked.entry(pool).or_insert_with(new);
+            known.until = known.until.max(*until);
+            known.ledger = ledger.clone().or(known.ledger.take());
         } else if reason.is_of_account() {
             self.refused.insert(pool.account);
         } else if reason.is_of_model() {

@@ -6,8 +6,8 @@ mod graph;
 mod notice;
 mod scope;
 
-pub use decide::{Next, Step, next_steps};
-pub use fold::{Attempt, Item, Merge, Phase, Wave, fold};
+pub use decide::{Next, Step, next_steps, state_of};
+pub use fold::{Attempt, Item, Merge, Parked, Phase, Wave, fold};
 pub use graph::Graph;
 pub use notice::Notices;
 pub use scope::overlap;

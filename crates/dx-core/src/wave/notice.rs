@@ -1,6 +1,7 @@
 //! Which records of a wave change something that somebody wants to be told. Pure: the same journal gives the same notices
 //! with the same numbers, so that a coordinator that takes over goes on where the last one was.
 
+use super::decide::state_of;
 use super::fold::{Item, Phase, Wave, fold};
 use crate::notice::MAX_MESSAGE;
 use dx_protocol::{ItemState, WaveChange, WaveEvent, WaveNotice, WaveRecord, WaveState};
@@ -21,11 +22,11 @@ impl Notices {
             return None;
         };
         let item = record.event.item().and_then(|id| wave.position(id));
-        let before = item.map(|at| told(&wave.items[at]));
+        let before = item.map(|at| told(wave, at));
         wave.apply(record);
         let change = match (&record.event, item) {
             (_, Some(at)) => {
-                let state = told(&wave.items[at])?;
+                let state = told(wave, at)?;
                 (before != Some(Some(state))).then(|| of_item(&wave.items[at], state))
             }
             (WaveEvent::Coordinator { .. }, None) => Some(of_wave(wave, WaveState::Running)),
@@ -43,14 +44,9 @@ impl Notices {
     }
 }
 
-/// What passes with the next record says nothing to who is called: `checking`, and `revision` with no attempt left.
-fn told(item: &Item) -> Option<ItemState> {
-    let used_up = item.attempts.len() as u32 >= item.plan.max_attempts;
-    match item.state() {
-        ItemState::Checking => None,
-        ItemState::Revision if used_up => None,
-        state => Some(state),
-    }
+/// `checking` passes with the next record and says nothing to who is called.
+fn told(wave: &Wave, at: usize) -> Option<ItemState> {
+    Some(state_of(wave, &wave.items[at])).filter(|state| *state != ItemState::Checking)
 }
 
 fn of_wave(wave: &Wave, state: WaveState) -> WaveChange {

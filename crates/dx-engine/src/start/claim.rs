@@ -94,12 +94,7 @@ pub(super) fn refuse_known_parked(state: &StateDir, created: &Created) -> Result
 }
 
 fn parked(pool: Pool, until: Timestamp) -> EngineError {
-    EngineError::QuotaParked {
-        provider: pool.provider.to_string(),
-        account: pool.account,
-        model: pool.model,
-        until,
-    }
+    EngineError::QuotaParked { pool, until }
 }
 
 /// A run that is recorded and not claimed.

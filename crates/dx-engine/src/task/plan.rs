@@ -244,7 +244,7 @@ fn settle(task: &Task, state: TaskState, wave: &Wave) -> Result<(), EngineError>
 /// The first unit that did not get done, and why; those that only waited for another come last.
 fn undone(task: &Task, wave: &Wave) -> Result<Option<(TaskStatus, Option<ReasonCode>, String)>, EngineError> {
     let mut open: Vec<&Item> = wave.items.iter().filter(|item| !item.is_done()).collect();
-    open.sort_by_key(|item| match item.state() {
+    open.sort_by_key(|item| match dx_core::wave::state_of(wave, item) {
         ItemState::Skipped => true,
         ItemState::Cancelled => item.attempts.is_empty(),
         _ => false,

@@ -17,12 +17,12 @@ use crate::git::Repository;
 use crate::lookup::{self, Found};
 use crate::worktree::{self, Wish};
 use dx_core::commit_gate;
-use dx_jobdir::{StateDir, WavePaths};
+use dx_jobdir::{StateDir, WavePaths, pools};
 use dx_proc::clock;
 use dx_protocol::{
     AttemptVerdict, BeadsId, ErrorClass, GATE_CHECK, GATE_COMMIT, GATE_SCOPE, GateReport, GateVerdict, Gates,
-    Outcome, OutcomeState, ProviderName, ProviderVerdict, ReasonCode, RunUuid, Timestamp, TreeStart,
-    WaveEvent, WaveItem,
+    Outcome, OutcomeState, ProviderName, ProviderVerdict, QuotaPool, ReasonCode, RunUuid, Timestamp,
+    TreeStart, WaveEvent, WaveItem,
 };
 use std::io::PipeReader;
 use std::os::fd::AsFd;
@@ -109,6 +109,10 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
             EngineError::QuotaParked { until, .. } => Some(*until),
             _ => None,
         },
+        pool: match error {
+            EngineError::QuotaParked { pool, .. } => Some(pool.clone()),
+            _ => None,
+        },
     };
     let started = ground.request(attempt).and_then(|request| ground.start(&attempt.base, &request));
     let started = match started {
@@ -137,6 +141,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
             gates: Vec::new(),
             notes: Vec::new(),
             until: None,
+            pool: None,
         }),
     }
 }
@@ -204,7 +209,15 @@ fn judge(
         gates: looked.gates,
         notes: [strange(outcome), looked.left_behind].concat(),
         until,
+        pool: until.and_then(|_| in_ledger(ground, &found)),
     })
+}
+
+/// What the run used, when the ledger has it: where it could not be written, the time alone counts.
+fn in_ledger(ground: &Ground, found: &Found) -> Option<QuotaPool> {
+    let pool = QuotaPool::of(&found.run.created);
+    let known = pools::parked(&ground.state, Timestamp(clock::now_ms()));
+    known.iter().any(|line| line.pool == pool).then_some(pool)
 }
 
 /// What the job's own look around the repository found.

@@ -13,10 +13,10 @@ use crate::Engine;
 use crate::error::{EngineError, told};
 use crate::worktree;
 use dx_core::wave::{Item, Phase, Step, Wave, next_steps};
-use dx_jobdir::{StateDir, WavePaths, WaveWriter, disk, faults, wave as files};
+use dx_jobdir::{StateDir, WavePaths, WaveWriter, disk, faults, pools, wave as files};
 use dx_monitor::record_of;
 use dx_proc::{ProcessIdentity, clock};
-use dx_protocol::{MergeConflict, ProviderName, ReasonCode, Timestamp, WaveEvent, WaveRecord};
+use dx_protocol::{MergeConflict, ProviderName, QuotaPool, ReasonCode, Timestamp, WaveEvent, WaveRecord};
 use std::collections::BTreeMap;
 use std::io::PipeWriter;
 use std::path::PathBuf;
@@ -89,12 +89,13 @@ impl Coordinator {
         loop {
             self.look_for_cancel()?;
             self.take_up()?;
+            let is_probed = self.follow_ledger()?;
             let next = next_steps(&self.wave, Timestamp(clock::now_ms()));
             if next.finished {
                 break;
             }
             if next.steps.is_empty() {
-                let is_parked = next.wait_until.is_some() && self.wave.in_flight() == 0;
+                let is_parked = next.wait_until.is_some() && self.wave.in_flight() == 0 && !is_probed;
                 if is_parked && self.wave.created.exit_when_parked {
                     return Ok(());
                 }
@@ -128,6 +129,29 @@ impl Coordinator {
             self.go_on = None;
         }
         Ok(())
+    }
+
+    /// What all jobs know by now of what is parked here. Tells whether one of them tries right now if it takes something
+    /// again.
+    fn follow_ledger(&mut self) -> Result<bool, EngineError> {
+        let mine: Vec<(QuotaPool, Timestamp)> = self
+            .wave
+            .parked
+            .values()
+            .filter_map(|parked| Some((parked.ledger.clone()?, parked.until)))
+            .collect();
+        if mine.is_empty() {
+            return Ok(false);
+        }
+        let now = Timestamp(clock::now_ms());
+        let ledger = pools::parked(&self.ground.state, now);
+        for (pool, known) in &mine {
+            let until = ledger.iter().find(|line| line.pool == *pool).map(|line| line.until);
+            if until != Some(*known).filter(|known| *known > now) {
+                self.record(WaveEvent::Parked { pool: pool.clone(), until })?;
+            }
+        }
+        Ok(ledger.iter().any(|line| line.probed && mine.iter().any(|(pool, _)| *pool == line.pool)))
     }
 
     /// What is under way by the journal and has no thread: a predecessor's.
@@ -192,7 +216,7 @@ impl Coordinator {
         message: String,
     ) -> Result<(), EngineError> {
         let item = self.wave.items[at].plan.id.clone();
-        self.record(WaveEvent::Refused { item, attempt, provider, reason, message, until: None })
+        self.record(WaveEvent::Refused { item, attempt, provider, reason, message, until: None, pool: None })
     }
 
     /// The merge of everything that the item needs; the inner error is what does not fit.

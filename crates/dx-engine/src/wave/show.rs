@@ -47,7 +47,7 @@ impl Engine {
         let plan = &wave.created.plan;
         let host = Host::current()?;
         let items: Vec<WaveItemRow> =
-            wave.items.iter().map(|item| row(&state_dir, &host, item, now)).collect();
+            wave.items.iter().map(|item| row(&state_dir, &host, (&wave, item), now)).collect();
         let waits_until = dx_core::wave::next_steps(&wave, now).wait_until.filter(|_| wave.in_flight() == 0);
         Ok(WaveDocument {
             schema: "dx-runner/wave/1".to_owned(),
@@ -144,9 +144,9 @@ fn estimate(wave: &Wave, now: Timestamp) -> Option<u64> {
     Some((mean * open).saturating_sub(spent.min(mean * open)) / at_once)
 }
 
-fn row(state: &StateDir, host: &Host, item: &Item, now: Timestamp) -> WaveItemRow {
+fn row(state: &StateDir, host: &Host, (wave, item): (&Wave, &Item), now: Timestamp) -> WaveItemRow {
     let newest = item.attempt();
-    let mut shown = item.state();
+    let mut shown = dx_core::wave::state_of(wave, item);
     let run = match item.phase {
         Phase::Attempt => newest.and_then(|attempt| attempt.run.as_ref()),
         Phase::Review => item.review_run.as_ref(),

@@ -37,6 +37,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, unit: &WaveUnit, tell: &mu
         gates: looked.gates,
         notes: looked.left_behind,
         until: None,
+        pool: None,
     });
 }
 

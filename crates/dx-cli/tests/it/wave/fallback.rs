@@ -16,6 +16,7 @@ if [ -e "$here/refuse" ] && [ "$(date +%s)" -lt "$(cat "$here/refuse")" ]; then
     sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/refuse")/" "$here/quota.out"
     exit 1
 fi
+while [ -e "$here/hold" ]; do sleep 0.05; done
 echo x > claude.txt
 sed 's/"result":"[^"]*"/"result":"429 rate limit exceeded, try again in 5 hours"/' "$here/claude.out"
 "#;
@@ -142,16 +143,59 @@ fn a_wave_that_shall_not_wait_ends_and_says_when_to_resume_it() {
     // Afterwards it goes on.
     std::fs::remove_file(world.env.bin_dir().join("refuse")).unwrap();
     std::fs::remove_file(world.env.state_dir().join("pools.jsonl")).unwrap();
-    let journal = world.env.state_dir().join("waves/x-1/journal");
-    let earlier = |text: &str| text.replace(&wave["waits_until"].as_str().unwrap()[..4], "2001");
-    let lines = std::fs::read_to_string(&journal).unwrap();
-    let lines: Vec<String> = lines
-        .lines()
-        .map(|line| if line.contains("\"until\"") { earlier(line) } else { line.to_owned() })
-        .collect();
-    std::fs::write(&journal, lines.join("\n") + "\n").unwrap();
     let (code, wave) = world.ask(&["resume", "x-1"]);
     assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 2]), "{wave:#}");
+}
+
+#[test]
+fn when_one_got_through_the_others_follow_and_nobody_leaves_while_it_tries() {
+    let world = world(Some(3600));
+    let repo = world.repo.display();
+    let file = |wave: &str, items: &str| {
+        let path = world.path(&format!("{wave}.toml"));
+        let text = format!(
+            "[wave]\nname = \"{wave}\"\nrepo = \"{repo}\"\nprovider = \"claude-code\"\n[defaults]\nsandbox = \"off\"\n{items}"
+        );
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let items = ["i0", "i1", "i2"].map(|id| format!("[[item]]\nid = \"{id}\"\nprompt = \"go\"\n"));
+    let three = file("x", &items.concat());
+    world.env.run(&["wave", "run", &three, "--exit-when-parked"]).assert_code(3);
+    // The time is over; who goes first gets through, when the others were told to wait for it.
+    let bin = world.env.bin_dir();
+    std::fs::write(bin.join("hold"), "").unwrap();
+    std::fs::remove_file(bin.join("refuse")).unwrap();
+    let ledger = world.env.state_dir().join("pools.jsonl");
+    let mut line: Value = serde_json::from_str(std::fs::read_to_string(&ledger).unwrap().trim_end()).unwrap();
+    line["until"] = "2001-01-01T00:00:00.000Z".into();
+    std::fs::write(&ledger, format!("{line}\n")).unwrap();
+    let journal = || -> Vec<Value> {
+        let text = std::fs::read_to_string(world.env.state_dir().join("waves/x-1/journal")).unwrap();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    let refused = || journal().iter().filter(|record| record["event"]["type"] == "refused").count();
+    let before = refused();
+    std::thread::scope(|scope| {
+        let resumed = scope.spawn(|| world.ask(&["resume", "x-1"]));
+        dx_testkit::wait_until(super::world::PATIENCE, "two wait for the first", || refused() >= before + 2);
+        std::fs::remove_file(bin.join("hold")).unwrap();
+        let (code, wave) = resumed.join().unwrap();
+        assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 3]), "{wave:#}");
+    });
+    let records = journal();
+    let through = records.iter().position(|record| record["event"]["verdict"] == "passed").unwrap();
+    let next = &records[through + 1..];
+    let released = |record: &Value| record["event"]["type"] == "parked" && record["event"]["until"].is_null();
+    assert!(next.iter().any(released), "{records:#?}");
+    // Somebody else tries: that is waited for.
+    let soon = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3;
+    line["until"] = dx_protocol::Timestamp(i64::try_from(soon * 1000).unwrap()).to_string().into();
+    line["probed"] = true.into();
+    std::fs::write(&ledger, format!("{line}\n")).unwrap();
+    let one = file("y", "[[item]]\nid = \"k0\"\nprompt = \"go\"\n");
+    let (code, wave) = world.ask(&["run", &one, "--exit-when-parked"]);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned()]), "{wave:#}");
 }
 
 #[test]
