@@ -350,10 +350,16 @@ fn saved_prompt(created: &Created, saved: &Path) -> Result<Option<Vec<u8>>, Engi
     })
 }
 
-/// A worktree that leads to another repository than at the start of its run: a new run would take that for the truth.
+/// A worktree that is gone, or leads to another repository than at the start of its run: a new run would take that for the
+/// truth.
 fn refuse_redirected(created: &Created) -> Result<(), EngineError> {
     let Some(then) = &created.tree else { return Ok(()) };
-    let same = Repository::find(Path::new(&then.work_tree)).is_some_and(|now| {
+    let tree = Path::new(&then.work_tree);
+    // A link that leads nowhere is not gone.
+    if tree.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Err(EngineError::WorktreeMissing(tree.to_owned()));
+    }
+    let same = Repository::find(tree).is_some_and(|now| {
         now.git_dir == Path::new(&then.git_dir) && now.common_dir == Path::new(&then.common_dir)
     });
     if same { Ok(()) } else { Err(EngineError::WorktreeMisled(then.work_tree.clone().into())) }

@@ -159,6 +159,16 @@ pub struct WavesDocument {
     pub schema: String,
     /// Newest first.
     pub waves: Vec<WaveRow>,
+    /// Those whose journal cannot be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<WaveDamaged>,
+}
+
+/// A wave of which no more than this is known.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct WaveDamaged {
+    pub wave_id: String,
+    pub why: String,
 }
 
 /// A wave in a list.

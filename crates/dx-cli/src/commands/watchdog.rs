@@ -13,6 +13,9 @@ use crate::context::Context;
 use crate::duration;
 use crate::error::CliError;
 
+/// With less between two rounds it would do nothing but look.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Restart jobs that stalled, and mark those whose tries are used up
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -25,8 +28,8 @@ Examples:
   dx-runner watchdog --interval 2m --max-retries 2
   dx-runner watchdog --install > ~/.config/systemd/user/dx-runner-watchdog.service")]
 pub(crate) struct WatchdogArgs {
-    /// Time between two rounds
-    #[arg(long, value_name = "DUR", value_parser = duration::parse, default_value = "60s")]
+    /// Time between two rounds, at least 100ms
+    #[arg(long, value_name = "DUR", value_parser = parse_interval, default_value = "60s")]
     interval: Duration,
     /// So often a job is started again
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -64,6 +67,14 @@ pub(crate) fn run(ctx: &Context, args: &WatchdogArgs) -> Result<ExitCode, CliErr
             return Ok(ExitCode::Ok);
         }
     }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration::parse(text)?;
+    if interval < MIN_INTERVAL {
+        return Err(format!("expected at least {}ms", MIN_INTERVAL.as_millis()));
+    }
+    Ok(interval)
 }
 
 /// Each round for programs; for people a round in which something was done.

@@ -284,7 +284,7 @@ fn end(ctx: &Context, wave: &WaveDocument) -> Result<ExitCode, CliError> {
 }
 
 fn list(waves: &WavesDocument) -> String {
-    if waves.waves.is_empty() {
+    if waves.waves.is_empty() && waves.damaged.is_empty() {
         return "there is no wave".to_owned();
     }
     let header = ["WAVE", "STATE", "CLOSED", "STARTED", "REPO"].map(str::to_owned).to_vec();
@@ -297,7 +297,15 @@ fn list(waves: &WavesDocument) -> String {
             wave.repo.clone(),
         ]
     };
-    lines_of(header, waves.waves.iter().map(row).collect()).join("\n")
+    let unknown = |wave: &dx_protocol::WaveDamaged| {
+        let mut cells = vec![wave.wave_id.clone(), "damaged".to_owned()];
+        cells.resize(header.len(), "-".to_owned());
+        cells
+    };
+    let rows = waves.waves.iter().map(row).chain(waves.damaged.iter().map(unknown)).collect();
+    let mut lines = lines_of(header.clone(), rows);
+    lines.extend(waves.damaged.iter().map(|wave| format!("{}: {}", wave.wave_id, wave.why)));
+    lines.join("\n")
 }
 
 fn plan(ctx: &Context, args: &PlanArgs) -> Result<ExitCode, CliError> {

@@ -176,11 +176,15 @@ fn it_survives_vanished_jobs_damaged_files_and_a_restart_that_fails() {
     for id in ["vanishes", "damaged", "works"] {
         start(&world, id);
     }
-    for id in ["fails", "vanishes", "damaged", "works"] {
+    let gone = ["start", "--beads", "homeless", "--provider", "exec", "--worktree", "auto", "--repo", &here];
+    let gone = world.env.run(&[&gone[..], &["--json", "--", &program]].concat()).assert_code(0);
+    let gone: Value = serde_json::from_str(&gone.stdout).unwrap();
+    for id in ["fails", "vanishes", "damaged", "works", "homeless"] {
         until(&world, id, "stalled");
     }
     let agents: Vec<i32> = ["vanishes", "damaged"].iter().flat_map(|id| runs(&world, id)).collect();
     std::fs::remove_file(&script).unwrap();
+    std::fs::remove_dir_all(gone["worktree"].as_str().unwrap()).unwrap();
     let state = world.env.state_dir();
     let uuid = |id: &str| world.pairs(id, "meta")["run_uuid"].clone();
     std::fs::remove_dir_all(state.join("runs").join(uuid("vanishes"))).unwrap();
@@ -193,6 +197,7 @@ fn it_survives_vanished_jobs_damaged_files_and_a_restart_that_fails() {
     assert_eq!(of("works"), Some(("restarted", "extended_stall")), "{done:?}");
     assert_eq!(of("damaged").map(|done| done.0), Some("failed"), "{done:?}");
     assert_eq!(of("fails").map(|done| done.0), Some("blocked"), "{done:?}");
+    assert_eq!(of("homeless"), Some(("blocked", "worktree_missing")), "{done:?}");
     assert_ne!(of("fails").map(|done| done.1), Some("max_retries_exhausted"), "{done:?}");
     assert_eq!(world.json(3, &["check", "--beads", "fails"])["state"], "blocked");
     // The others' rounds go on.
@@ -249,5 +254,13 @@ fn a_unit_for_systemd() {
     let (program, rest) = exec.strip_prefix('"').unwrap().split_once('"').unwrap();
     assert!(std::path::Path::new(program).is_file(), "{unit}");
     assert_eq!(rest, " watchdog --interval 120000ms --max-retries 3");
+    // Without a pause it would only burn the processor.
+    for interval in ["0", "0s", "99ms"] {
+        let refused = env.run(&["watchdog", "--interval", interval]).assert_code(64);
+        assert!(
+            refused.stderr.contains("--interval") && refused.stderr.contains("at least 100ms"),
+            "{refused}"
+        );
+    }
     assert!(!env.state_dir().exists(), "it does nothing else");
 }

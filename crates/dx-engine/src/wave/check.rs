@@ -19,6 +19,7 @@ use crate::secrets::mask_text;
 use crate::settings::Place;
 use crate::worktree::is_branch_name;
 use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan, WaveReview};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MAX_PARALLEL: u32 = 4;
@@ -56,7 +57,10 @@ impl Engine {
             providers: self.layers(None, None)?.providers,
             problems: Vec::new(),
         };
-        let mut file = file::parse(&text, &check.name, &mut check.problems);
+        // What is in a file that is no TOML nobody knows: there is nothing else to tell about it.
+        let Some(mut file) = file::parse(&text, &check.name, &mut check.problems) else {
+            return Err(EngineError::WaveFile(WaveFileError(check.problems)));
+        };
         let issues = if source.from_beads { Some(check.issues(&mut file)?) } else { None };
         let checked = check.plan(&file, issues);
         if check.problems.is_empty()
@@ -88,6 +92,11 @@ fn pick<'w, T>(
     get: fn(&'w Work) -> &'w Option<At<T>>,
 ) -> Option<&'w At<T>> {
     get(own).as_ref().or(get(defaults).as_ref())
+}
+
+/// What the patterns of a scope are seen from.
+fn top_of(repo: &Path) -> PathBuf {
+    Repository::find(repo).map_or_else(|| repo.to_owned(), |found| found.work_tree)
 }
 
 struct Check<'a> {
@@ -157,18 +166,16 @@ impl Check<'_> {
             let what = format!("there is no commit `{}` in the repository", base.value);
             self.wrong(&base.place, what, "name a branch, a tag or a commit");
         }
-        if let Some(branch) = file.merge_into.as_ref().filter(|branch| !is_branch_name(&branch.value)) {
-            let what = format!("`{}` cannot be the name of a branch", branch.value);
-            self.wrong(&branch.place, what, "a name such as \"integration\"");
-        }
         let ids = self.ids(file);
+        self.merge_into(file, &ids);
+        let fallback = self.fallback(file);
         let (graph, layers) = self.graph(file, &ids);
         let mut items = Vec::new();
         let (mut prompts, mut review_prompts) = (Vec::new(), Vec::new());
         for item in &file.items {
             let id = item.id.as_ref().and_then(|id| id.value.parse().ok());
             let prompt = self.prompt(item);
-            let planned = self.item(file, item, &repo, prompt.is_some());
+            let planned = self.item(file, item, &repo, prompt.is_some(), &fallback);
             let (Some(id), Some((mut planned, review))) = (id, planned) else { continue };
             planned.id = id;
             if let Some((name, bytes)) = prompt {
@@ -267,6 +274,7 @@ impl Check<'_> {
         item: &file::Item,
         repo: &Path,
         has_prompt: bool,
+        fallback: &[ProviderName],
     ) -> Option<(WaveItem, Vec<u8>)> {
         let (own, defaults) = (&item.work, &file.defaults);
         let profile = pick(own, defaults, |w| &w.profile);
@@ -306,17 +314,14 @@ impl Check<'_> {
             self.wrong(&item.place, "an item has neither `prompt` nor `prompt_file`", "give it one of them");
         }
         let mut providers = vec![first];
-        if let Some(fallback) = file.fallback.as_ref().filter(|_| !is_exec) {
-            for name in &fallback.value {
-                let name = self.known_provider(&At { value: name.clone(), place: fallback.place.clone() });
-                providers.extend(name.filter(|name| !providers.contains(name)));
+        for name in fallback.iter().filter(|_| !is_exec) {
+            if !providers.contains(name) {
+                providers.push(name.clone());
             }
         }
         let scope = pick(own, defaults, |w| &w.scope);
-        if let Some(at) = scope
-            && let Err(error) = Scope::parse(std::slice::from_ref(&at.value), &[])
-        {
-            self.wrong(&at.place, error.to_string(), "mend the pattern");
+        if let Some(at) = scope {
+            self.scope(at, repo);
         }
         let check = pick(own, defaults, |w| &w.check);
         if let Some(at) = check.filter(|at| mask_text(&at.value) != at.value) {
@@ -357,6 +362,50 @@ impl Check<'_> {
             unit: None,
         };
         Some((planned, review_prompt))
+    }
+
+    /// Patterns that allow nothing of the repository are a mistake, and no pattern at all could be taken for "nothing".
+    fn scope(&mut self, at: &At<Vec<String>>, repo: &Path) {
+        if at.value.is_empty() {
+            self.wrong(&at.place, "`scope` is empty", "name what may change, or \"**\" for everything");
+        }
+        if let Err(error) = Scope::parse(std::slice::from_ref(&at.value), &[]) {
+            self.wrong(&at.place, error.to_string(), "mend the pattern");
+        }
+        for pattern in &at.value {
+            // A slash at the beginning means the top of the repository, as in `.gitignore`, unless only this machine has it.
+            let first = pattern.strip_prefix('/').and_then(|rest| rest.split('/').next());
+            let Some(first) = first.filter(|first| !first.is_empty()) else { continue };
+            if Path::new("/").join(first).exists() && !top_of(repo).join(first).exists() {
+                let what = format!("`{pattern}` is a path of this machine, and not one of the repository");
+                self.wrong(&at.place, what, "name it as seen from the top of the repository");
+            }
+        }
+    }
+
+    /// Where everything is merged into is none of the branches that the items work on, and can be beside them.
+    fn merge_into(&mut self, file: &WaveFile, ids: &BTreeMap<String, usize>) {
+        let Some(branch) = &file.merge_into else { return };
+        let first = branch.value.split('/').next().unwrap_or_default();
+        let fix = "a name such as \"integration\"";
+        if !is_branch_name(&branch.value) {
+            let what = format!("`{}` cannot be the name of a branch", branch.value);
+            self.wrong(&branch.place, what, fix);
+        } else if ids.contains_key(&branch.value) {
+            let what = format!("`{first}` is the branch of an item, and cannot be that of `merge_into`");
+            self.wrong(&branch.place, what, fix);
+        } else if ids.contains_key(first) {
+            let what = format!("`{}` cannot be beside `{first}`, the branch of an item", branch.value);
+            self.wrong(&branch.place, what, fix);
+        }
+    }
+
+    /// Looked at also when no item can use it.
+    fn fallback(&mut self, file: &WaveFile) -> Vec<ProviderName> {
+        let Some(fallback) = &file.fallback else { return Vec::new() };
+        let named =
+            fallback.value.iter().map(|name| At { value: name.clone(), place: fallback.place.clone() });
+        named.filter_map(|name| self.known_provider(&name)).collect()
     }
 
     fn review(

@@ -128,17 +128,22 @@ const WORK: [&str; 10] = [
 const ITEM: [&str; 4] = ["id", "prompt", "prompt_file", "needs"];
 const REVIEW: [&str; 5] = ["provider", "prompt_file", "model", "profile", "command"];
 
-/// Takes a file's text apart; `file` is its name for people. Mistakes are pushed, and reading goes on.
-pub(super) fn parse(text: &str, file: &str, problems: &mut Vec<Problem>) -> WaveFile {
+/// Takes a file's text apart; `file` is its name for people. Mistakes are pushed, and reading goes on; `None` when it is no
+/// TOML.
+pub(super) fn parse(text: &str, file: &str, problems: &mut Vec<Problem>) -> Option<WaveFile> {
     let reader = Reader { text, file, problems: RefCell::new(Vec::new()) };
-    let mut wave = WaveFile::default();
-    match DeTable::parse(text) {
+    let wave = match DeTable::parse(text) {
         Err(error) => {
             let at = error.span().map_or(0, |span| span.start);
             reader.push(reader.place(at), error.message().to_owned(), "mend the TOML".to_owned());
+            None
         }
-        Ok(table) => reader.whole(table.get_ref(), &mut wave),
-    }
+        Ok(table) => {
+            let mut wave = WaveFile::default();
+            reader.whole(table.get_ref(), &mut wave);
+            Some(wave)
+        }
+    };
     problems.append(&mut reader.problems.into_inner());
     wave
 }
@@ -357,7 +362,7 @@ mod tests {
     fn items_come_in_their_order_with_what_they_say() {
         let text = "[[item]]\nid = \"z\"\nprompt = \"x\"\n[[item]]\nid = \"a\"\nneeds = [\"z\"]\ncommand = [\"make\", \"a\"]\n";
         let mut problems = Vec::new();
-        let wave = parse(text, "w.toml", &mut problems);
+        let wave = parse(text, "w.toml", &mut problems).unwrap();
         let ids: Vec<&str> = wave.items.iter().map(|item| item.id.as_ref().unwrap().value.as_str()).collect();
         assert_eq!((ids, problems), (vec!["z", "a"], Vec::new()));
         assert_eq!(wave.items[1].needs[0].place.line, 6);

@@ -10,19 +10,24 @@ use dx_jobdir::{JournalError, StateDir, WavePaths, wave as files};
 use dx_monitor::process_of;
 use dx_proc::{Host, Liveness, clock};
 use dx_protocol::{
-    ItemState, Timestamp, WaveAttempt, WaveDocument, WaveEvent, WaveItemRow, WaveJob, WaveMerge, WaveRecord,
-    WaveRow, WaveState, WavesDocument,
+    ItemState, Timestamp, WaveAttempt, WaveDamaged, WaveDocument, WaveEvent, WaveItemRow, WaveJob, WaveMerge,
+    WaveRecord, WaveRow, WaveState, WavesDocument,
 };
 
 impl Engine {
     /// All waves, newest first.
     pub fn wave_list(&self) -> Result<WavesDocument, EngineError> {
-        let mut waves = Vec::new();
-        for (_, paths) in self.state_for_reading()?.as_ref().map(files::all).unwrap_or_default() {
+        let (mut waves, mut damaged) = (Vec::new(), Vec::new());
+        for (wave_id, paths) in self.state_for_reading()?.as_ref().map(files::all).unwrap_or_default() {
             let (wave, state) = match read(&paths) {
                 Ok(Some(seen)) => seen,
-                // One that was cut off before its first record is none; one of another version is shown by its own.
-                Ok(None) | Err(JournalError::Missing(_) | JournalError::Damaged { .. }) => continue,
+                // One that was cut off before its first record is none.
+                Ok(None) | Err(JournalError::Missing(_)) => continue,
+                Err(JournalError::Damaged { .. }) if is_empty(&paths) => continue,
+                Err(error @ JournalError::Damaged { .. }) => {
+                    damaged.push(WaveDamaged { wave_id, why: error.to_string() });
+                    continue;
+                }
                 Err(error) => return Err(error.into()),
             };
             waves.push(WaveRow {
@@ -36,7 +41,8 @@ impl Engine {
             });
         }
         waves.sort_by(|a, b| (b.started_at, &b.wave_id).cmp(&(a.started_at, &a.wave_id)));
-        Ok(WavesDocument { schema: "dx-runner/waves/1".to_owned(), waves })
+        damaged.sort();
+        Ok(WavesDocument { schema: "dx-runner/waves/1".to_owned(), waves, damaged })
     }
 
     pub(super) fn show_wave(&self, id: &str, paths: &WavePaths) -> Result<WaveDocument, EngineError> {
@@ -78,6 +84,10 @@ impl Engine {
             items,
         })
     }
+}
+
+fn is_empty(paths: &WavePaths) -> bool {
+    std::fs::metadata(paths.journal()).is_ok_and(|meta| meta.len() == 0)
 }
 
 /// A wave with its state; `None` when its journal tells of none.

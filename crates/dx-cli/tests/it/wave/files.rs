@@ -110,6 +110,35 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
             ],
         ),
         (&format!("{head}repo = \"/\"\n{}", item("a", "")), vec!["3:1: / is in no git repository"]),
+        // Nothing is said of what a file that is no TOML might hold.
+        ("[wave]\nrepo = \"..\nprovider = \"exec\"\n", vec!["2:"]),
+        (
+            &format!("{head}{}{}{}", item("x.lock", ""), item("x.", ""), item("HEAD", "")),
+            vec![
+                "4:1: `x.lock` cannot be an id, because no branch can have this name; without",
+                "8:1: `x.` cannot be an id, because no branch can have this name; without",
+                "12:1: `HEAD` cannot be an id, because no branch can have this name; without",
+            ],
+        ),
+        (
+            &format!("{head}merge_into = \"a\"\n{}", item("a", "")),
+            vec!["3:1: `a` is the branch of an item, and cannot be that of `merge_into`; a name such as"],
+        ),
+        (
+            &format!("{head}merge_into = \"a/all\"\n{}", item("a", "")),
+            vec!["3:1: `a/all` cannot be beside `a`, the branch of an item; a name such as"],
+        ),
+        (
+            &format!("{head}fallback = [\"opncode\"]\n{}", item("a", "")),
+            vec!["3:1: there is no provider `opncode`; did you mean opencode?"],
+        ),
+        (
+            &format!("{head}{}{}", item("a", "scope = [\"/etc/passwd\"]"), item("b", "scope = []")),
+            vec![
+                "6:1: `/etc/passwd` is a path of this machine, and not one of the repository; name it",
+                "10:1: `scope` is empty; name what may change, or \"**\" for everything",
+            ],
+        ),
     ];
     for (text, expected) in rows {
         let told = refused(text);
@@ -124,7 +153,7 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
 fn items_that_wait_for_each_other_may_share_a_scope() {
     let (env, file) = world(&format!(
         "[wave]\nprovider = \"exec\"\n{}{}",
-        item("a", "scope = [\"src\"]"),
+        item("a", "scope = [\"src\", \"/a.txt\"]"),
         item("b", "scope = [\"src\"]\nneeds = [\"a\"]")
     ));
     env.run(&["wave", "plan", file.to_str().unwrap()]).assert_code(0);

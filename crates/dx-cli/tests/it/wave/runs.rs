@@ -66,6 +66,16 @@ fn a_diamond_runs_in_order_and_is_merged() {
     let left: Vec<_> =
         std::fs::read_dir(world.env.state_dir().join("waves/w-1")).unwrap().flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+    // A wave whose journal is damaged is not left out of the list.
+    std::fs::write(world.env.state_dir().join("waves/w-1/journal"), "nothing\n").unwrap();
+    let (code, waves) = world.ask(&["list"]);
+    document(&world.env, "waves", &waves.to_string());
+    assert_eq!((code, &waves["waves"], &waves["damaged"][0]["wave_id"]), (0, &json!([]), &"w-1".into()));
+    let why = waves["damaged"][0]["why"].as_str().unwrap();
+    assert!(why.contains("is damaged: its first record"), "{why}");
+    let text = world.env.run(&["wave", "list"]).assert_code(0).stdout;
+    let words = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert!(text.lines().any(|line| words(line) == ["w-1", "damaged"]) && text.contains(why), "{text}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 use super::{Check, MAX_ID};
 use crate::wave::file::WaveFile;
+use crate::worktree::is_branch_name;
 use dx_core::wave::{Graph, overlap};
 use dx_protocol::{BeadsId, WavePlan};
 use std::collections::BTreeMap;
@@ -18,7 +19,14 @@ impl Check<'_> {
                 continue;
             };
             match id.value.parse::<BeadsId>() {
-                Ok(_) if id.value.len() <= MAX_ID => {}
+                Ok(_) if id.value.len() <= MAX_ID => {
+                    if !is_branch_name(&id.value) {
+                        let what =
+                            format!("`{}` cannot be an id, because no branch can have this name", id.value);
+                        let fix = "without `..`, `.` or `.lock` at the end, and not HEAD";
+                        self.wrong(&id.place, what, fix);
+                    }
+                }
                 Ok(_) => {
                     self.wrong(
                         &id.place,
