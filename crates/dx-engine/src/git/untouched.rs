@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Git looks at more files in several threads.
 const MAX_FILES: usize = 2_000;
+/// One of so many files is hardly larger, and a larger one is not worth the reading.
+const MAX_INDEX: u64 = 1 << 20;
 /// A larger commit is left to git.
 const MAX_COMMIT: u64 = 1 << 20;
 const MAX_PACKED_REFS: u64 = 1 << 20;
@@ -34,6 +36,9 @@ impl Repository {
     pub(crate) fn untouched(&self) -> Option<Head> {
         // The time of the index that is read, or of one before it: then more of its files may look new.
         let written = std::fs::symlink_metadata(self.git_dir.join("index")).ok()?;
+        if written.len() > MAX_INDEX {
+            return None;
+        }
         let written = written.mtime() * NANOSECONDS + written.mtime_nsec();
         let bytes = index::read(self).ok()?;
         let Index { entries, tree } = Index::parse(&bytes)?;
