@@ -3,7 +3,6 @@
 use crate::error::BenchError;
 use dx_protocol::BenchPrompt;
 use serde::Deserialize;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
@@ -94,9 +93,7 @@ impl Prompt {
             ("category", Some(&self.category)),
             ("check", self.check.as_ref()),
         ];
-        let secret = named
-            .into_iter()
-            .find(|(_, text)| text.is_some_and(|text| matches!(dx_engine::mask_text(text), Cow::Owned(_))));
+        let secret = named.into_iter().find(|(_, text)| text.is_some_and(|text| dx_engine::is_masked(text)));
         if let Some((name, _)) = secret {
             return Err(format!("its {name} holds a secret, which would be recorded"));
         }

@@ -2,7 +2,6 @@
 
 use crate::error::BenchError;
 use dx_protocol::{BenchWorkflow, Lane};
-use std::borrow::Cow;
 
 /// A lane of an agent, as it is named on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +50,7 @@ pub(crate) fn chosen(names: &[String], models: &[String]) -> Result<Vec<BenchWor
             model: "-".to_owned(),
         });
     }
-    if models.iter().any(|model| matches!(dx_engine::mask_text(model), Cow::Owned(_))) {
+    if models.iter().any(|model| dx_engine::is_masked(model)) {
         return Err(BenchError::Argument("--model holds a secret, which would be recorded".to_owned()));
     }
     // What is for one workflow counts more than what is for all, in whatever order they stand.

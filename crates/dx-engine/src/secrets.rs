@@ -48,7 +48,7 @@ pub fn mask_text(text: &str) -> Cow<'_, str> {
 }
 
 /// Whether [`mask_text`] would change the text.
-pub(crate) fn is_masked(text: &str) -> bool {
+pub fn is_masked(text: &str) -> bool {
     matches!(mask_text(text), Cow::Owned(_))
 }
 

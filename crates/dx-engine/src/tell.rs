@@ -14,7 +14,6 @@ use dx_jobdir::{DiskFile, RunPaths, StateDir, disk, read_bounded, read_journal};
 use dx_monitor::process_of;
 use dx_proc::{Host, PidFd};
 use dx_protocol::{Created, RunUuid};
-use rustix::fs::FlockOperation;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -68,8 +67,7 @@ fn note(paths: &RunPaths, why: &str) -> Result<(), dx_jobdir::DiskError> {
 
 fn follow(state: &StateDir, paths: &RunPaths) -> Result<(), EngineError> {
     let lock = DiskFile::open_append_or_create(&paths.notify_lock())?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|errno| EngineError::Io { what: "lock what tells of the run", source: errno.into() })?;
+    lock.lock()?;
     let before = read_bounded(&paths.notified(), MAX_NOTE).unwrap_or_default();
     let mut done: u64 = String::from_utf8_lossy(&before).trim().parse().unwrap_or(0);
     let host = Host::current()?;

@@ -4,7 +4,6 @@
 use crate::disk::{self, DiskError, DiskFile};
 use crate::layout::StateDir;
 use dx_protocol::{BeadsId, ProviderName};
-use rustix::fs::FlockOperation;
 use std::path::PathBuf;
 
 /// A live entry.
@@ -25,13 +24,8 @@ pub struct ClaimLock {
 impl ClaimLock {
     /// Waits for the lock; it is held for microseconds.
     pub fn take(state: &StateDir) -> Result<Self, DiskError> {
-        let path = state.claims_lock();
-        let file = DiskFile::open_append_or_create(&path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|e| DiskError {
-            op: "lock",
-            path,
-            source: e.into(),
-        })?;
+        let file = DiskFile::open_append_or_create(&state.claims_lock())?;
+        file.lock()?;
         Ok(Self { _file: file })
     }
 }

@@ -2,7 +2,7 @@
 //! (ENOSPC at the n-th write) through [`crate::faults`]; nothing else in the program may write to the state directory.
 
 use crate::faults;
-use rustix::fs::{FallocateFlags, Mode, OFlags};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -88,6 +88,15 @@ impl DiskFile {
     pub fn open_append_or_create(path: &Path) -> Result<Self, DiskError> {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         Self::open_with("open", path, flags)
+    }
+
+    /// Waits for the file's lock, which goes with its descriptor.
+    pub fn lock(&self) -> Result<(), DiskError> {
+        rustix::fs::flock(&self.file, FlockOperation::LockExclusive).map_err(|errno| DiskError {
+            op: "lock",
+            path: self.path.clone(),
+            source: errno.into(),
+        })
     }
 
     /// Opens an existing file for writing at offsets.

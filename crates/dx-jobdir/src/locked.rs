@@ -22,7 +22,7 @@ impl LockedLines {
     /// Makes a new file and locks it.
     pub(crate) fn create(path: &Path) -> Result<Self, DiskError> {
         let file = DiskFile::create_new(path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|e| failed(path, e))?;
+        file.lock()?;
         Ok(Self { file, torn: std::cell::Cell::new(false) })
     }
 

@@ -7,7 +7,6 @@ use crate::journal::{JournalError, read_bounded};
 use crate::layout::StateDir;
 use crate::locked::LockedLines;
 use dx_protocol::{BeadsId, WAVE_JOURNAL_SCHEMA, WAVE_JOURNAL_VERSION, WaveEvent, WaveRecord};
-use rustix::fs::FlockOperation;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -68,13 +67,8 @@ pub struct WavesLock {
 impl WavesLock {
     /// Waits for the lock; it is held for moments.
     pub fn take(state: &StateDir) -> Result<Self, DiskError> {
-        let path = state.waves_lock();
-        let file = DiskFile::open_append_or_create(&path)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).map_err(|errno| DiskError {
-            op: "lock",
-            path,
-            source: errno.into(),
-        })?;
+        let file = DiskFile::open_append_or_create(&state.waves_lock())?;
+        file.lock()?;
         Ok(Self { _file: file })
     }
 }

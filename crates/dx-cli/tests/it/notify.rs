@@ -1,11 +1,10 @@
 //! `start --notify`: told of begin, end and mark of a job, again when it failed, and never waited for.
 
 use crate::document;
-use crate::wave::notify::{hmac, request, told};
+use crate::wave::notify::{signed_posts, told};
 use crate::world::{PATIENCE, World};
 use dx_testkit::wait_until;
 use serde_json::Value;
-use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -79,21 +78,9 @@ fn an_address_gets_signed_posts_of_a_job_and_who_does_not_answer_holds_nothing_u
     world.start("bd-1", &["--notify", &url], &["print:one", "exit:0"]);
     let ended = world.json(0, &["wait", "--beads", "bd-1"]);
     assert_eq!(ended["outcome"]["exit_code"], "0", "{ended:#}");
-    let mut told = Vec::new();
-    for calls in 0.. {
-        let (mut stream, _) = listener.accept().unwrap();
-        let (head, body) = request(&mut stream);
-        let status = if calls == 0 { "503 Busy" } else { "204 Fine" };
-        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
-        let expected = format!("dx-signature: sha256={}", hmac(key.as_bytes(), body.as_bytes()));
-        assert!(head.lines().any(|line| line.eq_ignore_ascii_case(&expected)), "{expected}\n{head}");
-        if calls > 0 {
-            told.push(serde_json::from_str::<Value>(&body).unwrap());
-        }
-        if story(&told).last().is_some_and(|line| line.starts_with("ended")) {
-            break;
-        }
-    }
+    let told = signed_posts(&listener, "/job", key, |told| {
+        story(told).last().is_some_and(|line| line.starts_with("ended"))
+    });
     assert_eq!(story(&told), ["running", "ended success 0"], "{told:#?}");
     let journal = world.pairs("bd-1", "meta")["run_uuid"].clone();
     let journal = std::fs::read_to_string(world.env.state_dir().join("runs").join(journal).join("journal"));

@@ -6,9 +6,8 @@ use crate::error::EngineError;
 use crate::gates;
 use crate::gates::scope::Scope;
 use crate::git::Repository;
-use crate::secrets::mask_text;
+use crate::secrets::is_masked;
 use dx_protocol::{BeadsId, GateReport, Gates, ReasonCode};
-use std::borrow::Cow;
 
 /// As a feature key: the job's id.
 const OWN_KEY: &str = "job";
@@ -25,7 +24,7 @@ pub(super) fn gates_at_start(gates: &Gates, repository: Option<&Repository>) -> 
         return Err(EngineError::Argument("--check takes a command".to_owned()));
     }
     // It is run from the record.
-    if gates.check.as_ref().is_some_and(|command| matches!(mask_text(command), Cow::Owned(_))) {
+    if gates.check.as_ref().is_some_and(|command| is_masked(command)) {
         let message = "--check holds a secret, and it would be recorded; let the command read it from a file";
         return Err(EngineError::Argument(message.to_owned()));
     }

@@ -128,23 +128,8 @@ fn an_address_gets_signed_posts() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook?x=1", listener.local_addr().unwrap());
     let server = std::thread::spawn(move || {
-        let mut told = Vec::new();
-        for calls in 0.. {
-            let (mut stream, _) = listener.accept().unwrap();
-            let (head, body) = request(&mut stream);
-            let status = if calls == 0 { "503 Busy" } else { "204 Fine" };
-            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
-            assert!(head.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{head}");
-            let expected = format!("dx-signature: sha256={}", hmac(key.as_bytes(), body.as_bytes()));
-            assert!(head.lines().any(|line| line.eq_ignore_ascii_case(&expected)), "{expected}\n{head}");
-            if calls > 0 {
-                told.push(serde_json::from_str::<Value>(&body).unwrap());
-            }
-            if story(&told).last().is_some_and(|line| line == "wave partial") {
-                break;
-            }
-        }
-        told
+        let is_last = |told: &[Value]| story(told).last().is_some_and(|line| line == "wave partial");
+        signed_posts(&listener, "/hook?x=1", key, is_last)
     });
     let output = world.env.run(&["wave", "run", &wave(&world), "--json", "--notify", &url]);
     assert_eq!(output.code, 31, "{output}");
@@ -169,7 +154,33 @@ fn what_could_never_be_told_is_refused() {
     assert!(!world.env.state_dir().join("waves").exists());
 }
 
-pub(crate) fn request(stream: &mut TcpStream) -> (String, String) {
+/// What comes as signed posts, until the last of them. The first call is not taken, and has to come again.
+pub(crate) fn signed_posts(
+    listener: &TcpListener,
+    path: &str,
+    key: &str,
+    is_last: impl Fn(&[Value]) -> bool,
+) -> Vec<Value> {
+    let mut told = Vec::new();
+    for calls in 0.. {
+        let (mut stream, _) = listener.accept().unwrap();
+        let (head, body) = request(&mut stream);
+        let status = if calls == 0 { "503 Busy" } else { "204 Fine" };
+        write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("POST {path} HTTP/1.1\r\n")), "{head}");
+        let expected = format!("dx-signature: sha256={}", hmac(key.as_bytes(), body.as_bytes()));
+        assert!(head.lines().any(|line| line.eq_ignore_ascii_case(&expected)), "{expected}\n{head}");
+        if calls > 0 {
+            told.push(serde_json::from_str(&body).unwrap());
+        }
+        if is_last(&told) {
+            break;
+        }
+    }
+    told
+}
+
+fn request(stream: &mut TcpStream) -> (String, String) {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     loop {
@@ -190,7 +201,7 @@ pub(crate) fn request(stream: &mut TcpStream) -> (String, String) {
 }
 
 /// As the definition has it, for keys that are shorter than a block.
-pub(crate) fn hmac(key: &[u8], message: &[u8]) -> String {
+fn hmac(key: &[u8], message: &[u8]) -> String {
     let pad = |with: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ with).collect() };
     let inner = Sha256::digest([&pad(0x36), message].concat());
     let outer = Sha256::digest([&pad(0x5c)[..], &inner].concat());
