@@ -22,6 +22,8 @@ pub enum BenchError {
     Blocked { phase: &'static str, before: &'static str, baseline: String },
     #[error("there is no benchmark run in {0}")]
     NotFound(PathBuf),
+    #[error("the run `{run_id}` was refused by its gate `{gate}`: no job of it was run")]
+    NotRun { run_id: String, gate: String },
     #[error("cannot {what} {path}: {source}")]
     Io { what: &'static str, path: PathBuf, source: io::Error },
     #[error("{path} is damaged: {why}")]
@@ -45,6 +47,7 @@ impl BenchError {
             Self::Busy(_) => ReasonCode::LockHeld,
             Self::Blocked { .. } => ReasonCode::BenchPhaseBlocked,
             Self::NotFound(_) => ReasonCode::BenchNotFound,
+            Self::NotRun { .. } => ReasonCode::BenchNotRun,
             Self::Damaged { .. } => ReasonCode::RecordUnreadable,
             Self::Io { .. } => ReasonCode::Internal,
             Self::Interrupted => ReasonCode::Interrupted,

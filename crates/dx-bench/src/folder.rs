@@ -5,7 +5,7 @@
 
 use crate::error::BenchError;
 use dx_jobdir::{DiskError, DiskFile, disk};
-use dx_protocol::{BenchManifest, BenchRecord};
+use dx_protocol::{BenchDocument, BenchManifest, BenchRecord};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = "manifest.json";
 const RECORDS: &str = "records.ndjson";
+const GOVERNANCE: &str = "governance_report.json";
 const LOCK: &str = ".lock";
 /// Far above what any run writes.
 const MAX_BYTES: u64 = 1 << 30;
@@ -26,9 +27,10 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// The folder of a run that is to be looked at: itself, or its name below `out`.
+    /// The folder of a run that is to be looked at, be it one that was refused: itself, or its name below `out`.
     pub fn find(name: &Path, out: &Path) -> Result<Self, BenchError> {
-        let found = [name.to_owned(), out.join(name)].into_iter().find(|path| path.join(MANIFEST).is_file());
+        let is_run = |path: &PathBuf| [MANIFEST, GOVERNANCE].iter().any(|name| path.join(name).is_file());
+        let found = [name.to_owned(), out.join(name)].into_iter().find(is_run);
         let path = found.ok_or_else(|| BenchError::NotFound(name.to_owned()))?;
         Ok(Self { path, lock: None })
     }
@@ -72,6 +74,25 @@ impl Folder {
 
     pub(crate) fn begin(&self, manifest: &BenchManifest) -> Result<(), BenchError> {
         self.write_json(MANIFEST, manifest)
+    }
+
+    /// What the run ended with, or what refused it; `None` when neither has come.
+    pub(crate) fn ending(&self) -> Result<Option<BenchDocument>, BenchError> {
+        let path = self.file(GOVERNANCE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        read(&path).map(Some)
+    }
+
+    pub(crate) fn end(&self, document: &BenchDocument) -> Result<(), BenchError> {
+        self.write_json(GOVERNANCE, document)
+    }
+
+    /// Takes back what an earlier call ended with, because the run goes on.
+    pub(crate) fn go_on(&self) -> Result<(), BenchError> {
+        let path = self.file(GOVERNANCE);
+        disk::remove(&path).map_err(|e| failed("remove", &path, e))
     }
 
     /// All records, the last of each job. A line that was cut off is none.

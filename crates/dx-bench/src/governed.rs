@@ -2,18 +2,18 @@
 //! integrity. Must never: start a job when a gate before it failed, or end without a report once it has begun.
 
 use crate::error::BenchError;
-use crate::folder::{self, Folder};
+use crate::folder::Folder;
 use crate::job::{self, Ground, RunClock, Task};
 use crate::prompts::{Prompt, Prompts};
+use crate::render::{failed, render};
 use crate::servers::Servers;
-use crate::{changed, gates, html, markdown, plan, progressive, summary, workflow};
+use crate::{changed, gates, plan, progressive, workflow};
 use dx_engine::{Cancel, Engine};
 use dx_proc::clock;
 use dx_protocol::{
     BenchDocument, BenchGate, BenchManifest, BenchPlanned, BenchRecord, BenchSummary, ExitCode, ReasonCode,
     Timestamp,
 };
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -22,7 +22,6 @@ use std::time::Duration;
 
 const MANIFEST_SCHEMA: &str = "dx-runner/bench-manifest/1";
 const DOCUMENT_SCHEMA: &str = "dx-runner/bench/1";
-const GOVERNANCE: &str = "governance_report.json";
 /// The whole run looks at its cancellation this often.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -116,6 +115,7 @@ pub fn run(
     let records = folder.records()?;
     let is_due = |job: &BenchPlanned| !records.iter().any(|record| record.job == job.job);
     let due = |name: &str| manifest.jobs.iter().any(|job| job.workflow == name && is_due(job));
+    let goes_on = manifest.jobs.iter().any(is_due);
     let needing = manifest.workflows.iter().filter(|workflow| due(&workflow.name));
     let servers = Servers::start(engine, &run_id, needing, &mut told_gates)?;
     if let Some(failed) = told_gates.iter().find(|gate| !gate.passed) {
@@ -131,6 +131,9 @@ pub fn run(
     } else {
         manifest.began_at = Some(Timestamp(clock::now_ms()));
         folder.begin(&manifest)?;
+    }
+    if goes_on || !is_finished(&folder) {
+        folder.go_on()?;
     }
     let begun =
         Begun { engine, request, manifest: &manifest, folder: &folder, servers: &servers, cancel, told };
@@ -158,22 +161,6 @@ pub fn run(
     end(&folder, &run_id, told_gates, Some(summary), reason, exit)
 }
 
-/// Makes everything that is made from plan and records.
-pub fn render(folder: &Folder) -> Result<BenchSummary, BenchError> {
-    let manifest = folder.manifest()?.ok_or_else(|| BenchError::NotFound(folder.path().to_owned()))?;
-    let mut records = folder.records()?;
-    // In the order of the plan, in whatever order they ended.
-    let place = |record: &BenchRecord| manifest.jobs.iter().position(|job| job.job == record.job);
-    records.retain(|record| place(record).is_some());
-    records.sort_by_key(place);
-    let summary = summary::summary(&manifest, &records);
-    folder.write_json("results.json", &json!({"schema": "dx-runner/bench-results/1", "records": records}))?;
-    folder.write_json("summary.json", &summary)?;
-    folder.write("summary.md", markdown::page(&manifest, &summary).as_bytes())?;
-    folder.write("report.html", html::page(&manifest, &summary, &records).as_bytes())?;
-    Ok(summary)
-}
-
 fn end(
     folder: &Folder,
     run_id: &str,
@@ -182,6 +169,8 @@ fn end(
     reason: ReasonCode,
     exit: ExitCode,
 ) -> Result<BenchDocument, BenchError> {
+    let failed_gates = failed(&gates);
+    let summary = summary.map(|summary| BenchSummary { failed_gates, ..summary });
     let document = BenchDocument {
         schema: DOCUMENT_SCHEMA.to_owned(),
         run_id: run_id.to_owned(),
@@ -195,14 +184,15 @@ fn end(
     };
     // A call that runs nothing takes nothing back of what the run ended with.
     if document.summary.is_some() || !is_finished(folder) {
-        folder.write_json(GOVERNANCE, &document)?;
+        folder.end(&document)?;
+        render(folder)?;
     }
     Ok(document)
 }
 
 /// Whether an earlier call ended with figures. A report that cannot be read is written anew.
 fn is_finished(folder: &Folder) -> bool {
-    folder::read::<BenchDocument>(&folder.file(GOVERNANCE)).is_ok_and(|document| document.summary.is_some())
+    folder.ending().is_ok_and(|document| document.is_some_and(|document| document.summary.is_some()))
 }
 
 fn prepare(request: &Request) -> Result<Prepared, BenchError> {
@@ -351,7 +341,7 @@ fn one(
 
 #[cfg(test)]
 mod tests {
-    use super::{GOVERNANCE, end};
+    use super::end;
     use crate::folder::Folder;
     use dx_protocol::{BenchSummary, ExitCode, ReasonCode};
     use serde_json::json;
@@ -360,7 +350,7 @@ mod tests {
     fn a_refused_call_leaves_the_report_of_a_finished_run() {
         let out = tempfile::tempdir().unwrap();
         let folder = Folder::take(out.path().join("r"), "r").unwrap();
-        let report = || std::fs::read_to_string(folder.file(GOVERNANCE)).unwrap();
+        let report = || std::fs::read_to_string(folder.file("governance_report.json")).unwrap();
         let refused = |reason: ReasonCode| {
             let told = end(&folder, "r", Vec::new(), None, reason, reason.exit_code()).unwrap();
             assert_eq!((told.passed, told.reason_code), (false, reason), "the call itself is told of");

@@ -1,7 +1,7 @@
 //! `report.html`: the figures as tables and pictures, in one file that loads nothing. Must never: run a script, or show text of a
 //! record that was not escaped.
 
-use crate::markdown::{estimate, share, time, times, verdict};
+use crate::markdown::{NOTHING_RUN, estimate, share, time, times, told, verdict};
 use crate::plots::{strips, timeline};
 use dx_protocol::{BenchEstimate, BenchFigures, BenchManifest, BenchRecord, BenchSummary};
 use std::fmt::Write;
@@ -33,6 +33,7 @@ th { font-weight: 600 } .cards { overflow-wrap: normal } .cards td:first-child {
 .matrix th:first-child { position: sticky; left: 0; background: var(--back) }
 .matrix td small { display: block; color: var(--soft) }
 .all { background: var(--good-tint) } .none { background: var(--bad-tint) } .part { background: var(--some-tint) }
+.gate { padding: .6rem .8rem; border-left: 4px solid var(--bad); background: var(--bad-tint) } .gate b { color: var(--bad) }
 .all b { color: var(--good) } .none b { color: var(--bad) } .part b { color: var(--some) }
 @media (max-width: 44rem) {
   .cards, .cards tbody, .cards tr, .cards td { display: block } .cards tr:first-child { display: none }
@@ -45,11 +46,7 @@ th { font-weight: 600 } .cards { overflow-wrap: normal } .cards td:first-child {
 /// The whole page.
 pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[BenchRecord]) -> String {
     let measured: Vec<&BenchRecord> = records.iter().filter(|record| record.round > 0).collect();
-    let mut page = Page(String::new());
-    let title = format!("Benchmark {}", escape(&manifest.run_id));
-    page.add("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
-    page.add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
-    page.add(&format!("<title>{title}</title>\n<style>{STYLE}</style></head><body>\n<h1>{title}</h1>"));
+    let mut page = Page::of(summary);
     page.add(&format!(
         "<p class=\"soft\">{} jobs: {} prompts, rounds: {}, up to {} at once. dx-runner {}, {} cores, {}.</p>",
         summary.jobs,
@@ -94,8 +91,14 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     page.differences(summary);
     page.add("<h2>Failures</h2>");
     page.failures(summary);
-    page.add("</body></html>\n");
-    page.0
+    page.end()
+}
+
+/// The page of a run of which no job was run.
+pub(crate) fn refused(summary: &BenchSummary) -> String {
+    let mut page = Page::of(summary);
+    page.add(&format!("<p>{NOTHING_RUN}</p>"));
+    page.end()
 }
 
 /// Text that is nothing but text.
@@ -106,6 +109,26 @@ pub(crate) fn escape(text: &str) -> String {
 struct Page(String);
 
 impl Page {
+    /// Title, and which gates failed: nobody is to read the figures without that.
+    fn of(summary: &BenchSummary) -> Self {
+        let mut page = Self(String::new());
+        let title = format!("Benchmark {}", escape(&summary.run_id));
+        page.add("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
+        page.add("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
+        page.add(&format!("<title>{title}</title>\n<style>{STYLE}</style></head><body>\n<h1>{title}</h1>"));
+        for gate in &summary.failed_gates {
+            let (what, more) = told(gate);
+            let (what, more) = (escape(&what), escape(more));
+            page.add(&format!("<p class=\"gate\"><b>{what}</b> {more} ({})</p>", gate.reason_code));
+        }
+        page
+    }
+
+    fn end(mut self) -> String {
+        self.add("</body></html>\n");
+        self.0
+    }
+
     fn add(&mut self, text: &str) {
         self.0.push_str(text);
         self.0.push('\n');

@@ -1,11 +1,13 @@
 //! `summary.md`: the figures as tables for people. Must never: show an estimate without what it rests on.
 
-use dx_protocol::{BenchEstimate, BenchFigures, BenchManifest, BenchRatio, BenchShare, BenchSummary};
+use dx_protocol::{
+    BenchEstimate, BenchFigures, BenchGate, BenchManifest, BenchRatio, BenchShare, BenchSummary,
+};
 use std::fmt::Write;
 
 /// The whole page.
 pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
-    let mut page = format!("# Benchmark {}\n\n", manifest.run_id);
+    let mut page = head(summary);
     let mut line = |text: String| {
         page.push_str(&text);
         page.push('\n');
@@ -78,6 +80,30 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
         }
     }
     page
+}
+
+/// The page of a run of which no job was run.
+pub(crate) fn refused(summary: &BenchSummary) -> String {
+    format!("{}{NOTHING_RUN}\n", head(summary))
+}
+
+/// What there is to say of a run that a gate refused.
+pub(crate) const NOTHING_RUN: &str = "No job was run; there are no figures.";
+
+/// Title, and which gates failed: nobody is to read the figures without that.
+fn head(summary: &BenchSummary) -> String {
+    let mut head = format!("# Benchmark {}\n\n", summary.run_id);
+    for gate in &summary.failed_gates {
+        let (what, more) = told(gate);
+        // Writing to a String cannot fail.
+        let _written = writeln!(head, "**{what}** {more} (`{}`)\n", gate.reason_code);
+    }
+    head
+}
+
+/// A failed gate in words: what did not hold, and the particulars.
+pub fn told(gate: &BenchGate) -> (String, &str) {
+    (format!("The gate `{}` failed: {}", gate.name, gate.reason_code.meaning()), &gate.details)
 }
 
 fn figures(row: &BenchFigures) -> String {

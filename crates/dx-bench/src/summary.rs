@@ -44,6 +44,23 @@ pub(crate) fn summary(manifest: &BenchManifest, records: &[BenchRecord]) -> Benc
         failures: failures(&measured, &names),
         matrix: matrix(manifest, &measured),
         workflows,
+        failed_gates: Vec::new(),
+    }
+}
+
+/// That of a run which was refused: nothing but the gates.
+pub(crate) fn of_refused(run_id: &str) -> BenchSummary {
+    BenchSummary {
+        schema: SCHEMA.to_owned(),
+        run_id: run_id.to_owned(),
+        jobs: 0,
+        missing: 0,
+        workflows: Vec::new(),
+        systems: Vec::new(),
+        failures: Vec::new(),
+        matrix: Vec::new(),
+        comparisons: Vec::new(),
+        failed_gates: Vec::new(),
     }
 }
 

@@ -32,6 +32,12 @@ pub(crate) fn known(name: &str) -> Option<Known> {
     WORKFLOWS.iter().find(|known| known.name == name).copied()
 }
 
+/// Whether what stands before `=` is meant as a workflow, be it one that there is. Models have `=` behind a `/` or `:`, where they
+/// have one; any can be given behind a workflow's name.
+fn looks_like_a_workflow(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | ' '))
+}
+
 /// The workflows that are asked for, in their order. A model is for all of them, or, as `WORKFLOW=MODEL`, for one.
 pub(crate) fn chosen(names: &[String], models: &[String]) -> Result<Vec<BenchWorkflow>, BenchError> {
     let all = || WORKFLOWS.iter().map(|known| known.name).collect::<Vec<_>>().join(", ");
@@ -56,7 +62,7 @@ pub(crate) fn chosen(names: &[String], models: &[String]) -> Result<Vec<BenchWor
     // What is for one workflow counts more than what is for all, in whatever order they stand.
     let (one, every): (Vec<_>, Vec<_>) = models
         .iter()
-        .partition(|model| model.split_once('=').is_some_and(|(name, _)| self::known(name).is_some()));
+        .partition(|model| model.split_once('=').is_some_and(|(name, _)| looks_like_a_workflow(name)));
     for model in every {
         for workflow in &mut chosen {
             workflow.model.clone_from(model);
@@ -65,9 +71,11 @@ pub(crate) fn chosen(names: &[String], models: &[String]) -> Result<Vec<BenchWor
     for model in one {
         let Some((name, model)) = model.split_once('=') else { continue };
         let Some(workflow) = chosen.iter_mut().find(|workflow| workflow.name == name) else {
-            return Err(BenchError::Argument(format!(
-                "--model is for `{name}`, which is not among --workflows"
-            )));
+            return Err(BenchError::Argument(if self::known(name).is_some() {
+                format!("--model is for `{name}`, which is not among --workflows")
+            } else {
+                format!("--model is for `{name}`, which is no workflow; there are {}", all())
+            }));
         };
         model.clone_into(&mut workflow.model);
     }
@@ -91,6 +99,11 @@ mod tests {
         let secret = format!("codex_headless=ghp_{}", "a1".repeat(18));
         assert!(models(&[&secret]).unwrap_err().contains("secret"));
         assert!(models(&["codex_headless=x"]).unwrap_err().contains("codex_headless"));
+        for typo in ["opencode_run_headles=x", "opencode-run-headless=x", "codex=x", "=x"] {
+            let told = models(&[typo]).unwrap_err();
+            assert!(told.contains("no workflow") && told.contains("opencode_run_headless, "), "{told}");
+        }
+        assert_eq!(models(&["cc_glm_headless=glm=5"]).unwrap(), ["-", "glm=5"]);
         let twice = [names[0].clone(), names[0].clone()];
         assert!(chosen(&twice, &[]).unwrap_err().to_string().contains("twice"));
         assert!(chosen(&["x".to_owned()], &[]).unwrap_err().to_string().contains("opencode_run_headless"));

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dx_bench::{Folder, render};
+use dx_bench::{Folder, compare, render};
 use dx_protocol::{BenchFigures, BenchSummary};
 use dx_scripted_model::{Scenario, Step};
 use serde_json::{Value, json};
@@ -68,6 +68,33 @@ fn run(folder: &Path, seed: u64, rounds: u32, times: f64) -> BenchSummary {
 /// In memory where that is possible: thousands of synced files.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+#[test]
+fn a_part_of_a_run_is_no_ground_for_a_verdict() {
+    let (a, b) = (folder(), folder());
+    run(a.path(), 1, 20, 1.0);
+    run(b.path(), 1, 20, 2.0);
+    let compared = || {
+        let find = |folder: &Path| Folder::find(folder, folder).unwrap();
+        compare(&find(a.path()), &find(b.path())).unwrap()
+    };
+    let whole = compared();
+    assert_eq!((whole.missing_a, whole.missing_b), (0, 0));
+    let differs = |number: usize| {
+        let document = compared();
+        document.workflows[number].completion.map(|ratio| ratio.differs)
+    };
+    assert_eq!([differs(0), differs(1)], [Some(false), Some(true)]);
+    // The last of the slower lane are still running.
+    let file = b.path().join("records.ndjson");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let kept: Vec<&str> = text.lines().collect();
+    std::fs::write(&file, kept[..kept.len() - 3].join("\n")).unwrap();
+    let part = compared();
+    assert_eq!((part.missing_a, part.missing_b), (0, 3));
+    assert_eq!((part.workflows[1].missing_a, part.workflows[1].missing_b), (0, 3));
+    assert_eq!([differs(0), differs(1)], [Some(false), None], "the lane that is whole is judged");
 }
 
 fn covers(low: Option<f64>, high: Option<f64>, truth: f64) -> bool {

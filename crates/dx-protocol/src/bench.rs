@@ -190,6 +190,9 @@ pub struct BenchSummary {
     pub matrix: Vec<BenchCell>,
     /// Completion latency of each two workflows on the same prompts and rounds.
     pub comparisons: Vec<BenchComparison>,
+    /// Gates that refused the run, of which there are no figures then, or failed it in the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed_gates: Vec<BenchGate>,
 }
 
 /// The figures of a workflow, or of a system.
@@ -253,6 +256,11 @@ pub struct BenchCompareDocument {
     pub only_in_one: Vec<String>,
     /// Whether the runs asked the same prompts.
     pub same_prompts: bool,
+    /// Planned jobs of each run that have no record: it was interrupted or killed, or runs.
+    #[serde(default)]
+    pub missing_a: u64,
+    #[serde(default)]
+    pub missing_b: u64,
 }
 
 /// One workflow in two runs.
@@ -261,9 +269,16 @@ pub struct BenchComparedWorkflow {
     pub workflow: String,
     pub success_a: BenchShare,
     pub success_b: BenchShare,
+    /// As those below without a verdict where a run lacks jobs of the workflow.
     pub success_differs: bool,
     pub first_output: Option<BenchRatio>,
     pub completion: Option<BenchRatio>,
+    /// Planned jobs on the prompts of both runs that have no record. Slow ones are the last to get theirs, so that those
+    /// which are there are no fair choice.
+    #[serde(default)]
+    pub missing_a: u64,
+    #[serde(default)]
+    pub missing_b: u64,
 }
 
 /// `governance_report.json`, and the answer of `bench run --json`: what was asked of the run and what became of it.

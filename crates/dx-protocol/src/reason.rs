@@ -217,6 +217,7 @@ reason_codes! {
     BenchPartial, "bench_partial", Partial, "Some jobs of the benchmark succeeded, some did not.", "look at the failures in summary.md";
     BenchFailed, "bench_failed", Error, "No job of the benchmark succeeded.", "look at the failures in summary.md";
     BenchNotFound, "bench_not_found", Error, "There is no benchmark run in this folder.", "name the folder of a run, or --out with the one that holds it";
+    BenchNotRun, "bench_not_run", Error, "A gate refused the run: it has no jobs.", "mend what dx-runner bench report tells of it, and run it again";
     BenchChanged, "bench_changed", Conflict, "The run was begun on another commit, machine or version, or with other options.", "what it was begun with, or another --run-id";
     BenchPhaseBlocked, "bench_phase_blocked", Error, "The phase before has not passed on the same baseline; nothing was run.", "dx-runner bench progressive, which runs all phases in their order; or --force";
     BenchBelowMinimum, "bench_below_minimum", Partial, "Fewer jobs of the phase succeeded than it takes to pass.", "look at the failures in summary.md of its run";

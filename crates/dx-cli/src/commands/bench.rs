@@ -7,7 +7,7 @@ mod progressive;
 use clap::{Args, Subcommand};
 use dx_bench::{BenchError, Folder, News};
 use dx_engine::{Cancel, Engine};
-use dx_protocol::{BenchCompareDocument, BenchDocument, BenchManifest, BenchRatio, ExitCode};
+use dx_protocol::{BenchCompareDocument, BenchDocument, BenchGate, BenchManifest, BenchRatio, ExitCode};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -166,7 +166,11 @@ pub(crate) fn run(ctx: &Context, args: &BenchArgs) -> Result<ExitCode, CliError>
         BenchCommand::Report(args) => {
             let folder = find(ctx, &args.run, &args.place)?;
             let summary = dx_bench::render(&folder)?;
-            let told = || told_files(folder.path());
+            let told = || {
+                let mut lines: Vec<String> = summary.failed_gates.iter().map(failed).collect();
+                lines.push(told_files(folder.path()));
+                lines.join("\n")
+            };
             ctx.out.either(&summary, told)?;
             Ok(ExitCode::Ok)
         }
@@ -271,12 +275,7 @@ fn plan(manifest: &BenchManifest) -> String {
 }
 
 fn result(document: &BenchDocument) -> String {
-    let mut lines: Vec<String> = document
-        .gates
-        .iter()
-        .filter(|gate| !gate.passed)
-        .map(|gate| format!("{}: {} {}", gate.name, gate.reason_code, gate.details))
-        .collect();
+    let mut lines: Vec<String> = document.gates.iter().filter(|gate| !gate.passed).map(failed).collect();
     if let Some(summary) = &document.summary {
         for row in &summary.workflows {
             let time =
@@ -292,6 +291,11 @@ fn result(document: &BenchDocument) -> String {
     lines.join("\n")
 }
 
+fn failed(gate: &BenchGate) -> String {
+    let (what, more) = dx_bench::told(gate);
+    format!("{what} {more} ({})", gate.reason_code)
+}
+
 fn told_files(folder: &Path) -> String {
     format!("{}\n{}", folder.join("summary.md").display(), folder.join("report.html").display())
 }
@@ -304,9 +308,24 @@ fn differs(a: &str, b: &str, ratio: &BenchRatio) -> String {
 fn comparison(document: &BenchCompareDocument) -> String {
     let (a, b) = (&document.a, &document.b);
     let mut lines = Vec::new();
+    for (run, missing) in [(a, document.missing_a), (b, document.missing_b)] {
+        if missing > 0 {
+            lines.push(format!("{run} is incomplete: {missing} planned jobs have no record; {GO_ON}"));
+        }
+    }
     for row in &document.workflows {
         let name = &row.workflow;
         let share = |share: &dx_protocol::BenchShare| format!("{}/{}", share.count, share.of);
+        let lacking =
+            [(a, row.missing_a), (b, row.missing_b)].into_iter().filter(|(_, missing)| *missing > 0);
+        let lacking: Vec<String> =
+            lacking.map(|(run, missing)| format!("{run} lacks {missing} jobs")).collect();
+        if !lacking.is_empty() {
+            let (success_a, success_b) = (share(&row.success_a), share(&row.success_b));
+            let lacking = lacking.join(" and ");
+            lines.push(format!("{name}: success {success_a} and {success_b}: no verdict, {lacking}"));
+            continue;
+        }
         let word = if row.success_differs { "changed" } else { "no change beyond noise" };
         lines.push(format!(
             "{name}: success {} and {}: {word}",
