@@ -103,7 +103,7 @@ fn head(summary: &BenchSummary) -> String {
 
 /// A failed gate in words: what did not hold, and the particulars.
 pub fn told(gate: &BenchGate) -> (String, &str) {
-    (format!("The gate `{}` failed: {}", gate.name, gate.reason_code.meaning()), &gate.details)
+    (format!("Gate {} failed. {}", gate.name, gate.reason_code.meaning()), &gate.details)
 }
 
 fn figures(row: &BenchFigures) -> String {
