@@ -96,7 +96,8 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
     let header = ["ITEM", "STATE", "TRY", "PROVIDER", "TIME", "WHY"].map(str::to_owned).to_vec();
     // What an item is about is said at the right end; a long name leaves room for it.
     let longest = columns.map_or(usize::MAX, |columns| (columns / 4).max(MIN_NAME));
-    let rows: Vec<Vec<String>> = shown.iter().map(|item| cells(item, longest)).collect();
+    let names = names(&shown, longest, columns.map_or(usize::MAX, |columns| (columns / 2).max(MIN_NAME)));
+    let rows: Vec<Vec<String>> = shown.iter().zip(names).map(|(item, name)| cells(item, name)).collect();
     let mut table = lines_of(header, rows.clone());
     if let Some(columns) = columns {
         for line in &mut table {
@@ -105,7 +106,7 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
     }
     if colour {
         for ((line, item), row) in table.iter_mut().skip(1).zip(&shown).zip(&rows) {
-            let (name, rest) = line.split_at(row[0].len().min(line.len()));
+            let (name, rest) = line.split_at_checked(row[0].len()).unwrap_or((line, ""));
             *line = format!("{name}{}", rest.replacen(item.state.as_str(), &painted(item.state), 1));
         }
     }
@@ -162,9 +163,39 @@ fn cut(text: &str, most: usize) -> String {
     format!("{kept}…")
 }
 
-fn cells(item: &WaveItemRow, longest: usize) -> Vec<String> {
+/// A text of at most so many letters, of which the middle goes first.
+fn cut_inside(text: &str, most: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= most {
+        return text.to_owned();
+    }
+    let tail = most.saturating_sub(1) / 2;
+    let head = most.saturating_sub(1 + tail);
+    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
+}
+
+/// The ids as shown, never two alike: cut to `longest`, those that would be alike to `most`, and with a number when that does
+/// not do either.
+fn names(items: &[&WaveItemRow], longest: usize, most: usize) -> Vec<String> {
+    let mut names: Vec<String> = items.iter().map(|item| cut_inside(&item.id, longest)).collect();
+    for room in [Some(most), None] {
+        let mut count: BTreeMap<String, usize> = BTreeMap::new();
+        for name in &names {
+            *count.entry(name.clone()).or_default() += 1;
+        }
+        for (at, (name, item)) in names.iter_mut().zip(items).enumerate() {
+            if count.get(name).is_some_and(|same| *same > 1) {
+                let numbered = || format!("{} #{}", cut_inside(&item.id, longest), at + 1);
+                *name = room.map_or_else(numbered, |room| cut_inside(&item.id, room));
+            }
+        }
+    }
+    names
+}
+
+fn cells(item: &WaveItemRow, name: String) -> Vec<String> {
     vec![
-        cut(&item.id, longest),
+        name,
         item.state.to_string(),
         format!("{}/{}", item.attempts, item.max_attempts),
         item.provider.clone(),
@@ -245,6 +276,39 @@ fn short(commit: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wave(ids: &[String]) -> WaveDocument {
+        let item = |id: &String| {
+            serde_json::json!({ "id": id, "needs": [], "state": "pending", "reason_code": null,
+            "message": "", "attempts": 0, "max_attempts": 3, "provider": "exec", "model": "-", "base": null, "branch": id,
+            "commit": null, "worktree": null, "elapsed_sec": 0, "findings": [], "gates": [], "job": null, "history": [] })
+        };
+        let items: Vec<_> = ids.iter().map(item).collect();
+        serde_json::from_value(serde_json::json!({ "schema": "dx-runner/wave/1", "generated_at": "2026-01-01T00:00:00.000Z",
+            "wave_id": "w-1", "name": "w", "state": "running", "repo": "/r", "base": "main", "file": "-",
+            "started_at": "2026-01-01T00:00:00.000Z", "ended_at": null, "elapsed_sec": 0, "closed": 0, "total": ids.len(),
+            "estimate_sec": null, "waits_until": null, "merged": null, "cancelled": false, "next_action": "-", "items": items }))
+        .unwrap()
+    }
+
+    #[test]
+    fn two_ids_are_never_shown_alike() {
+        let long = |end: &str| format!("implement-the-new-parser-{end}");
+        let between = |middle: &str| format!("{}{middle}{}", "a".repeat(60), "z".repeat(60));
+        let ids = [long("one"), long("two"), "short".to_owned(), between("1"), between("2"), between("3")];
+        for columns in [None, Some(20), Some(40), Some(80), Some(132)] {
+            for colour in [false, true] {
+                let lines = picture(&wave(&ids), columns, colour, None);
+                let shown: std::collections::BTreeSet<&str> =
+                    lines[2..].iter().map(|line| line.split("  ").next().unwrap()).collect();
+                assert_eq!(shown.len(), ids.len(), "{columns:?}: {lines:#?}");
+                assert!(columns.is_some() || ids.iter().all(|id| shown.contains(id.as_str())), "{lines:#?}");
+            }
+        }
+        let lines = picture(&wave(&ids), Some(80), false, None);
+        assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:#?}");
+        assert!(lines[2].starts_with("implement-…arser-one "), "{lines:#?}");
+    }
 
     #[test]
     fn a_line_takes_as_many_rows_as_it_is_wide() {

@@ -16,4 +16,4 @@ pub use fold::{IllegalEvent, Phase, Run, fold};
 pub use gates::{check_is_due, commit_gate, gates_due, read_only_gate};
 pub use health::{Judgement, Observation, WaitKind, classify};
 pub use notice::job_notices;
-pub use outcome::{Ended, decide};
+pub use outcome::{Ended, decide, ended_for};

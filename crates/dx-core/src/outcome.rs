@@ -124,9 +124,7 @@ fn process_verdict(run: &Run, end: &ProcessEnd) -> ProcessVerdict {
     match (&run.spawn_error, end.exit.as_ref().map(|e| e.exit)) {
         (Some(_), _) => ProcessVerdict::NotStarted,
         (None, None) => ProcessVerdict::Unobserved,
-        (None, Some(Exit::Code(0))) => ProcessVerdict::Ok,
-        (None, Some(Exit::Code(_))) => ProcessVerdict::Failed,
-        (None, Some(Exit::Signal(_))) => ProcessVerdict::Signaled,
+        (None, Some(exit)) => exit.into(),
     }
 }
 
@@ -203,7 +201,7 @@ fn code_of(grammar: Grammar, code: i32) -> String {
 }
 
 /// The outcome of a run that we ended.
-pub(crate) fn ended_for(ending: &Ending) -> Ended {
+pub fn ended_for(ending: &Ending) -> Ended {
     let (state, default_code) = match ending.reason {
         ReasonCode::ManualStop => (OutcomeState::Killed, STOPPED),
         ReasonCode::NoHeartbeatNoMutation => (OutcomeState::NoOp, TIMED_OUT),

@@ -2,7 +2,7 @@
 
 use crate::settings::SettingsError;
 use dx_jobdir::{DiskError, JournalError, StateDirError};
-use dx_protocol::{ExitCode, GateReport, InvalidId, QuotaPool, ReasonCode, Timestamp};
+use dx_protocol::{BeadsId, ExitCode, GateReport, InvalidId, ProviderName, QuotaPool, ReasonCode, Timestamp};
 use std::io;
 use std::path::PathBuf;
 
@@ -31,6 +31,8 @@ pub enum EngineError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Journal(#[from] JournalError),
+    #[error("{why}")]
+    JobDamaged { provider: ProviderName, beads: BeadsId, why: String },
     #[error(transparent)]
     Process(#[from] dx_proc::Error),
     #[error(transparent)]
@@ -217,7 +219,9 @@ impl EngineError {
             Self::Journal(JournalError::Newer { .. }) | Self::PackRecord { newer: true, .. } => {
                 ReasonCode::RecordNewer
             }
-            Self::Journal(_) | Self::PackRecord { .. } => ReasonCode::RecordUnreadable,
+            Self::Journal(_) | Self::JobDamaged { .. } | Self::PackRecord { .. } => {
+                ReasonCode::RecordUnreadable
+            }
             Self::InvalidId(_) => ReasonCode::InvalidId,
             Self::NoJob { .. } => ReasonCode::NoMeta,
             Self::AlreadyRunning { .. } => ReasonCode::AlreadyRunning,
@@ -303,6 +307,9 @@ impl EngineError {
             Self::WaveRunning { wave } | Self::WaveEnded { wave } | Self::WaveCancelled { wave } => {
                 self.reason().next_action().replace("<wave>", wave)
             }
+            Self::JobDamaged { provider, beads, .. } => format!(
+                "dx-runner stop --beads {beads} --provider {provider} ends what is left of it and records its end"
+            ),
             Self::NoProvider { name, known } => {
                 let near = |known: &&String| strsim::jaro_winkler(name, known) > 0.84;
                 let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));

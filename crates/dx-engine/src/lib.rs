@@ -10,6 +10,7 @@ mod asked;
 mod beads;
 mod bundle;
 mod check;
+mod damaged;
 mod diff;
 mod dispatch;
 mod doctor;

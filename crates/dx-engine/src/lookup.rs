@@ -58,6 +58,18 @@ pub(crate) fn read_run(state: &StateDir, journal: &Path, claimed: bool) -> Resul
     Ok(Found { run, exit, paths, rc_file, journal: journal.to_owned(), claimed })
 }
 
+/// An error with the job that it is of: what cannot be read can still be ended.
+pub(crate) fn of_job(error: EngineError, provider: &ProviderName, beads: &BeadsId) -> EngineError {
+    match error {
+        EngineError::Journal(error @ JournalError::Damaged { .. }) => EngineError::JobDamaged {
+            provider: provider.clone(),
+            beads: beads.clone(),
+            why: error.to_string(),
+        },
+        other => other,
+    }
+}
+
 /// The newest run of a job under one provider.
 pub(crate) fn newest_under(
     state: &StateDir,
@@ -70,7 +82,7 @@ pub(crate) fn newest_under(
             Ok(found) => return Ok(Some(Record::Ours(Box::new(found)))),
             // The run ended between the look and the read.
             Err(EngineError::Journal(JournalError::Missing(_))) => {}
-            Err(other) => return Err(other),
+            Err(other) => return Err(of_job(other, provider, beads)),
         }
     }
     // An empty view is what a power cut leaves of one.
@@ -87,7 +99,7 @@ pub(crate) fn newest_under(
             Err(EngineError::Journal(JournalError::Missing(_))) => {}
             // Something spoiled the journal of an ended run: what was published of its end still stands.
             Err(EngineError::Journal(JournalError::Damaged { .. })) if outcome.is_some() => {}
-            Err(other) => return Err(other),
+            Err(other) => return Err(of_job(other, provider, beads)),
         }
     }
     if meta.is_none() && outcome.is_none() {

@@ -2,6 +2,7 @@
 
 use crate::Engine;
 use crate::api::JobName;
+use crate::damaged::{self, Remains};
 use crate::error::{EngineError, told};
 use crate::lookup::{self, Found, Record};
 use crate::settle::{Attended, attend};
@@ -33,7 +34,10 @@ impl Engine {
             details: Vec::new(),
         };
         if let Some(job) = job {
-            lookup::newest(&state, job)?;
+            match lookup::newest(&state, job) {
+                Ok(_) | Err(EngineError::JobDamaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
         }
         let named = |provider: &ProviderName, beads: &dx_protocol::BeadsId| {
             job.is_none_or(|j| j.beads == *beads && j.provider.as_ref().is_none_or(|p| p == provider))
@@ -46,7 +50,10 @@ impl Engine {
             let found = match lookup::read_run(&state, &claim.path, true) {
                 Ok(found) => found,
                 Err(error) => {
-                    document.details.push(format!("{}.{}: {}", claim.provider, claim.beads, told(&error)));
+                    let error = lookup::of_job(error, &claim.provider, &claim.beads);
+                    let (done, what) = unreadable(&state, &host, &error);
+                    document.pruned += u64::from(done);
+                    document.details.push(format!("{}.{}: {what}", claim.provider, claim.beads));
                     continue;
                 }
             };
@@ -90,6 +97,17 @@ impl Engine {
             Err(error) => document.details.push(format!("history: {}", told(&error))),
         }
         Ok(document)
+    }
+}
+
+/// What became of a claim that cannot be read: whether it is gone, and what to say.
+fn unreadable(state: &StateDir, host: &Host, error: &EngineError) -> (bool, String) {
+    let EngineError::JobDamaged { provider, beads, why } = error else { return (false, told(error)) };
+    let remains = Remains::find(state, provider, beads, why.clone());
+    match remains.map(|remains| damaged::settle_dead(state, host, &remains)) {
+        Some(Ok(Some(done))) => (true, format!("{why}; {done}")),
+        Some(Err(error)) => (false, told(&error)),
+        Some(Ok(None)) | None => (false, format!("{why}; {}", error.next_action())),
     }
 }
 

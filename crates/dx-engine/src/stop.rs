@@ -3,17 +3,18 @@
 use crate::Engine;
 use crate::action;
 use crate::api::{FinalizeRequest, JobName};
+use crate::damaged::{self, Remains};
 use crate::environment;
 use crate::error::EngineError;
-use crate::lookup::{self, Found};
+use crate::lookup::{self, Found, Record};
 use crate::providers::{Wish, script};
 use crate::settle;
 use crate::view::{self, View};
-use dx_jobdir::{DiskFile, ExitFile, JournalWriter, StateDir, disk};
+use dx_jobdir::{DiskFile, ExitFile, JournalWriter, RunPaths, StateDir, disk};
 use dx_monitor::{ADAPTER_MODE, end_tree, process_of};
 use dx_proc::{ExitStatus, Host, PidFd, clock};
 use dx_protocol::{
-    ActionDocument, EndRequest, Ending, Event, Exit, ExitRecord, REQUEST_FINALIZE, REQUEST_STOP,
+    ActionDocument, EndRequest, Ending, Event, Exit, ExitRecord, Identity, REQUEST_FINALIZE, REQUEST_STOP,
     REQUEST_VERSION, ReasonCode, Slot, Timestamp, Witness,
 };
 use rustix::process::Signal;
@@ -23,10 +24,10 @@ use std::path::Path;
 use std::time::Duration;
 
 /// How long the monitor has beyond the grace: KILL, sweep, settler.
-const PATIENCE_MS: u64 = 90_000;
+pub(crate) const PATIENCE_MS: u64 = 90_000;
 /// While the monitor ends a run, its record is read this often, and its claim is looked at this often.
 const LOOK_MS: u64 = 200;
-const GLANCE_MS: u64 = 10;
+pub(crate) const GLANCE_MS: u64 = 10;
 /// No request gives a job longer than this to end.
 const MAX_GRACE: Duration = Duration::from_millis(environment::MAX_GRACE_MS);
 
@@ -114,7 +115,19 @@ impl Engine {
     ) -> Result<ActionDocument, EngineError> {
         let state = self.state()?;
         let host = Host::current()?;
-        let mut found = lookup::newest_ours(&state, job)?;
+        let mut found = match lookup::newest(&state, job) {
+            Ok(Record::Ours(found)) => *found,
+            Ok(Record::Foreign(foreign)) if damaged::was_ours(&state, &foreign) => {
+                return Ok(damaged::document(&state, action, &foreign, false));
+            }
+            Ok(Record::Foreign(_)) => return Err(EngineError::Foreign { beads: job.beads.to_string() }),
+            Err(EngineError::JobDamaged { provider, beads, why }) => {
+                let none = || EngineError::NoJob { beads: beads.to_string(), near: Vec::new() };
+                let remains = Remains::find(&state, &provider, &beads, why.clone()).ok_or_else(none)?;
+                return self.end_damaged(&remains, action, kind, request);
+            }
+            Err(error) => return Err(error),
+        };
         let ids = found.run.created.ids.clone();
         let own_job = JobName { beads: ids.beads.clone(), provider: Some(ids.provider.clone()) };
         let grace_ms = request.grace_ms.unwrap_or(found.run.created.spec.limits.grace_ms);
@@ -139,8 +152,9 @@ impl Engine {
                 if found.run.outcome.is_none() && !asked {
                     asked = true;
                     changed = true;
-                    ask(&found, kind, request)?;
-                    wake(&found);
+                    ask(&found.paths, kind, request)?;
+                    let run = &found.run;
+                    wake(&[run.guard.as_ref(), found.exit.launcher.as_ref()], run.monitor.as_ref());
                 }
                 if clock::monotonic_ms() > deadline {
                     return Err(EngineError::StopDeadline);
@@ -202,8 +216,8 @@ fn try_lock(found: &Found) -> Result<Option<JournalWriter>, EngineError> {
 
 /// Drops the request, whole from its first moment; the first one of a kind stands. On a disk too full for its content the
 /// bare name is dropped: it counts with the defaults of its kind.
-fn ask(found: &Found, kind: &str, request: &EndRequest) -> Result<(), EngineError> {
-    let path = found.paths.request(kind);
+pub(crate) fn ask(paths: &RunPaths, kind: &str, request: &EndRequest) -> Result<(), EngineError> {
+    let path = paths.request(kind);
     let beside = path.with_extension(format!("{}-{}", std::process::id(), clock::monotonic_ms()));
     let bytes = serde_json::to_vec(request).unwrap_or_default();
     let whole =
@@ -220,14 +234,12 @@ fn ask(found: &Found, kind: &str, request: &EndRequest) -> Result<(), EngineErro
 }
 
 /// Wakes the monitor, which otherwise looks once a second, and lets ours run again when somebody stopped them.
-fn wake(found: &Found) {
-    let run = &found.run;
-    let ours = [run.monitor.as_ref(), run.guard.as_ref(), found.exit.launcher.as_ref()];
-    for identity in ours.into_iter().flatten() {
+pub(crate) fn wake(others: &[Option<&Identity>], monitor: Option<&Identity>) {
+    for identity in others.iter().copied().chain([monitor]).flatten() {
         if let Ok(Some(pidfd)) = PidFd::open_verified(&process_of(identity)) {
             // One that somebody stopped could do nothing about the request.
             let _sent = pidfd.send_signal(Signal::CONT.as_raw());
-            if run.monitor.as_ref() == Some(identity) {
+            if monitor == Some(identity) {
                 let _sent = pidfd.send_signal(Signal::USR1.as_raw());
             }
         }
@@ -262,7 +274,7 @@ fn end_here(
         let roots: Vec<dx_proc::ProcessIdentity> = agent.iter().map(process_of).collect();
         end_tree(&found.run.created.ids.run_uuid, &roots, grace_ms);
         if let Some(pidfd) = pidfd {
-            witness(&found, &pidfd);
+            witness(&found.paths, &pidfd);
         }
         found = lookup::read_run(state, &found.journal, found.claimed)?;
     } else if found.run.outcome.is_none()
@@ -290,7 +302,7 @@ fn end_here(
 }
 
 /// The exit of an agent that is not our child, as the kernel keeps it behind a pidfd.
-fn witness(found: &Found, pidfd: &PidFd) {
+pub(crate) fn witness(paths: &RunPaths, pidfd: &PidFd) {
     let _reaped = pidfd.wait_reaped(Some(2_000));
     let Ok(Some(status)) = pidfd.exit_info() else { return };
     let exit = match status {
@@ -304,7 +316,7 @@ fn witness(found: &Found, pidfd: &PidFd) {
         mono_ms: clock::monotonic_ms(),
         cpu_ms: 0,
     };
-    if let Ok(file) = ExitFile::open(&found.paths.exit()) {
+    if let Ok(file) = ExitFile::open(&paths.exit()) {
         let _written = file.write(Slot::ExitByPidfd, &record).and_then(|()| file.sync());
     }
 }

@@ -24,6 +24,13 @@ pub(crate) struct Alive {
 
 pub(crate) fn alive(host: &Host, found: &Found) -> Alive {
     let run = &found.run;
+    let starter = (run.monitor.is_none() || run.agent.is_none()).then_some(&run.created.starter);
+    let ours = [run.monitor.as_ref(), run.guard.as_ref(), found.exit.launcher.as_ref(), starter];
+    look(host, &ours, run.agent.as_ref().or(found.exit.agent.as_ref()))
+}
+
+/// Which of these processes are there.
+pub(crate) fn look(host: &Host, ours: &[Option<&Identity>], agent: Option<&Identity>) -> Alive {
     let name = dx_proc::hostname();
     let mut alive = Alive { ours: false, agent: false, elsewhere: false, rebooted: false };
     let mut look = |identity: &Identity| {
@@ -42,13 +49,8 @@ pub(crate) fn alive(host: &Host, found: &Found) -> Alive {
             Liveness::Zombie | Liveness::Gone => false,
         }
     };
-    let starter = (run.monitor.is_none() || run.agent.is_none()).then_some(&run.created.starter);
-    let ours: Vec<bool> = [run.monitor.as_ref(), run.guard.as_ref(), found.exit.launcher.as_ref(), starter]
-        .into_iter()
-        .flatten()
-        .map(&mut look)
-        .collect();
-    let agent = run.agent.as_ref().or(found.exit.agent.as_ref()).is_some_and(&mut look);
+    let ours: Vec<bool> = ours.iter().copied().flatten().map(&mut look).collect();
+    let agent = agent.is_some_and(&mut look);
     alive.ours = ours.contains(&true);
     alive.agent = agent;
     alive

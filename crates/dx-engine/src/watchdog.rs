@@ -131,7 +131,8 @@ impl Watchdog {
     }
 
     fn look(&self, host: &Host, claim: &Claim, max_retries: u32) -> Result<Seen, EngineError> {
-        let found = lookup::read_run(&self.state, &claim.path, true)?;
+        let found = lookup::read_run(&self.state, &claim.path, true)
+            .map_err(|error| lookup::of_job(error, &claim.provider, &claim.beads))?;
         let view = View::of(&self.state, host, &found);
         if !view.alive.ours && !view.alive.elsewhere {
             let (done, reason) = match attend(&self.state, host, &found)? {
@@ -317,7 +318,7 @@ impl Watchdog {
             })?;
         }
         outcome.blocked = Some(found.run.blocked.unwrap_or(reason));
-        views::publish_end(&self.state, &found.run.created, &outcome)?;
+        views::publish_end(&self.state, Some(&found.run.created), &outcome)?;
         let _told = tell::begin(&self.state, &found.run.created);
         Ok(ended::append(&self.state, &outcome)?)
     }
@@ -344,5 +345,10 @@ fn action(
 }
 
 fn failed(provider: &ProviderName, beads: &dx_protocol::BeadsId, error: &EngineError) -> WatchdogAction {
-    action(provider, beads, WatchdogDone::Failed, error.reason(), error.to_string())
+    let message = match error {
+        // No later round can mend it.
+        EngineError::JobDamaged { .. } => format!("{error}; {}", error.next_action()),
+        _ => error.to_string(),
+    };
+    action(provider, beads, WatchdogDone::Failed, error.reason(), message)
 }

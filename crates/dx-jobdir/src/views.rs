@@ -307,8 +307,9 @@ pub fn read_sample(path: &Path) -> Option<Sample> {
 
 /// Publishes the end: `.outcome`, `.rc` when the exit was seen, `.meta` with the blocked mark; removes the pid files.
 /// The same outcome gives the same bytes. Views of a newer run are left alone. `.outcome` is durable when this returns:
-/// once the claim is gone, it is what leads to the run.
-pub fn publish_end(state: &StateDir, created: &Created, outcome_: &Outcome) -> Result<(), DiskError> {
+/// once the claim is gone, it is what leads to the run. Of a run whose record is lost there is no `created`: what the start
+/// published of it stays.
+pub fn publish_end(state: &StateDir, created: Option<&Created>, outcome_: &Outcome) -> Result<(), DiskError> {
     let ids = &outcome_.ids;
     let newest = read(&state.view(&ids.provider, &ids.beads, "meta"));
     let newer = newest.is_some_and(|m| m.get("run_uuid").is_some_and(|u| u.as_str() > ids.run_uuid.as_str()));
@@ -325,8 +326,10 @@ pub fn publish_end(state: &StateDir, created: &Created, outcome_: &Outcome) -> R
         },
     })?;
     disk::replace_synced(&state.view(&ids.provider, &ids.beads, "outcome"), outcome(outcome_).bytes())?;
-    put(state, ids, "meta", &meta(created, outcome_.started_at, outcome_.blocked.is_some()))?;
-    put(state, ids, "contract", &contract(created))?;
+    if let Some(created) = created {
+        put(state, ids, "meta", &meta(created, outcome_.started_at, outcome_.blocked.is_some()))?;
+        put(state, ids, "contract", &contract(created))?;
+    }
     if let Some(exit) = outcome_.exit {
         disk::replace(
             &state.view(&ids.provider, &ids.beads, "rc"),

@@ -8,6 +8,9 @@ use std::io::{self, Write};
 
 use rustix::fs::{Mode, OFlags};
 
+/// Bit of the flags: a thread of the kernel.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
 /// The fields of `/proc/PID/stat` that we use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stat {
@@ -15,12 +18,16 @@ pub(crate) struct Stat {
     pub(crate) state: u8,
     /// Parent's pid, 0 when it is outside our namespace.
     pub(crate) ppid: i32,
+    /// It is a thread of the kernel.
+    pub(crate) of_kernel: bool,
     /// `utime + stime + cutime + cstime` in clock ticks.
     pub(crate) cpu_ticks: u64,
     /// Threads that have not ended; above 1 a `Z` is only a leader that ended before its threads.
     pub(crate) threads: u32,
     /// Start time in clock ticks since boot.
     pub(crate) start_ticks: u64,
+    /// Where its environment is; 0 without one, in the middle of an exec, and when we may not know.
+    pub(crate) env_start: u64,
 }
 
 impl Stat {
@@ -41,8 +48,8 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Stat>> {
     if pid <= 0 {
         return Ok(None);
     }
-    // Wide enough for the longest command name and the first 22 numbers; the rest is not needed.
-    let mut buffer = [0u8; 1024];
+    // Wide enough for the longest command name and the first 50 numbers; the rest is not needed.
+    let mut buffer = [0u8; 1536];
     let Some(len) = read_proc(pid, "stat", &mut buffer)? else { return Ok(None) };
     let text = buffer.get(..len).unwrap_or_default();
     parse(text)
@@ -83,7 +90,8 @@ fn parse(text: &[u8]) -> Option<Stat> {
     // Fields are numbered as in proc(5): the state is 3.
     let state = *fields.next()?.as_bytes().first()?;
     let ppid = fields.next()?.parse().ok()?;
-    let mut fields = fields.skip(9);
+    let flags: u32 = fields.nth(4)?.parse().ok()?;
+    let mut fields = fields.skip(4);
     let mut cpu_ticks = 0u64;
     for _ in 14..=17 {
         let ticks: i64 = fields.next()?.parse().ok()?;
@@ -92,22 +100,32 @@ fn parse(text: &[u8]) -> Option<Stat> {
     let mut fields = fields.skip(2);
     let threads = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(1)?.parse().ok()?;
-    Some(Stat { state, ppid, cpu_ticks, threads, start_ticks })
+    let env_start = fields.nth(27)?.parse().ok()?;
+    let of_kernel = flags & PF_KTHREAD != 0;
+    Some(Stat { state, ppid, of_kernel, cpu_ticks, threads, start_ticks, env_start })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const TAIL: &str =
-        " 7 8 9 10 -1 12 13 14 15 16 100 20 3 4 20 0 5 0 123456 1 2 3 18446744073709551615 1 1\n";
+    const TAIL: &str = " 7 8 9 10 -1 12 13 14 15 16 100 20 3 4 20 0 5 0 123456 1 2 18446744073709551615 26 27 28 29 30 31 32 33 \
+         34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 140722 51 0\n";
 
     #[test]
     fn names_with_spaces_and_parentheses_are_skipped() {
         for name in ["sh", "a b", "x) S 1 1 (", ")", "((", "Z) Z 99"] {
             let text = format!("42 ({name}) S{TAIL}");
             let stat = parse(text.as_bytes()).unwrap();
-            let expected = Stat { state: b'S', ppid: 7, cpu_ticks: 127, threads: 5, start_ticks: 123_456 };
+            let expected = Stat {
+                state: b'S',
+                ppid: 7,
+                of_kernel: false,
+                cpu_ticks: 127,
+                threads: 5,
+                start_ticks: 123_456,
+                env_start: 140_722,
+            };
             assert_eq!(stat, expected, "name {name}");
         }
     }
@@ -122,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_zombie_leader_with_threads_is_not_dead() {
-        let mut stat = Stat { state: b'Z', ppid: 1, cpu_ticks: 0, threads: 2, start_ticks: 1 };
+        let mut stat = parse(format!("42 (sh) Z{TAIL}").as_bytes()).unwrap();
+        stat.threads = 2;
         assert!(!stat.is_dead());
         stat.threads = 1;
         assert!(stat.is_dead());

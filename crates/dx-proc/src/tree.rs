@@ -14,11 +14,9 @@ use crate::identity::{Host, ProcessIdentity, command_name};
 use crate::pidfd::PidFd;
 use crate::stat;
 
-/// Parent of all kernel threads.
-const KTHREADD: i32 = 2;
-/// How often a process without an environment is looked at, and the pause between. An exec takes microseconds to a few
-/// milliseconds.
-const EXEC_LOOKS: usize = 5;
+/// How long the end of an exec is waited for, and the pause between two looks. It takes microseconds; on a machine with too
+/// much to do as long as the process is not let run.
+const EXEC_PATIENCE_MS: u64 = 2_000;
 const EXEC_PAUSE: std::time::Duration = std::time::Duration::from_millis(1);
 
 /// Children of `pid`, exited ones that are not reaped included. Empty when it is gone.
@@ -224,27 +222,26 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_nonzero().get()
 }
 
-/// In the middle of its exec a process has no environment for a moment: one that shows none is looked at again.
+/// In the middle of its exec a process has closed what it does not keep, locks among it, and has no environment yet: it is
+/// waited for. One that is seen twice without, outside of an exec, has none.
 fn has_entry(pid: i32, entry: &[u8]) -> bool {
-    for _ in 0..EXEC_LOOKS {
+    let until = clock::monotonic_ms().saturating_add(EXEC_PATIENCE_MS);
+    let mut seen_without = false;
+    loop {
         let Ok(Some(fd)) = stat::open_proc(pid, "environ") else { return false };
         if let Some(found) = search(&fd, entry) {
             return found;
         }
-        if !has_program(pid) {
+        let Some(stat) = stat::read(pid).ok().flatten().filter(|stat| !stat.is_dead() && !stat.of_kernel)
+        else {
+            return false;
+        };
+        if stat.env_start == 0 && clock::monotonic_ms() < until {
+            std::thread::sleep(EXEC_PAUSE);
+        } else if std::mem::replace(&mut seen_without, true) {
             return false;
         }
-        std::thread::sleep(EXEC_PAUSE);
     }
-    false
-}
-
-/// Whether it is neither a kernel thread nor dead.
-fn has_program(pid: i32) -> bool {
-    stat::read(pid)
-        .ok()
-        .flatten()
-        .is_some_and(|stat| !stat.is_dead() && pid != KTHREADD && stat.ppid != KTHREADD)
 }
 
 /// `None`: there is no environment at all.
@@ -317,6 +314,21 @@ mod tests {
             assert!(!found(b"A=1\0RUN=\0B=2\0", "RUN=x", chunk));
             assert!(!found(b"A=RUN=x\0MYRUN=x\0RUN=", "RUN=x", chunk));
             assert!(!found(b"", "RUN=x", chunk));
+        }
+    }
+
+    #[test]
+    fn no_environment_is_not_the_middle_of_an_exec() {
+        let mut child = std::process::Command::new("sleep").arg("20").env_clear().spawn().unwrap();
+        let pid = child.id() as i32;
+        let (own, bare) = (stat::read(own_pid()), stat::read(pid));
+        let found = has_entry(pid, b"DX_TEST_EXEC=here");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(!found);
+        for stat in [own, bare] {
+            let stat = stat.unwrap().unwrap();
+            assert!(stat.env_start != 0 && !stat.of_kernel, "{stat:?}");
         }
     }
 

@@ -321,7 +321,9 @@ impl ReasonCode {
     /// What to do next about this job in this state.
     pub fn advice(self, state: State, id: &str) -> String {
         let text = match (self, state) {
-            (Self::ProcessExitWithRc | Self::ProcessExit, State::ExitedErr) => "dx-runner logs --beads <id>",
+            (Self::ProcessExitWithRc | Self::ProcessExit | Self::RecordUnreadable, State::ExitedErr) => {
+                "dx-runner logs --beads <id>"
+            }
             _ => self.next_action(),
         };
         text.replace("<id>", id)

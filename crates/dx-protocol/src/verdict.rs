@@ -1,6 +1,6 @@
 //! The four verdicts on a job, kept apart: what the process did, what the agent says, what work is there, what gates say.
 
-use crate::{ErrorClass, ReasonCode, Usage};
+use crate::{ErrorClass, Exit, ReasonCode, Usage};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -25,6 +25,16 @@ pub enum ProcessVerdict {
     Pending,
     /// The lane has no process of its own.
     NotApplicable,
+}
+
+impl From<Exit> for ProcessVerdict {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Code(0) => Self::Ok,
+            Exit::Code(_) => Self::Failed,
+            Exit::Signal(_) => Self::Signaled,
+        }
+    }
 }
 
 /// What the agent's own structured output says.

@@ -169,6 +169,9 @@ pub struct WavesDocument {
 pub struct WaveDamaged {
     pub wave_id: String,
     pub why: String,
+    /// A newer version wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub newer: bool,
 }
 
 /// A wave in a list.

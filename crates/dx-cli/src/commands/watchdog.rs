@@ -4,7 +4,7 @@
 
 use clap::Args;
 use dx_engine::EngineError;
-use dx_protocol::{ExitCode, WatchdogDocument};
+use dx_protocol::{ExitCode, WatchdogDocument, WatchdogDone};
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub(crate) struct WatchdogArgs {
     /// So often a job is started again
     #[arg(long, value_name = "N", default_value_t = 1)]
     max_retries: u32,
-    /// One round only, for cron
+    /// One round only, for cron; ends with 1 when something could not be done
     #[arg(long)]
     once: bool,
     /// Print a systemd user unit that runs it with these options, and do nothing else
@@ -53,7 +53,12 @@ pub(crate) fn run(ctx: &Context, args: &WatchdogArgs) -> Result<ExitCode, CliErr
     let signals = dx_proc::SignalFd::new(&signals.map(rustix::process::Signal::as_raw))?;
     loop {
         match watchdog.round(args.max_retries) {
-            Ok(document) => tell(ctx, &document, args.once)?,
+            Ok(document) => {
+                tell(ctx, &document, args.once)?;
+                if args.once && document.actions.iter().any(|action| action.done == WatchdogDone::Failed) {
+                    return Ok(ExitCode::Error);
+                }
+            }
             Err(error) if args.once => return Err(error.into()),
             // The next round may go well.
             Err(error) => ctx.out.error(&error.into()),

@@ -298,7 +298,7 @@ fn list(waves: &WavesDocument) -> String {
         ]
     };
     let unknown = |wave: &dx_protocol::WaveDamaged| {
-        let mut cells = vec![wave.wave_id.clone(), "damaged".to_owned()];
+        let mut cells = vec![wave.wave_id.clone(), if wave.newer { "newer" } else { "damaged" }.to_owned()];
         cells.resize(header.len(), "-".to_owned());
         cells
     };

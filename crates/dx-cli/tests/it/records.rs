@@ -6,6 +6,7 @@
 mod damaged;
 mod foreign;
 mod hostile;
+mod live;
 mod load;
 mod names;
 

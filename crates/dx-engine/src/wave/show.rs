@@ -2,7 +2,7 @@
 
 use super::courier;
 use crate::Engine;
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::lookup;
 use crate::view::View;
 use dx_core::wave::{Item, Phase, Wave};
@@ -10,8 +10,8 @@ use dx_jobdir::{JournalError, StateDir, WavePaths, wave as files};
 use dx_monitor::process_of;
 use dx_proc::{Host, Liveness, clock};
 use dx_protocol::{
-    ItemState, Timestamp, WaveAttempt, WaveDamaged, WaveDocument, WaveEvent, WaveItemRow, WaveJob, WaveMerge,
-    WaveRecord, WaveRow, WaveState, WavesDocument,
+    ExitCode, ItemState, Timestamp, WaveAttempt, WaveDamaged, WaveDocument, WaveEvent, WaveItem, WaveItemRow,
+    WaveJob, WaveMerge, WaveRecord, WaveRow, WaveState, WaveUnit, WavesDocument,
 };
 
 impl Engine {
@@ -24,11 +24,12 @@ impl Engine {
                 // One that was cut off before its first record is none.
                 Ok(None) | Err(JournalError::Missing(_)) => continue,
                 Err(JournalError::Damaged { .. }) if is_empty(&paths) => continue,
-                Err(error @ JournalError::Damaged { .. }) => {
-                    damaged.push(WaveDamaged { wave_id, why: error.to_string() });
+                // The others are listed all the same.
+                Err(error) => {
+                    let newer = matches!(error, JournalError::Newer { .. });
+                    damaged.push(WaveDamaged { wave_id, why: told(&error), newer });
                     continue;
                 }
-                Err(error) => return Err(error.into()),
             };
             waves.push(WaveRow {
                 wave_id: wave.created.wave_id.clone(),
@@ -227,18 +228,22 @@ fn next_action(wave: &Wave, state: WaveState, items: &[WaveItemRow]) -> String {
             let first = items.iter().find(|item| {
                 matches!(item.state, ItemState::Failed | ItemState::Blocked) && item.attempts > 0
             });
-            let unit = |item: &WaveItemRow| {
-                let at = wave.items.iter().find(|other| other.plan.id.as_str() == item.id)?;
-                at.plan.unit.as_ref().map(|unit| unit.task.clone())
-            };
+            let first = first.and_then(|row| wave.items.iter().find(|item| item.plan.id.as_str() == row.id));
             match first {
-                Some(item) if unit(item).is_some() => {
-                    let task = unit(item).unwrap_or_default();
-                    format!("dx-runner task show {}", task.split('/').next().unwrap_or(&task))
+                Some(Item { plan: WaveItem { unit: Some(WaveUnit { task, .. }), .. }, .. }) => {
+                    format!("dx-runner task show {}", task.split('/').next().unwrap_or(task))
                 }
-                Some(item) => format!("dx-runner logs --beads {}", item.id),
-                None => format!("dx-runner wave report {id}"),
+                Some(item) if !was_found_wanting(item) => format!("dx-runner logs --beads {}", item.plan.id),
+                _ => format!("dx-runner wave report {id}"),
             }
         }
     }
+}
+
+/// Whether it was not its agent that failed: a check, a gate or a review of the work did, and their findings are in the report.
+fn was_found_wanting(item: &Item) -> bool {
+    let reason = item.attempt().and_then(|attempt| attempt.reason);
+    item.review_round > 0
+        || reason.is_some_and(|reason| reason.exit_code() == ExitCode::CheckFailed)
+        || item.gates.iter().any(|gate| !gate.report.passed)
 }

@@ -329,14 +329,14 @@ pub(super) fn finish(place: &Place, made: &Made) -> Result<bool, EngineError> {
     Ok(branch)
 }
 
-/// Removes the branch that was made for the worktree when other refs have all its commits.
+/// Removes the branch that was made for the worktree when other refs have all its commits; `false` when it stays or was gone.
 fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
     let name = format!("refs/heads/{}", made.branch);
-    let output = Call::new(main, &["rev-parse", "--verify", "--quiet", &name]).output()?;
-    if !output.status.success() {
-        return Ok(false);
-    }
-    let at = line(&output.stdout);
+    let tip = || {
+        let output = Call::new(main, &["rev-parse", "--verify", "--quiet", &name]).output()?;
+        Ok::<_, EngineError>(output.status.success().then(|| line(&output.stdout)))
+    };
+    let Some(at) = tip()? else { return Ok(false) };
     let form = "--format=%(refname)%00%(worktreepath)";
     let list = Call::new(main, &["for-each-ref", form, &name]).run()?;
     let checked_out = String::from_utf8_lossy(&list)
@@ -347,7 +347,12 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
     }
     // With the value that was looked at: whoever moved it meanwhile keeps it.
     let delete = ["update-ref", "-d", &name, &at];
-    Ok(Call::new(main, &delete).env(MARKER, made.mark.as_str()).output()?.status.success())
+    match Call::new(main, &delete).env(MARKER, made.mark.as_str()).run() {
+        Ok(_) => Ok(true),
+        // Another git was in the way: the removal is not done, and the next command goes on with it.
+        Err(error) if tip()?.as_ref() == Some(&at) => Err(error),
+        Err(_) => Ok(false),
+    }
 }
 
 /// Removes a folder, also one with folders in it that may not be written.

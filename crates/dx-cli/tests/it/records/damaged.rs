@@ -131,6 +131,10 @@ fn an_empty_journal_and_a_missing_run_are_told_and_do_not_stop_the_others() {
     let (code, prune) = ask(&env, &["prune"]);
     assert_eq!(code, 0, "{prune:#}");
     assert!(prune["details"].to_string().contains("it is empty"), "{prune:#}");
+    for id in ["empty", "garbage"] {
+        // Which led to no run; nothing is in the way of a new one.
+        assert!(!env.state_dir().join("live").join(format!("exec.{id}")).exists(), "{prune:#}");
+    }
     let (code, status) = ask(&env, &["status", "--all"]);
     assert_eq!((code, status["jobs"].as_array().unwrap().len()), (0, 8), "{status:#}");
     // Without its exit file, log and prompt an ended run is what its journal says.

@@ -67,6 +67,7 @@ fn a_diamond_runs_in_order_and_is_merged() {
         std::fs::read_dir(world.env.state_dir().join("waves/w-1")).unwrap().flatten().collect();
     assert_eq!(left.len(), 1, "{left:?}");
     // A wave whose journal is damaged is not left out of the list.
+    let read = std::fs::read_to_string(world.env.state_dir().join("waves/w-1/journal")).unwrap();
     std::fs::write(world.env.state_dir().join("waves/w-1/journal"), "nothing\n").unwrap();
     let (code, waves) = world.ask(&["list"]);
     document(&world.env, "waves", &waves.to_string());
@@ -76,6 +77,23 @@ fn a_diamond_runs_in_order_and_is_merged() {
     let text = world.env.run(&["wave", "list"]).assert_code(0).stdout;
     let words = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
     assert!(text.lines().any(|line| words(line) == ["w-1", "damaged"]) && text.contains(why), "{text}");
+    // Nor does one of a newer version keep the others from it.
+    let newer = world.env.state_dir().join("waves/w-2");
+    std::fs::create_dir(&newer).unwrap();
+    std::fs::write(newer.join("journal"), read.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
+    let (code, waves) = world.ask(&["list"]);
+    document(&world.env, "waves", &waves.to_string());
+    let [first, second] = [&waves["damaged"][0], &waves["damaged"][1]];
+    assert_eq!(
+        (code, &first["newer"], &second["newer"]),
+        (0, &serde_json::Value::Null, &true.into()),
+        "{waves:#}"
+    );
+    let text = world.env.run(&["wave", "list"]).assert_code(0).stdout;
+    assert!(
+        text.lines().any(|line| words(line) == ["w-2", "newer"]) && text.contains("newer version"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -147,6 +165,10 @@ fn reviews_that_say_nothing_or_stop_the_item_block_it() {
     assert_eq!(row(&wave, "mute")["reason_code"], "review_unreadable");
     let stop = row(&wave, "stop");
     assert_eq!((&stop["reason_code"], &stop["message"]), (&"review_blocked".into(), &"ask legal".into()));
+    // The agent's log says nothing of it.
+    assert_eq!(wave["next_action"], "dx-runner wave report w-1");
+    let report = world.env.run(&["wave", "report", "w-1"]).assert_code(0).stdout;
+    assert!(report.contains("finding: ask legal"), "{report}");
 }
 
 #[test]

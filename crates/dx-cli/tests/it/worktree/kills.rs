@@ -168,3 +168,22 @@ fn a_removal_that_is_killed_is_finished() {
         assert_eq!(list(&env)["worktrees"], serde_json::json!([]));
     }
 }
+
+#[test]
+fn a_branch_that_cannot_be_removed_now_is_not_forgotten() {
+    let env = environment();
+    let repo = repository(&env);
+    create(&env, "bd-1", &repo, &[]);
+    // Another git holds it.
+    let lock = repo.join(".git/refs/heads/bd-1.lock");
+    write(&lock, "");
+    let refused = env.run(&["worktree", "remove", "bd-1", "--json"]).assert_code(1);
+    let error: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
+    assert_eq!(error["error"]["reason_code"], "git_failed", "{error:#}");
+    assert_eq!(only_row(&env)["state"], "removing");
+    std::fs::remove_file(lock).unwrap();
+    let removed = env.run(&["worktree", "remove", "bd-1", "--json"]).assert_code(0);
+    let removed: serde_json::Value = serde_json::from_str(&removed.stdout).unwrap();
+    assert_eq!(removed["branch_removed"], true, "{removed:#}");
+    assert_eq!(env.git(&repo, &["branch", "--format=%(refname:short)"]), "main\n");
+}
