@@ -61,7 +61,7 @@ impl Fingerprint {
     }
 
     pub(crate) fn save(&self, path: &Path) -> Result<(), EngineError> {
-        Ok(disk::replace(path, &serde_json::to_vec(self).unwrap_or_default())?)
+        Ok(disk::write_new(path, &serde_json::to_vec(self).unwrap_or_default())?)
     }
 
     /// `None` for a run from before there were fingerprints.

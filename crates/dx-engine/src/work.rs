@@ -143,7 +143,7 @@ impl Snapshot {
         if self.dirty.is_empty() {
             return Ok(());
         }
-        Ok(disk::replace(path, &self.dirty_list())?)
+        Ok(disk::write_new(path, &self.dirty_list())?)
     }
 
     /// `<mtime ns> <size> <path>\0` of each dirty path, sorted.

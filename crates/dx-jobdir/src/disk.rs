@@ -199,6 +199,11 @@ pub fn make_dir(path: &Path) -> Result<bool, DiskError> {
     Ok(made)
 }
 
+/// Writes a file that must not exist. It may be seen half written: for folders that nobody looks into yet.
+pub fn write_new(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    DiskFile::create_new(path)?.append(bytes)
+}
+
 /// Publishes a view: written beside and renamed over, so that readers see the old or the new one. Not synced: views are
 /// rebuilt from the journal.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
@@ -245,6 +250,10 @@ pub fn link(from: &Path, to: &Path) -> Result<(), DiskError> {
 pub fn link_over(from: &Path, to: &Path) -> Result<(), DiskError> {
     let temp = temporary(to);
     checked("link", to, || {
+        match std::fs::hard_link(from, to) {
+            Err(taken) if taken.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other,
+        }
         let _stale = std::fs::remove_file(&temp);
         std::fs::hard_link(from, &temp)?;
         std::fs::rename(&temp, to)

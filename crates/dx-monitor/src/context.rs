@@ -6,7 +6,7 @@ use crate::pty::Pty;
 use crate::secrets::SecretValues;
 use dx_core::Run;
 use dx_jobdir::{ExitFile, JournalWriter, RunPaths, StateDir};
-use dx_proc::Host;
+use dx_proc::{Host, ProcessIdentity};
 use dx_protocol::{Event, Record, RunUuid, Timestamp, Writer};
 use std::os::fd::OwnedFd;
 
@@ -26,6 +26,20 @@ pub(crate) enum ContextError {
     NoBeginning,
     #[error("failed to read the launch plan")]
     Plan,
+}
+
+/// What a monitor knows of itself before it is told what to do.
+pub(crate) struct Own {
+    pub(crate) identity: ProcessIdentity,
+    host: Host,
+    exe: OwnedFd,
+}
+
+impl Own {
+    pub(crate) fn look() -> Result<Self, ContextError> {
+        let exe = dx_proc::inherit::own_executable()?;
+        Ok(Self { identity: ProcessIdentity::of_self()?, host: Host::current()?, exe })
+    }
 }
 
 pub(crate) struct Context {
@@ -52,6 +66,7 @@ impl Context {
         invocation: &Invocation,
         journal_fd: OwnedFd,
         settler_exe: Option<OwnedFd>,
+        own: Own,
     ) -> Result<Self, ContextError> {
         let state = StateDir::trusted(invocation.state_dir.clone());
         let paths = state.run(&invocation.run);
@@ -65,8 +80,8 @@ impl Context {
             journal,
             exit,
             run,
-            host: Host::current()?,
-            own_exe: dx_proc::inherit::own_executable()?,
+            host: own.host,
+            own_exe: own.exe,
             settler_exe,
             secrets: SecretValues::default(),
             pty: None,

@@ -4,9 +4,9 @@ use crate::context::Context;
 use crate::handover;
 use crate::identity::record_of;
 use crate::plan::Plan;
-use dx_jobdir::faults;
+use dx_jobdir::{faults, views};
 use dx_proc::sandbox::Domain;
-use dx_proc::{AgentCommand, PidFd};
+use dx_proc::{AgentCommand, PidFd, Released};
 use dx_protocol::{ExecRecord, Slot, Timestamp};
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::OwnedFd;
@@ -92,8 +92,9 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, Failure> {
     let held = dx_proc::fork_held(command).map_err(|e| errno(&e))?;
     if plan.adapter {
         let starter = held.pid();
-        held.release().map_err(|e| errno(&e))??;
+        held.release().and_then(Released::confirm).map_err(|e| errno(&e))??;
         let job = handover::wait(ctx, starter)?;
+        show(ctx, ctx.exit.read().agent.map_or(0, |agent| agent.pid));
         exec_record(ctx, 0, None);
         faults::step("launcher.exec_recorded");
         return Ok(job);
@@ -104,11 +105,23 @@ fn start(ctx: &Context, plan: &Plan) -> Result<PidFd, Failure> {
         .write(Slot::Agent, &record_of(held.identity()))
         .map_err(|e| e.source.raw_os_error().unwrap_or(UNKNOWN_ERRNO))?;
     faults::step("launcher.agent_recorded");
-    held.release().map_err(|e| errno(&e))??;
+    let agent = held.pid();
+    let released = held.release().map_err(|e| errno(&e))?;
+    // While its program begins. Should it not, the end takes them away.
+    show(ctx, agent);
+    released.confirm().map_err(|e| errno(&e))??;
     faults::step("launcher.agent_released");
     exec_record(ctx, 0, None);
     faults::step("launcher.exec_recorded");
     Ok(pidfd)
+}
+
+/// Publishes the process ids: whoever reads our word may look for them at once. The monitor does the same a moment later,
+/// should this fail.
+fn show(ctx: &Context, agent: i32) {
+    if let Some(monitor) = &ctx.run.monitor {
+        let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, monitor.pid, Some(agent));
+    }
 }
 
 fn duplicate(fd: &OwnedFd) -> Result<OwnedFd, i32> {

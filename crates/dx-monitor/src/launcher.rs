@@ -8,7 +8,7 @@ use crate::launch;
 use crate::members::{self, Strays};
 use crate::plan::Plan;
 use crate::witness;
-use dx_jobdir::{faults, views};
+use dx_jobdir::faults;
 use dx_proc::{ChildrenState, PidFd, ProcessIdentity, SignalFd, clock, wait};
 use dx_protocol::{Slot, SweepRecord, Timestamp, Witness};
 use std::io::Write;
@@ -32,10 +32,6 @@ pub(crate) fn main(ctx: &mut Context, plan: Plan, monitor: PidFd, mut ready: Opt
         pty.release();
     }
     let agent_pid = ctx.exit.read().agent.map_or(0, |a| a.pid);
-    if let (Some(_), Some(monitor)) = (&agent, &ctx.run.monitor) {
-        // Whoever reads the word may look for them at once. The monitor does the same a moment later, should this fail.
-        let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, monitor.pid, Some(agent_pid));
-    }
     if let Some(fd) = ready.take() {
         let word: &[u8] = if agent.is_some() { b"started\n" } else { b"failed\n" };
         let _told = std::fs::File::from(fd).write_all(word);

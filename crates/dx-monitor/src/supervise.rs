@@ -13,7 +13,7 @@ mod waiting;
 use crate::args::{
     AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SECRETS_FD, SETTLER_FD,
 };
-use crate::context::{Context, ContextError};
+use crate::context::{Context, ContextError, Own};
 use crate::cpu::Cpu;
 use crate::finish::finish;
 use crate::helper::{self, Helper};
@@ -27,7 +27,7 @@ use crate::plan::Plan;
 use crate::pty::Pty;
 use crate::secrets::SecretValues;
 use dx_jobdir::{faults, views};
-use dx_proc::{PidFd, ProcessIdentity, SignalFd, clock, inherit, write_alarm};
+use dx_proc::{PidFd, SignalFd, clock, inherit, write_alarm};
 use dx_protocol::{Event, Sample, Writer};
 use rustix::process::Signal;
 use std::io::Read;
@@ -99,10 +99,13 @@ fn begin(
     given: Given,
 ) -> Result<Option<Box<Monitor>>, ContextError> {
     let signals = SignalFd::new(&[Signal::CHILD.as_raw(), Signal::USR1.as_raw(), write_alarm::SIGNAL])?;
+    // Looked at while there is nothing to do yet.
+    let own = Own::look()?;
+    let identity = own.identity.clone();
     // The starter begins us before its record is whole, and a start may be refused until it gives the plan: nothing of the
     // run is touched before.
     let plan = if invocation.adopt { None } else { Some(read_plan(given.plan)?) };
-    let mut ctx = Context::open(invocation, journal, settler)?;
+    let mut ctx = Context::open(invocation, journal, settler, own)?;
     ctx.secrets = given.secrets.map(SecretValues::from_fd).unwrap_or_default();
     if ctx.run.outcome.is_some() {
         // The monitor before this one died between the outcome and the last of its views.
@@ -110,11 +113,10 @@ fn begin(
         return Ok(None);
     }
     ctx.pty = given.terminal.and_then(|master| Pty::inherited(master, &ctx.paths.log()));
-    let own = ProcessIdentity::of_self()?;
-    ctx.record(Event::MonitorStarted { monitor: record_of(&own), adopted: invocation.adopt });
+    ctx.record(Event::MonitorStarted { monitor: record_of(&identity), adopted: invocation.adopt });
     if invocation.adopt {
         // The first monitor publishes itself with the agent, whose start it shall not delay.
-        let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, own.pid, None);
+        let _published = views::publish_pids(&ctx.state, &ctx.run.created.ids, identity.pid, None);
     }
     faults::step("monitor.began");
     let Some(mut plan) = plan else {

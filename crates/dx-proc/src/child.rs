@@ -18,6 +18,9 @@ use crate::signals;
 /// Exit code of a child that never ran its program.
 const NOT_STARTED: i32 = 127;
 
+/// Stack of a child that shares our memory: its few calls take some hundred bytes.
+const CHILD_STACK: usize = 64 << 10;
+
 /// A descriptor and the number it gets in the child.
 pub(crate) struct Placement {
     source: RawFd,
@@ -114,17 +117,38 @@ pub(crate) fn start(mut plan: Plan) -> Result<(i32, Channel)> {
             .map_err(|errno| Error::OpenChannel { source: errno.into() })?;
     plan.channel = theirs.as_fd().as_raw_fd();
     let pid = signals::with_all_blocked(|| {
-        // SAFETY: the child runs only `run`, which keeps to system calls and memory prepared above, and never returns.
-        let pid = unsafe { libc::fork() };
-        if pid == 0 {
-            run(&mut plan);
-        }
+        let pid = if plan.hold { fork(&mut plan) } else { share(&mut plan) };
         if pid < 0 { Err(io::Error::last_os_error()) } else { Ok(pid) }
     });
     match pid {
         Ok(pid) => Ok((pid, Channel(ours))),
         Err(source) => Err(Error::Fork { source }),
     }
+}
+
+/// A child with a copy of our memory; both go on at once.
+fn fork(plan: &mut Plan) -> i32 {
+    // SAFETY: the child runs only `run`, which keeps to system calls and memory prepared before, and never returns.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        run(plan);
+    }
+    pid
+}
+
+/// A child in our own memory, while this thread stands still until its exec or end: nothing is copied, neither tables nor
+/// what we would write meanwhile. It has descriptors, signal actions, working directory and umask of its own.
+fn share(plan: &mut Plan) -> i32 {
+    extern "C" fn child(plan: *mut libc::c_void) -> i32 {
+        // SAFETY: the plan below, which nobody else uses while the child does.
+        run(unsafe { &mut *plan.cast::<Plan>() })
+    }
+    let mut stack = vec![0u128; CHILD_STACK / size_of::<u128>()];
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack grows down from the end of its memory, which is aligned to 16 bytes and, like the plan, outlives the
+    // child's use of it: the call returns when the child has run its program or ended. The child never returns from `run`,
+    // and all signals are blocked here, so that no handler of ours runs in it.
+    unsafe { libc::clone(child, stack.as_mut_ptr_range().end.cast(), flags, std::ptr::from_mut(plan).cast()) }
 }
 
 /// The child's whole life before its program.

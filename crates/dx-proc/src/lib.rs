@@ -32,7 +32,9 @@ pub use error::{Error, Result};
 pub use identity::{Host, Liveness, ProcessIdentity, boot_id, command_name, hostname, pid_namespace};
 pub use pidfd::PidFd;
 pub use signals::{Received, SignalFd};
-pub use spawn::{AgentCommand, ForkResult, Held, fork_held, fork_here, spawn_detached, umask_of_self};
+pub use spawn::{
+    AgentCommand, ForkResult, Held, Released, fork_held, fork_here, spawn_detached, umask_of_self,
+};
 pub use sweep::{ChildrenState, reap_zombies};
 pub use wait::{AnyChild, ExitStatus};
 pub use write_alarm::WriteAlarm;

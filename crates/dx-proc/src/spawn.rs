@@ -135,14 +135,30 @@ impl Held {
         &self.identity
     }
 
-    /// Lets the child run its program and waits until it does. The inner error is the errno of the failed exec or
-    /// chdir; the child has exited then and is the caller's to reap. `Ok(Ok(()))` also when the child was killed
-    /// meanwhile: its exit status tells.
+    /// Lets the child run its program. [`Released::confirm`] tells whether it does.
     ///
-    /// Fails with [`Error::Release`] or [`Error::ReadStart`].
-    pub fn release(self) -> Result<std::result::Result<(), i32>> {
+    /// Fails with [`Error::Release`].
+    pub fn release(self) -> Result<Released> {
         let pid = self.pid;
         self.channel.release().map_err(|source| Error::Release { pid, source })?;
+        Ok(Released { pid, channel: self.channel })
+    }
+}
+
+/// A child that begins its program.
+#[derive(Debug)]
+pub struct Released {
+    pid: i32,
+    channel: Channel,
+}
+
+impl Released {
+    /// Waits until the program runs. The inner error is the errno of the failed exec or chdir; the child has exited then and
+    /// is the caller's to reap. `Ok(Ok(()))` also when the child was killed meanwhile: its exit status tells.
+    ///
+    /// Fails with [`Error::ReadStart`].
+    pub fn confirm(self) -> Result<std::result::Result<(), i32>> {
+        let pid = self.pid;
         self.channel.read_start().map_err(|source| Error::ReadStart { pid, source })
     }
 }

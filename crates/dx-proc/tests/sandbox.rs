@@ -96,7 +96,7 @@ fn run(script: &str, cwd: &Path, sandbox: Option<Domain>) -> (i32, String) {
     .unwrap();
     let pid = held.pid();
     let _guard = PidGuard(pid);
-    assert_eq!(held.release().unwrap(), Ok(()));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Ok(()));
     let status = exit_of(pid);
     let mut text = String::new();
     out.rewind().unwrap();
@@ -300,7 +300,7 @@ fn an_agent_that_cannot_be_confined_does_not_run() {
             };
             let held = fork_held(command).unwrap();
             let pid = held.pid();
-            let released = held.release().unwrap();
+            let released = held.release().unwrap().confirm().unwrap();
             if released.is_err() {
                 refused = Some((pid, released));
                 break;

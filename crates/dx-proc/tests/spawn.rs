@@ -64,7 +64,7 @@ fn a_released_agent_has_exactly_what_it_was_given() {
     std::thread::sleep(std::time::Duration::from_millis(50));
     assert_eq!(text(&mut out), "", "nothing runs before the release");
     assert_eq!(identity.liveness(), Liveness::Alive);
-    assert_eq!(held.release().unwrap(), Ok(()));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Ok(()));
     assert_eq!(exit_of(pid), ExitStatus::Exited(0));
     let seen = text(&mut out);
     assert!(seen.contains("ONLY=this\n"), "{seen}");
@@ -153,7 +153,7 @@ fn failures_after_the_release_give_their_errno() {
     std::fs::write(&plain, "text").unwrap();
     let held = fork_held(command(&["./plain"], dir.path()).0).unwrap();
     let pid = held.pid();
-    assert_eq!(held.release().unwrap(), Err(libc::EACCES));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Err(libc::EACCES));
     assert_eq!(exit_of(pid), ExitStatus::Exited(127));
     // In PATH only as a file that may not be run.
     let (mut cmd, _out) = command(&["plain"], Path::new("/"));
@@ -163,7 +163,7 @@ fn failures_after_the_release_give_their_errno() {
     let held = fork_held(command(&["echo"], &dir.path().join("gone")).0).unwrap();
     let pid = held.pid();
     eventually("exit", || wait::peek_exit(pid).unwrap().is_some());
-    assert_eq!(held.release().unwrap(), Err(libc::ENOENT));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Err(libc::ENOENT));
     assert_eq!(exit_of(pid), ExitStatus::Exited(127));
 }
 
@@ -174,7 +174,7 @@ fn a_held_child_that_was_killed_shows_by_its_status() {
     let pid = held.pid();
     assert_eq!(dx_proc::tree::signal_all(&[held.identity().clone()], libc::SIGKILL), 1);
     eventually("exit", || wait::peek_exit(pid).unwrap().is_some());
-    assert_eq!(held.release().unwrap(), Ok(()));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Ok(()));
     assert_eq!(exit_of(pid), ExitStatus::Signaled(libc::SIGKILL));
 }
 
@@ -263,7 +263,7 @@ fn closed_body() {
     let (cmd, mut agent_out) = command(&["echo", "two"], dir.path());
     let held = fork_held(cmd).unwrap();
     let pid = held.pid();
-    assert_eq!(held.release().unwrap(), Ok(()));
+    assert_eq!(held.release().unwrap().confirm().unwrap(), Ok(()));
     assert_eq!(exit_of(pid), ExitStatus::Exited(0));
     assert_eq!(text(&mut agent_out), "two\n");
 }

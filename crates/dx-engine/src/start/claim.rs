@@ -121,7 +121,7 @@ pub(super) fn begin(
         if prepared.created.contract.grammar != dx_protocol::Grammar::Text {
             DiskFile::create_new(&paths.err())?;
         }
-        DiskFile::create_new(&paths.prompt())?.append(&prepared.prompt.bytes)?;
+        disk::write_new(&paths.prompt(), &prepared.prompt.bytes)?;
         if let Some(fingerprint) = &prepared.fingerprint {
             fingerprint.save(&paths.repository())?;
         }

@@ -12,7 +12,7 @@ use crate::git::Repository;
 use crate::sandbox::{self, Asked, Confined, Wanted};
 use dx_monitor::{MARKER, sweep_marked};
 use dx_proc::sandbox::{Domain, Rules};
-use dx_proc::{AgentCommand, ExitStatus, PidFd, SignalFd};
+use dx_proc::{AgentCommand, ExitStatus, PidFd, Released, SignalFd};
 use dx_protocol::{BeadsId, RunUuid};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -155,7 +155,7 @@ fn one(
         let pid = held.pid();
         let watched = PidFd::open(pid).map_err(|e| told(&e));
         // A child that is not released ends by itself.
-        let released = held.release();
+        let released = held.release().and_then(Released::confirm);
         let pidfd = watched?;
         let woken = dx_proc::poll::poll(&[pidfd.as_fd(), interrupts.as_fd()], Some(PATIENCE_MS));
         let by_itself = matches!(woken.as_deref(), Ok([true, _]));

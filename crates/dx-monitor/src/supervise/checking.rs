@@ -14,7 +14,7 @@ use crate::{end, members};
 use dx_events::mask::{MaskStream, Secrets};
 use dx_jobdir::{DiskFile, disk, faults};
 use dx_proc::sandbox::{DEVICES, Domain, Rules};
-use dx_proc::{AgentCommand, ExitStatus, PidFd, ProcessIdentity, clock, tree, wait};
+use dx_proc::{AgentCommand, ExitStatus, PidFd, ProcessIdentity, Released, clock, tree, wait};
 use dx_protocol::{Event, GATE_CHECK, GateReport, ReasonCode, Settled};
 use rustix::fs::{Mode, OFlags};
 use std::collections::VecDeque;
@@ -247,7 +247,7 @@ fn start(ctx: &Context, command: &str) -> Result<Running, String> {
     .map_err(|e| failed("it could not be started", &e))?;
     let pid = held.pid();
     let pidfd = PidFd::open(pid).map_err(|e| failed("it could not be watched", &e))?;
-    match held.release() {
+    match held.release().and_then(Released::confirm) {
         Ok(Ok(())) => {}
         Ok(Err(errno)) => {
             let error = std::io::Error::from_raw_os_error(errno);

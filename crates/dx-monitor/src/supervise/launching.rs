@@ -34,8 +34,6 @@ impl Monitor {
             }
         }
         let Some(plan) = self.plan.clone() else { return };
-        // What is dirty now is dirty twice after the fork.
-        dx_proc::memory::trim();
         match dx_proc::fork_here() {
             Ok(ForkResult::Child) => {
                 launcher::main(&mut self.ctx, plan, own_fd, self.ready.take());
