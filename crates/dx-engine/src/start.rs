@@ -1,7 +1,7 @@
 //! `start` and `restart`: everything is checked and resolved first, then recorded and claimed, then a process begins.
 //!
-//! Order that loses nothing: run directory and journal (synced) → claim (linked, synced) → views → the monitor's plan,
-//! before which it does nothing → launcher → agent. Two syncs; `start` returns when the record says that the agent runs or could not be started.
+//! Order that loses nothing: run directory and journal (synced) → claim (linked, synced) → `.meta` → the monitor's plan,
+//! before which it does nothing → launcher → agent, and the other published files meanwhile. Two syncs; `start` returns when the record says that the agent runs or could not be started.
 
 mod claim;
 pub(crate) mod configure;
@@ -27,7 +27,7 @@ use claim::{
     same_key,
 };
 use configure::Configured;
-use dx_jobdir::{StateDir, disk, faults};
+use dx_jobdir::{StateDir, disk, faults, views};
 use dx_protocol::{BeadsId, Created, DryRunDocument, Limits};
 use identity::{id_of, new_uuid};
 use launch::{Ready, confirm, give_up, launch};
@@ -294,8 +294,11 @@ impl Engine {
         warnings.extend(worktree.map(|worktree| worktree.warnings).unwrap_or_default());
         faults::step("starter.claimed");
         let mut ready = Ready::default();
-        let started = publish(state, &paths, &prepared, at)
-            .and_then(|()| launch(state, &paths, &prepared, &journal, monitor, &mut ready))
+        // While the monitor begins the agent. It does the same later, should this fail or we be killed.
+        let mut shown = Ok(());
+        let mut show = || shown = views::publish_files(state, &paths, &prepared.created);
+        let started = publish(state, &prepared.created, at)
+            .and_then(|()| launch(state, &paths, &prepared, &journal, monitor, &mut ready, &mut show))
             .and_then(|()| confirm(&paths, &prepared.created.contract.argv))
             .map_err(|error| match error {
                 // Its program is the shell, which was there.
@@ -304,6 +307,10 @@ impl Engine {
                 }
                 other => other,
             });
+        if let Err(error) = shown {
+            warnings
+                .push(format!("not all files of the job have their names yet: {error}: {}", error.source));
+        }
         if started.is_ok() {
             warnings.extend(tell::begin(state, &prepared.created));
         }

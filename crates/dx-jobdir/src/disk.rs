@@ -256,7 +256,10 @@ pub fn link_over(from: &Path, to: &Path) -> Result<(), DiskError> {
         }
         let _stale = std::fs::remove_file(&temp);
         std::fs::hard_link(from, &temp)?;
-        std::fs::rename(&temp, to)
+        std::fs::rename(&temp, to)?;
+        // The kernel leaves both names when `to` is the same file already.
+        let _gone = std::fs::remove_file(&temp);
+        Ok(())
     })?;
     faults::trace("link_over", from, Some(to), 0, &[]);
     Ok(())

@@ -10,6 +10,7 @@ pub const STEPS: &[&str] = &[
     "starter.created",
     "starter.claimed",
     "starter.spawned",
+    "starter.planned",
     "monitor.began",
     "monitor.before_launcher",
     "monitor.after_launcher",

@@ -217,27 +217,28 @@ pub fn outcome(outcome: &Outcome) -> Lines {
         .pair("verdict_check", words.check)
 }
 
-/// Publishes what a started run shows before its monitor lives: `.meta`, `.contract` and the links to the run's files.
-pub fn publish_start(
-    state: &StateDir,
-    paths: &RunPaths,
-    created: &Created,
-    started_at: Timestamp,
-) -> Result<(), DiskError> {
+/// Publishes that a run begins: `.meta`.
+pub fn publish_start(state: &StateDir, created: &Created, started_at: Timestamp) -> Result<(), DiskError> {
+    put(state, &created.ids, "meta", &meta(created, started_at, false))
+}
+
+/// Publishes the names of the run's files and, last of all, `.contract`: the same, whoever does it and how often.
+pub fn publish_files(state: &StateDir, paths: &RunPaths, created: &Created) -> Result<(), DiskError> {
     let ids = &created.ids;
-    put(state, ids, "meta", &meta(created, started_at, false))?;
-    put(state, ids, "contract", &contract(created))?;
     let mut links = vec![(paths.log(), "log"), (paths.prompt(), "prompt"), (paths.journal(), "events.jsonl")];
-    let err = state.view(&ids.provider, &ids.beads, "err");
     if paths.err().exists() {
         links.push((paths.err(), "err"));
-    } else {
-        disk::remove(&err)?;
     }
     for (from, suffix) in links {
         disk::link_over(&from, &state.view(&ids.provider, &ids.beads, suffix))?;
     }
-    Ok(())
+    put(state, ids, "contract", &contract(created))
+}
+
+/// Whether [`publish_files`] was done for this run, or for a newer one.
+pub fn has_files(state: &StateDir, ids: &RunIds) -> bool {
+    read(&state.view(&ids.provider, &ids.beads, "contract"))
+        .is_some_and(|c| c.get("run_uuid").is_some_and(|u| u.as_str() >= ids.run_uuid.as_str()))
 }
 
 /// Moves the views of the run before aside: `.log.<n>` and `.outcome.<n>`, the lowest free n; removes the rest.

@@ -175,6 +175,8 @@ struct Monitor {
     gone_at: Option<u64>,
     /// There is more of the log to read at once.
     behind: bool,
+    /// What the starter publishes of the run is there.
+    shown: bool,
     /// Something was parsed or published since memory was last given back.
     used_memory: bool,
 }
@@ -257,6 +259,7 @@ impl Monitor {
             journalled_to,
             gone_at: None,
             behind: false,
+            shown: false,
             used_memory: true,
         }
     }

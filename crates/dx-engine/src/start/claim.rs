@@ -228,16 +228,9 @@ pub(super) fn settle_dead(state: &StateDir, provider: &ProviderName) {
     }
 }
 
-/// The published files of the new run; those of the run before are rotated away.
-pub(super) fn publish(
-    state: &StateDir,
-    paths: &RunPaths,
-    prepared: &Prepared,
-    at: Timestamp,
-) -> Result<(), EngineError> {
-    let created = &prepared.created;
+/// Shows the new run; the published files of the run before are rotated away.
+pub(super) fn publish(state: &StateDir, created: &Created, at: Timestamp) -> Result<(), EngineError> {
     state.make_provider_dir(&created.ids.provider)?;
     views::rotate(state, &created.ids)?;
-    views::publish_start(state, paths, created, at)?;
-    Ok(())
+    Ok(views::publish_start(state, created, at)?)
 }

@@ -119,7 +119,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Gives the monitor its plan, or begins one, and waits for its launcher's word. `ready` tells afterwards whether one of
+/// Gives the monitor its plan, or begins one, does what is to be done `meanwhile`, and waits for its launcher's word. `ready` tells afterwards whether one of
 /// them may be left.
 pub(super) fn launch(
     state: &StateDir,
@@ -128,6 +128,7 @@ pub(super) fn launch(
     journal: &JournalWriter,
     mut waiting: Option<Waiting>,
     ready: &mut Ready,
+    meanwhile: &mut dyn FnMut(),
 ) -> Result<(), EngineError> {
     let programs = Programs::find()?;
     let plan = serde_json::to_vec(&prepared.plan).map_err(|e| EngineError::Argument(e.to_string()))?;
@@ -136,7 +137,7 @@ pub(super) fn launch(
             Some(monitor) => monitor,
             None => Waiting::begin(state, &prepared.created.ids.run_uuid, journal, &programs)?,
         };
-        match launch_once(monitor, &plan, ready) {
+        match launch_once(monitor, &plan, ready, meanwhile) {
             Heard::Word => return Ok(()),
             Heard::Silence => {
                 return Err(EngineError::StartSlow { beads: prepared.created.ids.beads.to_string() });
@@ -171,12 +172,14 @@ fn with_errno(message: String, errno: i32) -> String {
 
 /// Gives one monitor its plan. One that says nothing is killed, so that there are never two; its launcher, when it has one
 /// by then, still has a moment for its word.
-fn launch_once(mut waiting: Waiting, plan: &[u8], ready: &mut Ready) -> Heard {
+fn launch_once(mut waiting: Waiting, plan: &[u8], ready: &mut Ready, meanwhile: &mut dyn FnMut()) -> Heard {
     *ready = Ready(waiting.ready.take());
     let pid = waiting.pid;
     faults::step("starter.spawned");
     // A monitor that died already closes its end: that shows in the word that does not come.
     let _sent = waiting.plan.take().map(|mut pipe| pipe.write_all(plan));
+    faults::step("starter.planned");
+    meanwhile();
     let mut heard = ready.hear(READY_PATIENCE_MS);
     if heard == Heard::Silence {
         kill_child(pid);

@@ -89,6 +89,12 @@ impl Monitor {
     pub(super) fn publish(&mut self) {
         self.beats += 1;
         self.used_memory = true;
+        let (ctx, created) = (&self.ctx, &self.ctx.run.created);
+        if !self.shown {
+            // The starter does it after it has given us the plan, and may be killed or meet a full disk there.
+            self.shown = views::has_files(&ctx.state, &created.ids)
+                || views::publish_files(&ctx.state, &ctx.paths, created).is_ok();
+        }
         self.sample.mono_ms = clock::monotonic_ms();
         self.sample.monitor.clone_from(&self.ctx.run.monitor);
         self.sample.ending = self.ctx.run.ending.is_some();

@@ -71,7 +71,9 @@ fn launcher_is_killed_at_every_step() {
 
 #[test]
 fn starter_is_killed_at_every_step() {
-    for step in steps_of("starter.") {
+    // From then on the job is its monitor's: see below.
+    let given = "starter.planned";
+    for step in steps_of("starter.").into_iter().filter(|step| *step != given) {
         let world = World::new();
         let job = job_killed_at(&world, step);
         let output = world.env.run_command(job.start_command(&[]));
@@ -98,6 +100,25 @@ fn starter_is_killed_at_every_step() {
         second.go();
         second.assert_told(&uuid, CODE);
     }
+}
+
+#[test]
+fn a_starter_that_is_killed_when_its_monitor_has_the_plan_leaves_a_whole_job() {
+    let world = World::new();
+    let job = job_killed_at(&world, "starter.planned");
+    let output = world.env.run_command(job.start_command(&[]));
+    assert_eq!(output.code, -KILL, "{output}");
+    job.await_agent();
+    wait_until(PATIENCE, "the job's files have their names", || job.view("contract").exists());
+    let (code, document) = job.ask(&["check"]);
+    assert_eq!(code, 0, "{document}");
+    let contract = std::fs::read_to_string(job.view("contract")).unwrap();
+    let uuid = contract.lines().find_map(|line| line.strip_prefix("run_uuid=")).unwrap();
+    for name in ["log", "prompt", "events.jsonl", "meta", "contract", "pid"] {
+        assert!(job.view(name).exists(), "{name}");
+    }
+    job.go();
+    job.assert_told(uuid, CODE);
 }
 
 #[test]
