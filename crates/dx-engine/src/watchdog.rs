@@ -328,10 +328,18 @@ impl Watchdog {
 /// asked again, unless it does not answer at all.
 fn is_current(found: &Found, sample: &Sample) -> bool {
     let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
-    let asked = clock::monotonic_ms().saturating_sub(sample.observed_mono_ms);
-    let silent_git = asked > sample.limits.stall_sec.saturating_mul(1000 * GIT_PATIENCE);
+    let silent_git = is_overdue(
+        clock::monotonic_ms(),
+        sample.observed_mono_ms.max(sample.observe_again_mono_ms),
+        sample.limits.stall_sec,
+    );
     let changed_then = sample.mutation_mono_ms != 0 && sample.mutation_mono_ms == sample.observed_mono_ms;
     size(found.paths.log()) + size(found.paths.err()) == sample.log_bytes && (!changed_then || silent_git)
+}
+
+/// Whether git, to be asked again at `due`, is not waited for any more.
+fn is_overdue(now: u64, due: u64, stall_sec: u64) -> bool {
+    now.saturating_sub(due) > stall_sec.saturating_mul(1000 * GIT_PATIENCE)
 }
 
 fn action(
@@ -351,4 +359,17 @@ fn failed(provider: &ProviderName, beads: &dx_protocol::BeadsId, error: &EngineE
         _ => error.to_string(),
     };
     action(provider, beads, WatchdogDone::Failed, error.reason(), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn git_that_is_asked_seldom_is_not_silent() {
+        // It answered at 10 s and took 150 ms, so it is asked again at 25 s; the threshold is 4 s.
+        for (now, overdue) in [(23_000, false), (25_000, false), (36_000, false), (38_000, true)] {
+            assert_eq!(is_overdue(now, 25_000, 4), overdue, "{now}");
+        }
+    }
 }

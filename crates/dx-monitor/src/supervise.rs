@@ -218,6 +218,7 @@ impl Monitor {
             mutation_last: None,
             mutation_mono_ms: 0,
             observed_mono_ms: 0,
+            observe_again_mono_ms: 0,
             usage: dx_protocol::Usage::default(),
         };
         // A monitor that takes over goes on from what the one before it saw.

@@ -60,5 +60,8 @@ pub struct Sample {
     /// When git was asked last; 0 when it never was.
     #[serde(default)]
     pub observed_mono_ms: u64,
+    /// When git was to be asked again, as was clear with that answer: the longer it takes, the later.
+    #[serde(default)]
+    pub observe_again_mono_ms: u64,
     pub usage: Usage,
 }

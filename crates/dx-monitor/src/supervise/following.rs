@@ -168,6 +168,7 @@ impl Monitor {
         let changed = work.mutations != self.sample.mutations || (!first && work.stamp != self.stamp);
         self.observed_at = now;
         self.sample.observed_mono_ms = now;
+        self.sample.observe_again_mono_ms = self.observe_after;
         self.stamp.clone_from(&work.stamp);
         if changed {
             self.mutated(work.mutations, now);
