@@ -2,6 +2,7 @@
 //!
 //! Called by: `dispatch`, `batch` and `bench`. Must never: end before what was asked has been stopped, unless it is asked twice.
 
+use dx_proc::PidFd;
 use dx_protocol::ReasonCode;
 use rustix::process::Signal;
 use std::os::fd::AsFd;
@@ -10,10 +11,13 @@ use crate::context::Context;
 use crate::error::CliError;
 use dx_engine::Cancel;
 
+/// The variable with the pid of the process of ours that has this one ask: with it goes the question.
+pub(crate) const ASKED_BY: &str = "DX_RUNNER_ASKED_BY";
+
 /// What one does after a question was given up.
 pub(crate) const AGAIN: &str = "ask again";
 
-/// Runs `work` in a thread of its own; the first Ctrl-C cancels it, a second one ends the waiting. `next` is what one does
+/// Runs `work` in a thread of its own; the first Ctrl-C, or the end of the process that has us ask, cancels it, a second one ends the waiting. `next` is what one does
 /// after that.
 pub(crate) fn cancellable<T: Send + 'static>(
     ctx: &Context,
@@ -34,9 +38,11 @@ pub(crate) fn cancellable<T: Send + 'static>(
         result
     });
     let thread = thread.map_err(failed)?;
+    let mut asker = asker();
     let interrupted = |message| CliError::refused_try(ReasonCode::Interrupted, message, next);
     loop {
-        let ready = dx_proc::poll::poll(&[done.as_fd(), signals.as_fd()], None)?;
+        let fds = [Some(done.as_fd()), Some(signals.as_fd()), asker.as_ref().map(PidFd::as_fd)];
+        let ready = dx_proc::poll::poll(&fds.into_iter().flatten().collect::<Vec<_>>(), None)?;
         if ready.first() == Some(&true) {
             let result = thread.join();
             if cancel.is_cancelled() {
@@ -44,6 +50,10 @@ pub(crate) fn cancellable<T: Send + 'static>(
             }
             let lost = |_| CliError::refused(ReasonCode::Internal, "the thread that asked has failed");
             return result.map_err(lost);
+        }
+        if ready.get(2) == Some(&true) {
+            asker = None;
+            cancel.cancel();
         }
         if !signals.drain()?.is_empty() {
             if cancel.is_cancelled() {
@@ -53,4 +63,12 @@ pub(crate) fn cancellable<T: Send + 'static>(
             cancel.cancel();
         }
     }
+}
+
+/// Our parent, when it has us ask. What we start inherits the variable and is not meant.
+fn asker() -> Option<PidFd> {
+    let pid = std::env::var(ASKED_BY).ok()?.parse().ok()?;
+    let asker = PidFd::open(pid).ok()?;
+    // Asked last: as it is our parent now, it was when it was opened.
+    (rustix::process::getppid()?.as_raw_nonzero().get() == pid).then_some(asker)
 }

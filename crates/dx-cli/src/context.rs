@@ -43,12 +43,14 @@ impl Context {
         Self::new(&self.global)
     }
 
-    /// The global options that decide what a command is about, for another process of ours.
+    /// The global options that decide what a command is about, for another process of ours, wherever it is started.
     pub(crate) fn global_args(&self) -> Vec<OsString> {
         let mut args = Vec::new();
         for (name, value) in [("--state-dir", &self.global.state_dir), ("--config", &self.global.config)] {
             if let Some(path) = value {
-                args.extend([name.into(), path.clone().into_os_string()]);
+                // Without a current directory it means nothing there either.
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                args.extend([name.into(), path.into_os_string()]);
             }
         }
         args

@@ -3,11 +3,16 @@
 //! Must never: change a byte outside of the entry, or take a text that it cannot read for an empty one.
 
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstInputValue, CstRootNode};
-use serde_json::{Value, json};
+use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
+use serde_json::{Map, Value, json};
 use toml_edit::{Array, DocumentMut, Item, Table};
 
 use super::{Client, NAME, PASSED, Server};
+
+/// The key by which OpenCode's user turns a server off.
+const ENABLED: &str = "enabled";
+/// The key of the variables that Codex hands on.
+const ENV_VARS: &str = "env_vars";
 
 /// The changed text, and the entry in it for people.
 #[derive(Debug)]
@@ -22,7 +27,7 @@ pub(super) fn put(client: Client, text: &str, server: &Server) -> Result<Entry, 
     match client {
         Client::Opencode => {
             let command: Vec<&String> = std::iter::once(program).chain(args).collect();
-            in_json(text, "mcp", &json!({ "type": "local", "command": command, "enabled": true }))
+            in_json(text, "mcp", &json!({ "type": "local", "command": command, ENABLED: true }))
         }
         Client::Claude => {
             in_json(text, "mcpServers", &json!({ "type": "stdio", "command": program, "args": args }))
@@ -43,15 +48,40 @@ fn in_json(text: &str, section: &str, entry: &Value) -> Result<Entry, String> {
         Some(property) => property.object_value().ok_or_else(|| no_object(&format!("`{section}`")))?,
     };
     match servers.get(NAME) {
-        Some(property) if property.to_serde_value().as_ref() == Some(entry) => {
-            return Ok(Entry { text: text.to_owned(), shown });
-        }
-        Some(property) => property.set_value(input(entry)),
         None => {
             servers.append(NAME, input(entry));
         }
+        Some(property) => match (property.object_value(), entry) {
+            (Some(there), Value::Object(ours)) => {
+                if !update(&there, ours) {
+                    return Ok(Entry { text: text.to_owned(), shown });
+                }
+            }
+            _ => property.set_value(input(entry)),
+        },
     }
     Ok(Entry { text: root.to_string(), shown })
+}
+
+/// Puts what of `ours` is not there, and tells whether there was any. What else was said of the server stays, and whether it
+/// is to be used.
+fn update(there: &CstObject, ours: &Map<String, Value>) -> bool {
+    let mut changed = false;
+    for (key, value) in ours {
+        match there.get(key) {
+            Some(_) if key == ENABLED => {}
+            Some(property) if property.to_serde_value().as_ref() == Some(value) => {}
+            Some(property) => {
+                property.set_value(input(value));
+                changed = true;
+            }
+            None => {
+                there.append(key, input(value));
+                changed = true;
+            }
+        }
+    }
+    changed
 }
 
 fn input(value: &Value) -> CstInputValue {
@@ -72,16 +102,24 @@ fn in_toml(text: &str, server: &Server) -> Result<Entry, String> {
     let mut entry = Table::new();
     entry["command"] = toml_edit::value(server.program.clone());
     entry["args"] = toml_edit::value(server.args.iter().collect::<Array>());
-    entry["env_vars"] = toml_edit::value(PASSED.into_iter().collect::<Array>());
-    let shown = format!("[mcp_servers.{NAME}]\n{entry}");
     let mut section = Table::new();
     // Only its tables have headers.
     section.set_implicit(true);
     let servers = document.entry("mcp_servers").or_insert(Item::Table(section));
     let servers = servers.as_table_like_mut().ok_or("`mcp_servers` is no table")?;
-    let same = |there: &Item, ours: &Item| there.to_string().trim() == ours.to_string().trim();
-    let ours = ["command", "args", "env_vars"];
     let there = servers.get(NAME).and_then(Item::as_table_like);
+    // The user may have named more of them.
+    let named = there.and_then(|there| there.get(ENV_VARS)).and_then(Item::as_array);
+    let mut passed = named.cloned().unwrap_or_default();
+    for name in PASSED {
+        if !passed.iter().any(|there| there.as_str() == Some(name)) {
+            passed.push(name);
+        }
+    }
+    entry[ENV_VARS] = toml_edit::value(passed);
+    let shown = format!("[mcp_servers.{NAME}]\n{entry}");
+    let same = |there: &Item, ours: &Item| there.to_string().trim() == ours.to_string().trim();
+    let ours = ["command", "args", ENV_VARS];
     if there.is_some_and(|there| {
         ours.iter().all(|key| there.get(key).is_some_and(|item| same(item, &entry[*key])))
     }) {
@@ -144,6 +182,28 @@ mod tests {
             "[mcp_servers.dx-runner]\ncommand = \"old\"\ndefault_tools_approval_mode = \"approve\"\n";
         let text = put(Client::Codex, approved, &server()).unwrap().text;
         assert!(text.contains("approve") && !text.contains("old"), "{text}");
+    }
+
+    #[test]
+    fn what_the_user_said_of_our_server_stays() {
+        let old =
+            json!({ "command": "old", "type": "old", "enabled": false, "env": { "A": "b" }, "trust": true });
+        for (client, section) in
+            [(Client::Opencode, "mcp"), (Client::Claude, "mcpServers"), (Client::Gemini, "mcpServers")]
+        {
+            let text = json!({ section: { NAME: old } }).to_string();
+            let put_once = put(client, &text, &server()).unwrap().text;
+            let now: Value = serde_json::from_str(&put_once).unwrap();
+            for key in ["enabled", "env", "trust"] {
+                assert_eq!(now[section][NAME][key], old[key], "{client:?}: {put_once}");
+            }
+            assert!(put_once.contains("/bin/dx-runner"), "{put_once}");
+            assert_eq!(put(client, &put_once, &server()).unwrap().text, put_once);
+        }
+        let named = "[mcp_servers.dx-runner]\ncommand = \"old\"\nenv_vars = [\"WORK_KEY\"]\n";
+        let text = put(Client::Codex, named, &server()).unwrap().text;
+        assert!(text.contains("WORK_KEY") && text.contains("XDG_DATA_HOME"), "{text}");
+        assert_eq!(put(Client::Codex, &text, &server()).unwrap().text, text);
     }
 
     #[test]

@@ -176,10 +176,14 @@ impl Client {
     /// Writes the skills into the client's folder of skills.
     pub(crate) fn install_skills(self, dry_run: bool) -> Result<InstallDocument, CliError> {
         let folder = self.skills()?;
+        let file = |name: &str| folder.join(name).join("SKILL.md");
+        // All are looked at before one is written.
+        let there: Vec<String> =
+            SKILLS.iter().map(|(name, _)| skill(&file(name), name)).collect::<Result<_, _>>()?;
         let mut files = Vec::new();
-        for (name, content) in SKILLS {
-            let file = folder.join(name).join("SKILL.md");
-            let changed = read(&file)? != content;
+        for ((name, content), there) in SKILLS.into_iter().zip(there) {
+            let file = file(name);
+            let changed = there != content;
             if changed && !dry_run {
                 replace(&file, content)?;
             }
@@ -212,6 +216,26 @@ fn read(file: &Path) -> Result<String, CliError> {
             Err(CliError::Io { what, reason: ReasonCode::ConfigUnreadable, source })
         }
     }
+}
+
+/// The text of our skill; nothing when there is none. What else has its name is refused.
+fn skill(file: &Path, name: &str) -> Result<String, CliError> {
+    let refused = |what: &str| {
+        let message = format!("{} {what}", file.display());
+        let next = "move it away, then run this again; nothing was written";
+        Err(CliError::refused_try(ReasonCode::InvalidArgument, message, next))
+    };
+    // It would be written through, into whatever it leads to.
+    if std::fs::symlink_metadata(file).is_ok_and(|meta| meta.is_symlink()) {
+        return refused("is a link");
+    }
+    let text = read(file)?;
+    let head = text.strip_prefix("---\n").and_then(|rest| rest.split_once("\n---")).map(|(head, _)| head);
+    if !text.is_empty() && !head.is_some_and(|head| head.lines().any(|line| line == format!("name: {name}")))
+    {
+        return refused("is not our skill");
+    }
+    Ok(text)
 }
 
 /// Replaces a file in one step, with the rights it had; a link stays one.

@@ -5,6 +5,7 @@
 //!
 //! Called by: the tools. Must never: put a prompt on a command line, or hold more of an output than its bound.
 
+use crate::asking::ASKED_BY;
 use dx_proc::PidFd;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -64,7 +65,7 @@ impl Program {
     pub(super) fn start(&self, run: &Run) -> io::Result<Arc<Job>> {
         let file = run.schema.as_ref().map(TempFile::new).transpose()?;
         let mut command = Command::new(&self.path);
-        command.args(&self.globals);
+        command.args(&self.globals).env(ASKED_BY, std::process::id().to_string());
         command.args((!run.text).then_some("--json"));
         // In front: what follows `--` in `args` belongs to an agent.
         let (name, rest) = run.args.split_first().map_or(("", &[][..]), |(name, rest)| (name.as_str(), rest));

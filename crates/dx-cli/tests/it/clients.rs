@@ -83,6 +83,14 @@ fn a_client_without_a_configuration_gets_one() {
         let text = std::fs::read_to_string(told["files"][0]["file"].as_str().unwrap()).unwrap();
         assert!(text.contains("dx-runner") && text.contains("/x/state"), "{text}");
         assert_eq!(install(&env, &words)["files"][0]["changed"], false);
+        // The client starts it in another folder.
+        let mut relative = env.product();
+        relative
+            .args(["--state-dir", "sub/state", "mcp", "install", "--client", client])
+            .current_dir(env.home());
+        env.run_command(relative).assert_code(0);
+        let text = std::fs::read_to_string(told["files"][0]["file"].as_str().unwrap()).unwrap();
+        assert!(text.contains(&env.home().join("sub/state").display().to_string()), "{text}");
     }
 }
 
@@ -134,4 +142,24 @@ fn skills_are_in_the_open_format_and_others_stay() {
         assert_eq!(std::fs::read_to_string(folder.join("mine/SKILL.md")).unwrap(), "mine");
         assert_eq!(install(&env, &words)["files"][0]["changed"], false);
     }
+}
+
+#[test]
+fn a_skill_that_is_not_ours_is_left_alone() {
+    let env = environment();
+    let file = env.home().join(".claude/skills/dx-runner/SKILL.md");
+    let refused = |what: &str| {
+        let output = env.run(&["skill", "install", "--client", "claude"]).assert_code(64);
+        assert!(output.stderr.contains(what) && output.stderr.contains("move it away"), "{output}");
+    };
+    write(&file, "---\nname: other\n---\n");
+    refused("is not our skill");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "---\nname: other\n---\n");
+    // Nothing is written through a link, whatever it leads to.
+    let real = env.path("something");
+    std::fs::write(&real, "theirs").unwrap();
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink(&real, &file).unwrap();
+    refused("is a link");
+    assert_eq!(std::fs::read_to_string(&real).unwrap(), "theirs");
 }

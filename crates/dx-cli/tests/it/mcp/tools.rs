@@ -2,8 +2,10 @@
 
 use super::client::{Client, PATIENCE};
 use crate::environment;
+use dx_proc::PidFd;
 use dx_scripted_model::{Scenario, ScriptedModel};
 use dx_testkit::{TestEnv, is_running, wait_until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A model behind an endpoint that is in the configuration.
@@ -213,4 +215,15 @@ fn what_takes_long_returns_a_handle() {
     wait_until(PATIENCE, "the question is given up", || over(&world, "TAKES-LONG"));
     assert_eq!(env_client.failure("call_wait", json!({ "handle": handle }))["exit_code"], 64);
     assert_eq!(env_client.close(), Some(0));
+}
+
+#[test]
+fn a_question_goes_with_a_server_that_is_killed() {
+    let world = World::new();
+    let mut client = world.client();
+    let ask = json!({ "prompt": "ORPHAN", "member": "openai:hanging/m1", "timeout_seconds": 300 });
+    client.request("tools/call", json!({ "name": "dispatch", "arguments": ask }));
+    hanging(&world, "ORPHAN");
+    PidFd::open(client.pid()).and_then(|server| server.send_signal(Signal::KILL.as_raw())).unwrap();
+    wait_until(PATIENCE, "the question is given up", || over(&world, "ORPHAN"));
 }
