@@ -286,6 +286,7 @@ reason_codes! {
     TaskUnapproved, "task_unapproved", Approval, "A plan of several units needs a person's approval first.", "dx-runner task approve <task>";
     TaskRunning, "task_running", Conflict, "The task is being run already.", "dx-runner task show <task>";
     TaskEnded, "task_ended", Approval, "The task has ended without being done.", "read what is said of it, then dx-runner task run <task> --again";
+    TaskWorktreeLost, "task_worktree_lost", Approval, "The worktree in which the task was being worked on is gone, and with it what its steps made.", "bring it back, or dx-runner task run <task> --again begins anew";
     TaskUnitDone, "task_unit_done", Ok, "A unit of a plan is done: its agents, its tests and its validator agree.", "review the work";
     ExecutionEmpty, "execution_empty", Approval, "The specification names no agent that runs; nothing was run.", "list agents below ## Execution";
     RoleScopeViolation, "role_scope_violation", Scope, "An agent wrote what its role may not.", "look at the paths in state.json; docs/reference/roles.md tells what each may write";

@@ -126,6 +126,15 @@ pub struct TaskCommand {
     pub exit_code: Option<i32>,
     /// The end of what it printed.
     pub output: String,
+    /// It has begun, and nothing is known of its end.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub running: bool,
+    /// What it changed and nobody's test may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violations: Vec<String>,
+    /// Hashes of files below `.ai` when it began.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub before: std::collections::BTreeMap<String, String>,
     pub at: Timestamp,
 }
 

@@ -108,6 +108,9 @@ struct RunArgs {
     /// Begin anew after a run that ended without being done
     #[arg(long)]
     again: bool,
+    /// Say yes to a plan of several units, as it is now
+    #[arg(long)]
+    yes: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -132,6 +135,7 @@ impl RunArgs {
             models: named.collect(),
             allow_model_override: self.allow_model_override,
             again: self.again,
+            yes: self.yes,
         }
     }
 }
@@ -239,6 +243,9 @@ pub(crate) fn text(document: &TaskDocument) -> String {
         lines.push(format!("  approved: {}", if document.approved { "yes" } else { "no" }));
     }
     if let Some(state) = &document.state {
+        if !state.worktree.is_empty() {
+            lines.push(format!("  agents work in: {}", state.worktree));
+        }
         if let Some(branch) = &state.branch {
             lines.push(format!("  work: on branch {branch}"));
         }
@@ -252,8 +259,12 @@ pub(crate) fn text(document: &TaskDocument) -> String {
             lines.push(format!("  {} (round {}{by}): {result}", step.agent, step.round));
         }
         for command in &state.commands {
-            let code = command.exit_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
-            lines.push(format!("  `{}` (round {}): exit code {code}", command.command, command.round));
+            let result = match command.exit_code {
+                _ if command.running => "running".to_owned(),
+                None => "exit code -".to_owned(),
+                Some(code) => format!("exit code {code}"),
+            };
+            lines.push(format!("  `{}` (round {}): {result}", command.command, command.round));
         }
         if let Some(reason) = state.reason_code {
             lines.push(format!("  {reason}: {}", state.message));
@@ -284,8 +295,16 @@ fn graph(document: &TaskDocument, format: Format) -> String {
     match format {
         Format::Text => {
             let mut lines = vec![format!("{}: {} units", document.id, units.len())];
-            for (index, layer) in document.layers.iter().enumerate() {
-                lines.push(format!("layer {}", index + 1));
+            let layers = document.layers.iter().enumerate();
+            let mut groups: Vec<(String, Vec<u32>)> =
+                layers.map(|(index, layer)| (format!("layer {}", index + 1), layer.clone())).collect();
+            if groups.is_empty() && !units.is_empty() {
+                let name =
+                    format!("no order: units wait for one another; dx-runner task check {}", document.id);
+                groups.push((name, units.iter().map(|unit| unit.number).collect()));
+            }
+            for (name, layer) in groups {
+                lines.push(name);
                 for unit in units.iter().filter(|unit| layer.contains(&unit.number)) {
                     let list =
                         |numbers: &[u32]| numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");

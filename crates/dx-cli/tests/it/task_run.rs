@@ -2,6 +2,7 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR`, as the other tests of real agents do. One OpenCode runs at a time, so the cases are few tests.
 
+mod boundary;
 mod cases;
 mod kills;
 mod units;

@@ -230,6 +230,17 @@ fn a_plan_is_drawn_and_approved_as_it_is() {
     let text = read(&unit);
     write(&unit, text.replace("it says hello", "it says more"));
     assert_eq!(project.ask(0, "task", &["show", "1"])["approved"], false);
+    // Units that wait for one another are drawn, and said to.
+    let plan = project.folder("001-plan/task-spec.md");
+    let good = read(&plan);
+    write(&plan, good.replace("| the base | None |", "| the base | 4 |"));
+    let text_of_cycle = project.text(&["graph", "1"]);
+    assert!(
+        text_of_cycle
+            .contains("wait for one another; dx-runner task check 001-plan\n  01-base  planned  needs 4"),
+        "{text_of_cycle}"
+    );
+    write(&plan, good);
     write(&unit, text.replace("- implementer", "- nobody"));
     let error = project.refused(1, &["approve", "1"]);
     assert_eq!(error["reason_code"], "task_invalid");
@@ -248,6 +259,26 @@ fn a_state_that_is_newer_or_damaged_is_refused() {
         write(project.folder("001-a/state.json"), text);
         assert_eq!(project.refused(33, &["show", "1"])["reason_code"], reason);
     }
+    // The others are told of all the same.
+    project.text(&["new", "b"]);
+    write(
+        project.folder("002-b/task-spec.md"),
+        spec("Hello", "src/b.txt", &["implementer"], "tests/b.sh", "true"),
+    );
+    let list = project.ask(0, "tasks", &["next"]);
+    assert_eq!(
+        (&list["tasks"][0]["status"], &list["tasks"][0]["waits_for"], &list["next"]),
+        (&"blocked".into(), &"a state.json that can be read".into(), &"002-b".into())
+    );
+    let found = project.ask(1, "task-check", &["check"]);
+    assert_eq!(
+        (
+            &found["findings"][0]["file"],
+            &found["findings"][0]["rule"],
+            found["findings"].as_array().unwrap().len()
+        ),
+        (&"001-a/state.json".into(), &"state".into(), 1)
+    );
 }
 
 #[test]

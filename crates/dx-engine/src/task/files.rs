@@ -2,10 +2,10 @@
 //!
 //! Must never: follow a link out of the project, or read without a bound.
 
-use crate::error::EngineError;
+use crate::error::{EngineError, told};
 use crate::git::Repository;
 use crate::worktree::lock::Lock;
-use dx_protocol::{TaskState, TaskStatus};
+use dx_protocol::{PackFinding, TaskState, TaskStatus};
 use dx_workflow::task::{ReportKind, SPEC, TaskFiles, UnitFiles, number, slug};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -187,6 +187,26 @@ impl Task {
         let units =
             folders(&self.folder).into_iter().map(|name| Self::unit_files(&self.folder.join(&name), &name));
         TaskFiles { own: Self::unit_files(&self.folder, &self.id), units: units.collect() }
+    }
+
+    /// Records of the runner, its own and those of its units, that cannot be read.
+    pub(super) fn unreadable_states(&self) -> Vec<PackFinding> {
+        let own = std::iter::once((self.id.clone(), self.folder.clone()));
+        let units = folders(&self.folder)
+            .into_iter()
+            .map(|name| (format!("{}/{name}", self.id), self.folder.join(name)));
+        let broken = |(id, folder): (String, PathBuf)| {
+            let error = read_state(&folder.join(STATE)).err()?;
+            Some(PackFinding {
+                file: format!("{id}/{STATE}"),
+                line: 1,
+                rule: "state".to_owned(),
+                message: told(&error),
+                fix: "bring it back as the runner wrote it, or remove it: then the task begins anew"
+                    .to_owned(),
+            })
+        };
+        own.chain(units).filter_map(broken).collect()
     }
 
     /// What the runner saw; `None` when it never ran.

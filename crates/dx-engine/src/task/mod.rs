@@ -7,6 +7,7 @@ mod files;
 mod plan;
 mod prompt;
 mod run;
+mod seen;
 mod step;
 
 pub(crate) use plan::{Halt, UnitTurn, unit_recorded};
@@ -16,8 +17,8 @@ use crate::Engine;
 use crate::error::EngineError;
 use dx_proc::clock;
 use dx_protocol::{
-    PackFinding, TaskApproval, TaskCheckDocument, TaskDocument, TaskRow, TaskStatus, TaskUnit, TasksDocument,
-    Timestamp,
+    PackFinding, ReasonCode, TaskApproval, TaskCheckDocument, TaskDocument, TaskRow, TaskStatus, TaskUnit,
+    TasksDocument, Timestamp,
 };
 use dx_workflow::hash;
 use dx_workflow::task::{Spec, TaskFiles, check_context, check_task, layers};
@@ -70,11 +71,15 @@ impl Engine {
         let task = Project::here()?.find(id)?;
         let files = task.files();
         refuse_findings(&task, &files)?;
-        let mut state = task.state()?.unwrap_or_else(|| task.new_state());
-        state.approved = Some(TaskApproval { sha256: plan_hash(&files), at: Timestamp(clock::now_ms()) });
-        task.put_state(&state)?;
+        approve(&task, &files)?;
         document(&task)
     }
+}
+
+fn approve(task: &Task, files: &TaskFiles) -> Result<(), EngineError> {
+    let mut state = task.state()?.unwrap_or_else(|| task.new_state());
+    state.approved = Some(TaskApproval { sha256: plan_hash(files), at: Timestamp(clock::now_ms()) });
+    task.put_state(&state)
 }
 
 /// What is wrong with a task's files and its folder.
@@ -86,7 +91,7 @@ fn found_in(task: &Task, files: &TaskFiles) -> Vec<PackFinding> {
         message: format!("{other} has the same number"),
         fix: "give one of the two folders another number; jobs are named by it".to_owned(),
     });
-    twice.chain(check_task(files)).collect()
+    twice.chain(check_task(files)).chain(task.unreadable_states()).collect()
 }
 
 /// What keeps it from being run: all but the reports, which a run makes.
@@ -139,9 +144,14 @@ fn row(task: &Task) -> Result<TaskRow, EngineError> {
     let files = task.files();
     let (findings, hindrances) = (found_in(task, &files), hindrances(task, &files));
     let spec = files.own.spec.as_deref().map(Spec::parse);
-    let status = status(&files, task.state()?.as_ref());
+    let state = task.state();
+    let status = match &state {
+        Ok(state) => status(&files, state.as_ref()),
+        Err(_) => TaskStatus::Blocked,
+    };
     let is_plan = spec.as_ref().is_some_and(|spec| spec.units.is_some());
     let waits_for = match status {
+        _ if state.is_err() => "a state.json that can be read".to_owned(),
         TaskStatus::Unplanned => "a specification".to_owned(),
         TaskStatus::Done => "nothing, it is done".to_owned(),
         TaskStatus::Escalated | TaskStatus::Failed | TaskStatus::Blocked => "a person".to_owned(),
@@ -167,6 +177,7 @@ fn document(task: &Task) -> Result<TaskDocument, EngineError> {
     let status = status(&files, state.as_ref());
     let approved = is_approved(task, &files)?;
     let id = &task.id;
+    let reason = state.as_ref().and_then(|state| state.reason_code);
     let next_action = match status {
         TaskStatus::Unplanned => format!("write {}", task.path(dx_workflow::task::SPEC)),
         TaskStatus::Done if !found_in(task, &files).is_empty() => format!("dx-runner task check {id}"),
@@ -174,6 +185,9 @@ fn document(task: &Task) -> Result<TaskDocument, EngineError> {
         TaskStatus::Planned if !units.is_empty() && !approved => format!("dx-runner task approve {id}"),
         TaskStatus::Planned | TaskStatus::Running => format!("dx-runner task run {id}"),
         TaskStatus::Done => "-".to_owned(),
+        TaskStatus::Failed if reason == Some(ReasonCode::MergeConflict) => format!(
+            "in the table of units let one of the two depend on the other, then dx-runner task approve {id} and dx-runner task run {id}"
+        ),
         TaskStatus::Failed | TaskStatus::Escalated | TaskStatus::Blocked => {
             format!("read what is said of it, then dx-runner task run {id} --again")
         }

@@ -4,7 +4,7 @@
 //! with another specification than the approved one, or take over work that does not contain what it needs.
 
 use super::files::{Project, Task};
-use super::run::{TaskRunRequest, begun, end, job_prefix, resumed, run_steps};
+use super::run::{TaskRunRequest, end, going_on, job_prefix, run_steps};
 use super::step::Ground;
 use super::{document, identity};
 use crate::Engine;
@@ -56,7 +56,10 @@ impl Engine {
         files: &TaskFiles,
         units: &[Unit],
     ) -> Result<TaskDocument, EngineError> {
-        let state = resumed(task, &identity(files), request.again)?;
+        let state = match going_on(task, &identity(files), request.again)? {
+            Some(state) => state,
+            None => self.begin_plan(project, task, files)?,
+        };
         if state.status == TaskStatus::Done {
             return document(task);
         }
@@ -72,6 +75,22 @@ impl Engine {
         document(task)
     }
 
+    /// Begins a new attempt, when nothing of the one before is at work any more, also in units that are not in the plan now.
+    fn begin_plan(
+        &self,
+        project: &Project,
+        task: &Task,
+        files: &TaskFiles,
+    ) -> Result<TaskState, EngineError> {
+        for unit in &files.units {
+            let unit = project.task(&format!("{}/{}", task.id, unit.folder));
+            if let Some(before) = unit.state()? {
+                self.end_attempt(&before)?;
+            }
+        }
+        self.begin(task, &identity(files), None)
+    }
+
     /// A unit from where it stands to its end.
     pub(crate) fn unit_run(&self, turn: &UnitTurn<'_>) -> Result<TaskState, EngineError> {
         let UnitTurn { repo, unit, place, halt, .. } = *turn;
@@ -85,7 +104,7 @@ impl Engine {
             |state: &TaskState| state.attempt == unit.attempt && state.spec_sha256 == unit.spec_sha256;
         let state = match task.state()?.filter(is_this) {
             Some(state) => state,
-            None => begun(&task, &unit.spec_sha256, Some(unit.attempt))?,
+            None => self.begin(&task, &unit.spec_sha256, Some(unit.attempt))?,
         };
         let request = TaskRunRequest {
             task: task.id.clone(),
@@ -95,6 +114,7 @@ impl Engine {
             models: unit.models.clone(),
             allow_model_override: unit.allow_model_override,
             again: false,
+            yes: false,
         };
         let halt = Some(halt);
         let (engine, request) = (self, &request);

@@ -43,11 +43,15 @@ pub(super) fn of(task: &Task, spec: &str, state: &TaskState, agent: &str, round:
         }
     } else if round > 0 {
         let report = super::files::text(&task.folder.join(ReportKind::Validation.file())).unwrap_or_default();
-        let _fits = writeln!(
-            text,
-            "\nThe validator did not accept the work. Mend exactly its blocking findings:\n\n{}",
-            Report::parse(&report).issues()
-        );
+        let report = Report::parse(&report);
+        text.push_str("\nThe validator did not accept the work.");
+        if report.names_no_issue() {
+            text.push_str(
+                " It names no finding of its own: mend what keeps the test commands from passing.\n",
+            );
+        } else {
+            let _fits = writeln!(text, " Mend exactly its blocking findings:\n\n{}", report.issues());
+        }
         for command in state.commands.iter().filter(|c| c.round + 1 == round && c.exit_code != Some(0)) {
             let _fits = writeln!(
                 text,

@@ -4,20 +4,24 @@
 //! Must never: begin anything that the record does not say, or let two run one task.
 
 use super::files::{Project, Task};
+use super::seen;
 use super::step::{self, Ground};
-use super::{document, identity, is_approved, refuse_findings};
+use super::{approve, document, identity, is_approved, refuse_findings};
 use crate::Engine;
+use crate::api::JobName;
 use crate::error::EngineError;
+use crate::lookup;
 use crate::permission;
 use crate::worktree::{self, Wish};
-use dx_jobdir::faults;
+use dx_jobdir::{claim, faults};
 use dx_proc::clock;
 use dx_protocol::{BeadsId, ProviderName, ReasonCode, TaskDocument, TaskState, TaskStatus, Timestamp};
+use dx_workflow::hash;
 use dx_workflow::task::{Next, Spec, next, number};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// `task run`.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct TaskRunRequest {
     pub allow_model_override: bool,
     /// Begin anew after a run that failed.
     pub again: bool,
+    /// Say yes to a plan as it is now.
+    pub yes: bool,
 }
 
 impl Engine {
@@ -51,12 +57,15 @@ impl Engine {
         if let Some(units) = &spec.units {
             refuse_findings(&task, &files)?;
             if !is_approved(&task, &files)? {
-                return Err(EngineError::TaskUnapproved { task: task.id });
+                if !request.yes {
+                    return Err(EngineError::TaskUnapproved { task: task.id });
+                }
+                approve(&task, &files)?;
             }
             return self.run_plan(request, &project, &task, &files, units);
         }
         if spec.execution.is_empty() {
-            let state = begun(&task, &identity(&files), None)?;
+            let state = self.begin(&task, &identity(&files), None)?;
             let message = "`## Execution` names nobody, so nobody runs".to_owned();
             end(&task, state, TaskStatus::Blocked, Some(ReasonCode::ExecutionEmpty), message)?;
             return document(&task);
@@ -65,9 +74,14 @@ impl Engine {
         if !request.own_worktree {
             self.refuse_here(&project, &task, &identity(&files))?;
         }
-        let state = resumed(&task, &identity(&files), request.again)?;
-        if state.status != TaskStatus::Done {
-            let place = self.place(request, &project, &task, &state)?;
+        let going_on = going_on(&task, &identity(&files), request.again)?;
+        if going_on.as_ref().is_none_or(|state| state.status != TaskStatus::Done) {
+            // Before anything is recorded: where no worktree can be made, nothing has begun.
+            let place = self.place(request, &project, &task, going_on.as_ref())?;
+            let state = match going_on {
+                Some(state) => state,
+                None => self.begin(&task, &identity(&files), None)?,
+            };
             let (spec, halt) = (text.as_str(), None);
             let ground =
                 Ground { engine: self, request, project: &project, task: &task, spec, place: &place, halt };
@@ -80,7 +94,7 @@ impl Engine {
     fn refuse_here(&self, project: &Project, task: &Task, identity: &str) -> Result<(), EngineError> {
         let state = task.state()?.filter(|state| state.spec_sha256 == identity);
         let goes_on = |state: TaskState| match state.status {
-            TaskStatus::Running => is_elsewhere(&state, project),
+            TaskStatus::Running => began_in(&state, project).is_some_and(|place| place != project.top),
             status => status == TaskStatus::Done,
         };
         if state.is_some_and(goes_on) {
@@ -96,38 +110,91 @@ impl Engine {
         request: &TaskRunRequest,
         project: &Project,
         task: &Task,
-        state: &TaskState,
+        going_on: Option<&TaskState>,
     ) -> Result<PathBuf, EngineError> {
-        if is_elsewhere(state, project) {
-            return Ok(state.worktree.clone().into());
+        if let Some(place) = going_on.and_then(|state| began_in(state, project)) {
+            return Ok(place);
         }
         if !request.own_worktree {
             return Ok(project.top.clone());
         }
-        let beads: BeadsId = format!("task-{}", task.id).parse()?;
-        let ready = worktree::create(&Wish {
-            beads: &beads,
-            repo: &project.top,
-            base: None,
-            branch: None,
-            places: &self.places()?,
-            sandbox: &self.sandbox_in(&project.top)?,
-            progress: &|_| {},
-        })?;
-        Ok(ready.path())
+        let create = |name: String| {
+            let beads: BeadsId = name.parse()?;
+            let ready = worktree::create(&Wish {
+                beads: &beads,
+                repo: &project.top,
+                base: None,
+                branch: None,
+                places: &self.places()?,
+                sandbox: &self.sandbox_in(&project.top)?,
+                progress: &|_| {},
+            })?;
+            Ok(ready.path())
+        };
+        let name = format!("task-{}", task.id);
+        match create(name.clone()) {
+            // Another project, whose folder has the same name, has such a task, too.
+            Err(EngineError::WorktreeTaken(_)) => {
+                let own = hash(project.top.display().to_string().as_bytes());
+                create(format!("{name}-{}", &own[..8]))
+            }
+            other => other,
+        }
+    }
+
+    /// Begins a new attempt, the next one or this, when nothing of the one before is at work any more.
+    pub(super) fn begin(
+        &self,
+        task: &Task,
+        identity: &str,
+        attempt: Option<u32>,
+    ) -> Result<TaskState, EngineError> {
+        if let Some(before) = task.state()? {
+            self.end_attempt(&before)?;
+        }
+        begun(task, identity, attempt)
+    }
+
+    /// Ends the jobs that an attempt left at work, and waits for their end: they would write where the next one works.
+    pub(super) fn end_attempt(&self, attempt: &TaskState) -> Result<(), EngineError> {
+        let Some(state) = self.state_for_reading()? else { return Ok(()) };
+        let mark = step::mark(attempt);
+        for claim in claim::claims(&state) {
+            // One that cannot be read has ended meanwhile, or is none of ours.
+            let Ok(found) = lookup::read_run(&state, &claim.path, true) else { continue };
+            let key = found.run.created.spec.idempotency_key.as_deref();
+            if !key.is_some_and(|key| key.ends_with(&mark)) {
+                continue;
+            }
+            self.progress(&format!("ends {}, which an earlier attempt left at work", claim.beads));
+            let job = JobName { beads: claim.beads.clone(), provider: Some(claim.provider.clone()) };
+            match self.stop(&job, None) {
+                Err(error) if claim.path.exists() => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
-/// Whether a run began in a worktree of its own that is still there.
-fn is_elsewhere(state: &TaskState, project: &Project) -> bool {
-    let place = Path::new(&state.worktree);
-    place.is_dir() && place != project.top
+/// Where a run goes on: where its first step was, whether that is still there or not, or in the worktree that was made for it.
+fn began_in(state: &TaskState, project: &Project) -> Option<PathBuf> {
+    let place = PathBuf::from(&state.worktree);
+    let is_made = place != project.top && place.is_dir();
+    (!state.steps.is_empty() || is_made).then_some(place)
 }
 
 /// One specification, from where it stands to its end.
 pub(super) fn run_steps(ground: &Ground<'_>, mut state: TaskState) -> Result<TaskState, EngineError> {
     let Ground { engine, project, task, place, .. } = *ground;
     let spec = Spec::parse(ground.spec);
+    if seen::is_lost(ground, &state)? {
+        let message = format!(
+            "{} is gone, or another worktree stands there: what its steps made is not in it",
+            state.worktree
+        );
+        return end(task, state, TaskStatus::Failed, Some(ReasonCode::TaskWorktreeLost), message);
+    }
     state.worktree = place.display().to_string();
     task.put_state(&state)?;
     faults::step("task.begun");
@@ -150,12 +217,14 @@ pub(super) fn run_steps(ground: &Ground<'_>, mut state: TaskState) -> Result<Tas
     }
 }
 
-/// The state of a run that has begun: the one that is there, when it is of this specification.
-pub(super) fn resumed(task: &Task, identity: &str, again: bool) -> Result<TaskState, EngineError> {
+/// The run that goes on: the one that is there, when it is of this specification. `None`: a new attempt begins.
+pub(super) fn going_on(task: &Task, identity: &str, again: bool) -> Result<Option<TaskState>, EngineError> {
     let state = task.state()?;
     let same = state.as_ref().is_some_and(|state| state.spec_sha256 == identity);
     match state {
-        Some(state) if same && matches!(state.status, TaskStatus::Running | TaskStatus::Done) => Ok(state),
+        Some(state) if same && matches!(state.status, TaskStatus::Running | TaskStatus::Done) => {
+            Ok(Some(state))
+        }
         Some(state) if same && !again && state.attempt > 0 && state.status != TaskStatus::Planned => {
             Err(EngineError::TaskEnded {
                 task: task.id.clone(),
@@ -163,12 +232,12 @@ pub(super) fn resumed(task: &Task, identity: &str, again: bool) -> Result<TaskSt
                 message: state.message,
             })
         }
-        _ => begun(task, identity, None),
+        _ => Ok(None),
     }
 }
 
 /// A new attempt, the next one or this; an approval stays, and so do the reports of the one before, under other names.
-pub(super) fn begun(task: &Task, identity: &str, attempt: Option<u32>) -> Result<TaskState, EngineError> {
+fn begun(task: &Task, identity: &str, attempt: Option<u32>) -> Result<TaskState, EngineError> {
     let before = task.state()?;
     task.put_reports_aside(before.as_ref().map_or(0, |state| state.attempt))?;
     let next = || before.as_ref().map_or(0, |state| state.attempt) + 1;

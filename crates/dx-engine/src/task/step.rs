@@ -6,20 +6,18 @@ use super::files::{Project, TASKS, Task, text};
 use super::plan::Halt;
 use super::prompt;
 use super::run::{TaskRunRequest, job_prefix};
+use super::seen::{self, hidden_files};
 use crate::api::{JobName, PromptSource, StartRequest, Started, WaitRequest, WorktreeChoice};
-use crate::apply::Work;
 use crate::error::{EngineError, told};
-use crate::lookup;
 use crate::{Engine, GiveUp};
 use dx_jobdir::faults;
 use dx_proc::clock;
 use dx_protocol::{
-    BeadsId, CheckDocument, HeadMove, OutcomeState, ProviderName, ReasonCode, TaskCommand, TaskState,
+    BeadsId, CheckDocument, OutcomeState, ProviderName, ReasonCode, RunUuid, TaskCommand, TaskState,
     TaskStep, TaskStepState, Timestamp,
 };
 use dx_workflow::task::{Report, ReportKind, SPEC, report_findings};
 use dx_workflow::{Effect, effect, hash, rules_of};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -30,12 +28,12 @@ use std::time::Duration;
 const DEADLINE: Duration = Duration::from_hours(1);
 /// How often a unit looks whether its wave is ended.
 const TICK: Duration = Duration::from_millis(500);
+/// Its agent may write all that a test's run may, its report excepted.
+const IMPLEMENTER: &str = "implementer";
 /// May carry out the implementer's step, when the user says so.
 const AGY: &str = "agy";
 /// Of a command's output so much is kept.
 const MAX_OUTPUT: usize = 4 << 10;
-/// Of `.ai` no more files are looked at.
-const MAX_FILES: usize = 10_000;
 
 /// What all turns of a run share.
 pub(super) struct Ground<'a> {
@@ -112,10 +110,11 @@ pub(super) fn turn(
         let document = ground.wait(&started.ids.beads, &request.provider)?;
         Ok((started.ids.run_uuid, document))
     });
+    let failing = state.commands.iter().any(|ran| ran.round == round && ran.exit_code != Some(0));
     let step = &mut state.steps[at];
     let judged = worked.and_then(|(uuid, document)| {
         step.run_uuid = Some(uuid);
-        judge(ground, step, &document)
+        judge(ground, step, failing, &document)
     });
     let problem = match judged {
         Ok(problem) => problem,
@@ -182,10 +181,10 @@ fn request(
         model,
         agent: Some(agent.to_owned()),
         max_runtime: Some(DEADLINE),
-        idempotency_key: Some(key(ground, state, &job)),
+        idempotency_key: Some(key(state, &job)),
         ..blank
     };
-    if agent == "implementer"
+    if agent == IMPLEMENTER
         && prompt::agy_is_enabled(ground.project.context().as_deref())
         && let Some(program) = crate::environment::find_program(AGY)
     {
@@ -227,41 +226,33 @@ fn agy(
 }
 
 /// A start with it never starts a second job.
-fn key(ground: &Ground<'_>, state: &TaskState, job: &str) -> String {
+fn key(state: &TaskState, job: &str) -> String {
+    format!("{job}{}", mark(state))
+}
+
+/// What the keys of all jobs of an attempt end with.
+pub(super) fn mark(state: &TaskState) -> String {
     let began = state.started_at.map_or(0, |at| at.0);
-    format!("{job}:{began}:{}:{}", state.spec_sha256, hash(ground.place.display().to_string().as_bytes()))
+    format!(":{began}:{}:{}", state.spec_sha256, hash(state.worktree.as_bytes()))
 }
 
 /// What is wrong with a turn; `None`: nothing.
 fn judge(
     ground: &Ground<'_>,
     step: &mut TaskStep,
+    failing: bool,
     document: &CheckDocument,
 ) -> Result<Option<(ReasonCode, String)>, EngineError> {
-    let state = ground.engine.state()?;
     let uuid = step.run_uuid.clone().ok_or(EngineError::MonitorLost)?;
-    let found = lookup::read_run(&state, &state.run(&uuid).journal(), false)?;
-    let mut changed: BTreeSet<String> = BTreeSet::new();
-    let mut moved = false;
-    if let Some(tree) = &found.run.created.tree {
-        let work = Work::of(&found, tree)?;
-        changed.extend(work.changes.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()));
-        moved = work.changes.report.head_move != HeadMove::Stay;
-    }
-    let now = hidden_files(ground.place);
-    let all: BTreeSet<&String> = step.before.keys().chain(now.keys()).collect();
-    changed.extend(all.into_iter().filter(|path| step.before.get(*path) != now.get(*path)).cloned());
-    // What we write ourselves beside an agent.
-    let own = [ground.task.path("state.json"), ground.task.path("agy-handoff.md")];
-    changed.retain(|path| !own.contains(path));
-    step.changed_paths = changed.into_iter().collect();
+    let seen = seen::of(ground, &uuid, &step.before)?;
+    step.changed_paths = seen.changed.into_iter().collect();
     let rules = rules_of(&step.agent);
     let outside = |path: &&String| {
         let elsewhere = path.starts_with(TASKS) && !path.starts_with(&format!("{}/", ground.task.path("")));
         elsewhere || effect(&rules, "edit", path) != Effect::Allow
     };
     step.violations = step.changed_paths.iter().filter(outside).cloned().collect();
-    if moved {
+    if seen.moved {
         step.violations.push("HEAD".to_owned());
     }
     if !step.violations.is_empty() {
@@ -274,11 +265,11 @@ fn judge(
         let next = format!("its job {} ended as {reason}; {}", step.job, document.next_action);
         return Ok(Some((reason, next)));
     }
-    Ok(report(ground, step))
+    Ok(report(ground, step, failing))
 }
 
-/// What is wrong with a turn's report.
-fn report(ground: &Ground<'_>, step: &mut TaskStep) -> Option<(ReasonCode, String)> {
+/// What is wrong with a turn's report; `failing`: a test command failed before it.
+fn report(ground: &Ground<'_>, step: &mut TaskStep, failing: bool) -> Option<(ReasonCode, String)> {
     let kind = ReportKind::of_agent(&step.agent)?;
     let path = ground.task.path(kind.file());
     let written = text(&ground.folder().folder.join(kind.file()));
@@ -293,6 +284,10 @@ fn report(ground: &Ground<'_>, step: &mut TaskStep) -> Option<(ReasonCode, Strin
     if parsed.is_blocked() {
         let message = format!("it is blocked, see {path}");
         return Some((ReasonCode::AgentBlocked, message));
+    }
+    if parsed.passed == Some(false) && !failing && parsed.names_no_issue() {
+        let message = format!("{path} says FAIL and names no issue, and all test commands passed");
+        return Some((ReasonCode::ReportInvalid, message));
     }
     let found = report_findings(&path, kind, &text, &hash(ground.spec.as_bytes()));
     found
@@ -309,13 +304,28 @@ pub(super) fn command(
     round: u32,
 ) -> Result<(), EngineError> {
     let job = format!("{}-{round}-test-{}", job_prefix(ground.task, state), index + 1);
+    let at = state.commands.iter().position(|ran| ran.running).unwrap_or(state.commands.len());
+    if at == state.commands.len() {
+        state.commands.push(TaskCommand {
+            command: command.to_owned(),
+            round,
+            exit_code: None,
+            output: String::new(),
+            running: true,
+            violations: Vec::new(),
+            before: hidden_files(ground.place),
+            at: Timestamp(clock::now_ms()),
+        });
+        ground.task.put_state(state)?;
+    }
+    let known = text(&ground.task.state_path());
     let provider: ProviderName = "exec".parse()?;
     let request = StartRequest {
         beads: Some(job.parse()?),
         worktree: WorktreeChoice::Path(ground.place.to_owned()),
         command: ["sh", "-c", command].map(str::to_owned).to_vec(),
         max_runtime: Some(DEADLINE),
-        idempotency_key: Some(key(ground, state, &job)),
+        idempotency_key: Some(key(state, &job)),
         ..StartRequest::new(&provider)
     };
     let started = ground.start(&request)?;
@@ -325,42 +335,32 @@ pub(super) fn command(
     let log = dx_jobdir::read_bounded(&started.log, 16 << 20).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     let from = log.char_indices().rev().nth(MAX_OUTPUT).map_or(0, |(at, _)| at);
-    state.commands.push(TaskCommand {
-        command: command.to_owned(),
-        round,
-        exit_code,
-        output: crate::mask_text(&log[from..]).into_owned(),
-        at: Timestamp(clock::now_ms()),
-    });
+    let mut violations = written_by_tests(ground, &started.ids.run_uuid, &state.commands[at])?;
+    if text(&ground.task.state_path()) != known {
+        violations.push(ground.task.path("state.json"));
+    }
+    let ran = &mut state.commands[at];
+    (ran.running, ran.exit_code, ran.violations) = (false, exit_code, violations);
+    ran.output = crate::mask_text(&log[from..]).into_owned();
+    ran.before.clear();
     ground.task.put_state(state)?;
     faults::step("task.command_recorded");
     Ok(())
 }
 
-/// Hashes of everything below `.ai`: some projects have git pass over it.
-fn hidden_files(place: &Path) -> BTreeMap<String, String> {
-    let mut found = BTreeMap::new();
-    let mut folders = vec![".ai".to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(place.join(&folder)).into_iter().flatten().flatten() {
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            let path = format!("{folder}/{name}");
-            match fs::symlink_metadata(entry.path()) {
-                Ok(meta) if meta.is_dir() => folders.push(path),
-                Ok(meta) if meta.is_file() && found.len() < MAX_FILES => {
-                    let bytes = dx_jobdir::read_bounded(&entry.path(), 64 << 20).unwrap_or_default();
-                    found.insert(path, hash(&bytes));
-                }
-                _ => {
-                    let to = fs::read_link(entry.path()).unwrap_or_default();
-                    found.insert(path, format!("-> {}", to.display()));
-                }
-            }
-        }
-    }
-    // Written by the runner while an agent works.
-    found.retain(|path, _| !path.ends_with("/state.json"));
-    found
+/// What a test command changed and no test may: agents write the tests, so a test may write no more than the implementer, and
+/// nothing below `.ai`.
+fn written_by_tests(
+    ground: &Ground<'_>,
+    uuid: &RunUuid,
+    ran: &TaskCommand,
+) -> Result<Vec<String>, EngineError> {
+    let seen = seen::of(ground, uuid, &ran.before)?;
+    let rules = rules_of(IMPLEMENTER);
+    let is_papers = |path: &str| path == ".ai" || path.starts_with(".ai/");
+    let outside = |path: &String| is_papers(path) || effect(&rules, "edit", path) != Effect::Allow;
+    let head = seen.moved.then(|| "HEAD".to_owned());
+    Ok(seen.changed.into_iter().filter(outside).chain(head).collect())
 }
 
 /// Puts what the agents need to read into a worktree: project facts, decisions, the specification.

@@ -14,6 +14,7 @@ use dx_protocol::{
     Timestamp,
 };
 use dx_workflow::{hash, text_of};
+use std::os::unix::fs::MetadataExt;
 
 const SCHEMA: &str = "dx-runner/pack-backup/1";
 const MARK: &str = ".bak-";
@@ -24,14 +25,21 @@ fn record_name(name: &str) -> String {
     format!("{MANIFEST}{MARK}{name}")
 }
 
-/// Names of all backups, newest first.
+/// The record of a backup: that of an installation that was cut off has another name.
+fn file_of(target: &Target, name: &str) -> String {
+    let file = record_name(name);
+    let pending = format!("{file}{PENDING}");
+    if target.path(&pending).exists() { pending } else { file }
+}
+
+/// Names of all backups, newest first; that of an installation that was cut off is one of them.
 pub(super) fn all(target: &Target) -> Vec<String> {
     let prefix = record_name("");
     let entries = std::fs::read_dir(&target.folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names
         .filter_map(|name| name.strip_prefix(&prefix).map(str::to_owned))
-        .filter(|name| !name.ends_with(PENDING))
+        .map(|name| name.strip_suffix(PENDING).map_or(name.clone(), str::to_owned))
         .collect();
     names.sort_by(|a, b| b.cmp(a));
     names
@@ -128,6 +136,23 @@ pub(super) fn settle(target: &Target, name: &str) -> Result<(), EngineError> {
     target.rename(&format!("{file}{PENDING}"), &file)
 }
 
+/// No installation goes on: the backup of one that was cut off is whole as it is.
+pub(super) fn settle_pending(target: &Target) -> Result<(), EngineError> {
+    match pending(target)? {
+        Some((name, _)) => settle(target, &name),
+        None => Ok(()),
+    }
+}
+
+/// Whether what is kept is what stands in its place: one file with two names, or the same text.
+fn is_in_place(target: &Target, file: &PackBackupFile) -> bool {
+    let look = |path: &str| std::fs::symlink_metadata(target.path(path)).ok();
+    let one = look(&file.path).zip(look(&file.backup));
+    one.is_some_and(|(a, b)| (a.dev(), a.ino()) == (b.dev(), b.ino()))
+        || matches!((target.content(&file.path), target.content(&file.backup)),
+            (Content::File(a), Content::File(b)) if a == b)
+}
+
 /// A name that sorts by time and that nothing has yet.
 fn free_name(target: &Target) -> String {
     let time = Timestamp(clock::now_ms()).compact();
@@ -152,7 +177,7 @@ fn was_ours(target: &Target, record: &PackBackup, file: &PackBackupFile) -> bool
 pub(super) fn returns(target: &Target) -> Result<Vec<(String, String)>, EngineError> {
     let mut found: Vec<(String, String)> = Vec::new();
     for name in all(target) {
-        let Some(record) = read(target, &record_name(&name))? else { continue };
+        let Some(record) = read(target, &file_of(target, &name))? else { continue };
         for file in &record.kept {
             let is_known = found.iter().any(|(path, _)| *path == file.path);
             let is_there = std::fs::symlink_metadata(target.path(&file.backup)).is_ok();
@@ -169,7 +194,9 @@ pub(super) fn drop_used(target: &Target) -> Result<(), EngineError> {
     for name in all(target) {
         let Some(record) = read(target, &record_name(&name))? else { continue };
         let mine = |file: &&PackBackupFile| {
-            target.content(&file.backup) != Content::Missing && !was_ours(target, &record, file)
+            target.content(&file.backup) != Content::Missing
+                && !was_ours(target, &record, file)
+                && !is_in_place(target, file)
         };
         if record.kept.iter().any(|file| mine(&file)) {
             continue;
@@ -200,6 +227,10 @@ pub(super) fn restore(target: &Target, name: &str) -> Result<(Vec<PackFileRow>, 
     for kept in &record.kept {
         if std::fs::symlink_metadata(target.path(&kept.backup)).is_err() {
             // An earlier restore that was cut off has brought it back.
+            row(&kept.path, PackFileState::Current, PackFileAction::None, None);
+        } else if is_in_place(target, kept) {
+            // The installation was cut off before it came to this one.
+            target.remove(&kept.backup)?;
             row(&kept.path, PackFileState::Current, PackFileAction::None, None);
         } else if is(&kept.path, kept.written.as_ref()) || target.content(&kept.path) == Content::Missing {
             target.rename(&kept.backup, &kept.path)?;

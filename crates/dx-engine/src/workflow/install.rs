@@ -94,8 +94,11 @@ fn intent(
         .iter()
         .filter(|file| rows.iter().any(|row| row.path == file.path && row.action != PackFileAction::Keep))
         .map(|file| {
+            // What the user wrote is not ours because we are about to take its place.
+            let was_ours =
+                rows.iter().any(|row| row.path == file.path && row.state == PackFileState::Outdated);
             let previous = match target.content(file.path) {
-                Content::File(bytes) if bytes != file.text.as_bytes() => Some(hash(&bytes)),
+                Content::File(bytes) if was_ours => Some(hash(&bytes)),
                 _ => None,
             };
             PackManifestFile { path: file.path.to_owned(), sha256: hash(file.text.as_bytes()), previous }

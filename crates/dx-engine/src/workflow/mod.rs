@@ -122,6 +122,9 @@ impl Engine {
         target.check_writable()?;
         let lock = target.lock()?;
         let manifest = target.manifest()?.ok_or_else(missing)?;
+        if !dry_run {
+            backup::settle_pending(&target)?;
+        }
         let mut rows = Vec::new();
         let returns = backup::returns(&target)?;
         for file in &manifest.files {
@@ -203,6 +206,7 @@ impl Engine {
         target.check_writable()?;
         let lock = target.lock()?;
         let manifest = target.manifest()?;
+        backup::settle_pending(&target)?;
         let (rows, changed) = backup::restore(&target, &name)?;
         drop(lock);
         let kept = rows.iter().any(|row| row.action == PackFileAction::Keep);

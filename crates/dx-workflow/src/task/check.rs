@@ -2,7 +2,7 @@
 //!
 //! Called by: `task check`, and before a task is run or approved. Must never: look at a report as if it were the work.
 
-use super::markdown::{items, same};
+use super::markdown::{Section, items, same};
 use super::report::{ReportKind, report_findings};
 use super::scope;
 use super::spec::{PLAN_SECTIONS, RUNNABLE, SECTIONS, Spec, is_none};
@@ -157,16 +157,22 @@ impl Checker {
         }
         let writes_tests = spec.execution.iter().any(|name| name == "test-writer");
         if spec.test_paths.is_empty() {
-            let fix = "`### Test File Paths` with a path on each line";
+            let fix = "`### Test File Paths` with a list item for each path";
             self.found.add(file, section.line, "test_paths", "no test file is named", fix);
         }
         if spec.test_commands.is_empty() {
-            let fix = "`### Test Commands` with a command on each line";
+            let fix = "`### Test Commands` with a list item for each command";
             self.found.add(file, section.line, "test_commands", "nothing says how the tests are run", fix);
+        }
+        self.lists(file, section);
+        for (line, command) in spec.test_commands.iter().filter(|(_, command)| command.contains('`')) {
+            let message = format!("the shell would run the backticks of {command}");
+            let fix = "nothing but the command between backticks; `$(…)` where the shell is to put output in";
+            self.found.add(file, *line, "test_commands", message, fix);
         }
         let rules = rules_of("test-writer");
         for (line, path) in &spec.test_paths {
-            let leaves = path.starts_with('/') || path.split('/').any(|part| part == "..");
+            let leaves = path.starts_with(['/', '~']) || path.split('/').any(|part| part == "..");
             if leaves {
                 self.found.add(
                     file,
@@ -184,6 +190,19 @@ impl Checker {
                     message,
                     "a place for tests; docs/reference/roles.md lists them",
                 );
+            }
+        }
+    }
+
+    /// What stands beside the items of the two lists is neither run nor looked at.
+    fn lists(&mut self, file: &str, section: &Section) {
+        for (title, rule) in [("Test File Paths", "test_paths"), ("Test Commands", "test_commands")] {
+            let lines = section.below(title).map(|(_, lines)| lines).unwrap_or_default();
+            for (line, item) in items(&lines) {
+                if let Some(text) = item.err().filter(|text| !is_none(text)) {
+                    let message = format!("`{text}` is no item of a list, and counts for nothing");
+                    self.found.add(file, line, rule, message, "`- ` before it, or remove it");
+                }
             }
         }
     }

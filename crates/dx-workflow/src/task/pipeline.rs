@@ -40,6 +40,11 @@ pub fn next(execution: &[String], commands: &[String], state: &TaskState) -> Nex
         };
         return end(status, failed.reason_code, format!("{}: {}", failed.agent, failed.message));
     }
+    if let Some(wild) = state.commands.iter().find(|command| !command.violations.is_empty()) {
+        let (command, paths) = (&wild.command, wild.violations.join(", "));
+        let message = format!("the test command `{command}` changed what no test may: {paths}");
+        return end(TaskStatus::Failed, Some(ReasonCode::RoleScopeViolation), message);
+    }
     let passed = |agent: &str, round| {
         let mut steps = state.steps.iter().filter(|step| step.agent == agent && step.round == round);
         steps.find(|step| step.state == TaskStepState::Passed)
@@ -50,7 +55,8 @@ pub fn next(execution: &[String], commands: &[String], state: &TaskState) -> Nex
         if let Some(agent) = agents.iter().find(|agent| passed(agent, round).is_none()) {
             return Next::Step { agent: agent.clone(), round };
         }
-        let ran: Vec<_> = state.commands.iter().filter(|command| command.round == round).collect();
+        let ran: Vec<_> =
+            state.commands.iter().filter(|command| command.round == round && !command.running).collect();
         if ran.len() < commands.len() {
             return Next::Command { index: ran.len(), round };
         }
@@ -120,6 +126,19 @@ mod tests {
         }
     }
 
+    fn command(round: u32, exit_code: Option<i32>) -> TaskCommand {
+        TaskCommand {
+            command: "t".to_owned(),
+            round,
+            exit_code,
+            output: String::new(),
+            running: false,
+            violations: Vec::new(),
+            before: std::collections::BTreeMap::new(),
+            at: Timestamp(0),
+        }
+    }
+
     /// Plays a whole run: words of what was asked for, with the exit codes of commands and the claims of validators as they come.
     fn play(
         execution: &[&str],
@@ -139,8 +158,7 @@ mod tests {
                 Next::Command { round, .. } => {
                     said.push(format!("t {round}"));
                     let exit_code = codes.next().copied();
-                    let (command, output) = ("t".to_owned(), String::new());
-                    state.commands.push(TaskCommand { command, round, exit_code, output, at: Timestamp(0) });
+                    state.commands.push(command(round, exit_code));
                 }
                 Next::End { status, reason, .. } => return (said, status, reason),
             }
@@ -173,6 +191,20 @@ mod tests {
     fn a_claim_against_the_record_fails() {
         let (_, status, reason) = play(&["implementer"], &[1], &[true]);
         assert_eq!((status, reason), (TaskStatus::Failed, Some(ReasonCode::VerdictContradicted)));
+    }
+
+    #[test]
+    fn a_command_is_run_again_until_its_end_is_known_and_ends_it_when_it_writes_what_no_test_may() {
+        let (execution, mut state) = (["implementer".to_owned()], state());
+        state.steps.push(step("implementer", 0, None));
+        state.commands.push(TaskCommand { running: true, ..command(0, None) });
+        let commands = ["t".to_owned()];
+        assert_eq!(next(&execution, &commands, &state), Next::Command { index: 0, round: 0 });
+        state.commands[0] =
+            TaskCommand { violations: vec![".ai/context.md".to_owned()], ..command(0, Some(0)) };
+        let Next::End { status, reason, message } = next(&execution, &commands, &state) else { panic!() };
+        assert_eq!((status, reason), (TaskStatus::Failed, Some(ReasonCode::RoleScopeViolation)));
+        assert!(message.contains(".ai/context.md"), "{message}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A report is a claim. Must never: read a word out of prose.
 
 use super::markdown::{self, Section, same};
+use super::spec::is_none;
 use dx_protocol::PackFinding;
 
 /// Whose report it is.
@@ -94,6 +95,11 @@ impl Report {
         let issues = self.sections.iter().find(|section| same(&section.title, "Issues Found"));
         let lines = issues.iter().flat_map(|section| &section.lines).map(|(_, line)| line.as_str());
         lines.collect::<Vec<_>>().join("\n").trim().to_owned()
+    }
+
+    /// Whether a validator found nothing that anybody could mend.
+    pub fn names_no_issue(&self) -> bool {
+        is_none(&self.issues())
     }
 }
 

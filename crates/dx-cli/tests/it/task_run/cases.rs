@@ -1,7 +1,7 @@
 //! How runs of one specification end. All share one home: in a fresh one the real OpenCode takes long to begin.
 
-use super::kills;
 use super::world::{World, codes, documented, implemented, report, steps, validated, writes};
+use super::{boundary, kills};
 use crate::world::{read, write};
 use dx_scripted_model::Scenario;
 use serde_json::{Value, json};
@@ -12,13 +12,17 @@ const GOOD: &str = "hello\n";
 const BAD: &str = "goodbye\n";
 
 type Case = (&'static str, fn(&mut World));
-const CASES: [Case; 8] = [
+const CASES: [Case; 12] = [
     ("four_agents", four_agents_in_order_make_a_validated_change),
     ("outside", an_agent_outside_of_its_role_is_seen_whatever_its_permissions_say),
     ("wrong", what_an_agent_did_wrong_is_seen_whatever_it_says),
     ("held", a_validator_is_held_against_the_record),
     ("cycle", there_is_one_fix_cycle),
     ("worktree", a_worktree_of_its_own_leaves_the_checkout_alone_and_brings_the_papers_home),
+    ("tests", boundary::a_test_that_an_agent_wrote_is_held_to_the_boundary),
+    ("git", boundary::gits_own_files_and_what_it_ignores_are_in_the_boundary),
+    ("lost", boundary::a_worktree_that_is_gone_ends_the_attempt),
+    ("two", boundary::a_new_attempt_begins_when_nothing_of_the_old_one_is_at_work),
     ("kills", kills::a_run_that_is_killed_at_any_step_is_gone_on_from),
     ("agy", kills::agy_is_held_to_the_boundary_and_left_out_when_it_is_off_or_missing),
 ];

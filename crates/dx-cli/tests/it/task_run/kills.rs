@@ -21,7 +21,7 @@ pub(super) fn agy_that_writes(world: &World, script: &str) {
 }
 
 /// Where `agy` notes its runs for this project.
-fn ran(world: &World) -> std::path::PathBuf {
+pub(super) fn ran(world: &World) -> std::path::PathBuf {
     world.env.path(format!("ran-{}", world.top.file_name().unwrap().to_str().unwrap()))
 }
 

@@ -205,10 +205,11 @@ fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_s
     assert_eq!(world.refused(34, &[])["reason_code"], "task_ended");
 
     plan(&world, &[BASE, CLASH, RIGHT, TOP]);
-    approve();
-    let (code, ended) = world.run(&[]);
+    let (code, ended) = world.run(&["--yes"]);
     assert_eq!(&ended["state"]["reason_code"], "merge_conflict", "{code} {ended:#}");
     let message = ended["state"]["message"].as_str().unwrap();
+    let next = ended["next_action"].as_str().unwrap();
+    assert!(next.starts_with("in the table of units let one of the two depend on the other"), "{next}");
     assert!(message.contains("03-right.txt") && message.starts_with("unit 04-top: "), "{message}");
     assert_eq!(ran()[4..], ["02-wild", "02-clash"], "what does not need the new unit is kept");
 }

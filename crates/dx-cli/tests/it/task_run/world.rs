@@ -85,7 +85,7 @@ impl World {
                 ("README.md", "# App\n"),
                 ("tests/greet.sh", TEST),
                 (".ai/context.md", CONTEXT),
-                (".gitignore", "*.log\n"),
+                (".gitignore", "*.log\n.env\n"),
             ],
         );
         let folder = self.top.join(".ai/tasks/001-greet");

@@ -310,6 +310,33 @@ fn what_is_written_after_a_kill_is_in_a_backup_too() {
 }
 
 #[test]
+fn what_a_killed_installation_took_the_place_of_comes_back_without_another_one() {
+    let steps = ["backup_recorded", "backed_up", "planned", "file_written", "files_written", "finished"];
+    for step in steps {
+        // Files of the user's with names of ours, of which some are written over by then.
+        let place = Place::new("project");
+        std::fs::create_dir_all(place.target.join("agents")).unwrap();
+        for name in ["documentation", "init", "shipper"] {
+            write(place.target.join(format!("agents/{name}.md")), format!("My {name}.\n"));
+        }
+        let before = place.tree();
+        let marker = place.env.path("killed");
+        let mut command = place.command(&["install", "--force"]);
+        command.env("DX_FAULT_KILL", format!("workflow.{step}@{}", marker.display()));
+        assert_eq!(place.env.run_command(command).code, -9, "{step}");
+        if place.target.join(".dx-runner-workflow.json").exists() {
+            let dry = place.ask(&["uninstall", "--dry-run"]);
+            assert_eq!(actions(&dry, "restore").len() + actions(&dry, "keep").len(), 3, "{step}: {dry:#}");
+            let gone = place.ask(&["uninstall"]);
+            assert_eq!(gone["backups"], serde_json::json!([]), "{step}");
+        } else {
+            place.ask(&["restore"]);
+        }
+        place.assert_is(&before, step);
+    }
+}
+
+#[test]
 fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_undone() {
     // Those of taking it out come below.
     let other = ["workflow.removed", "workflow.restored"];

@@ -1,0 +1,126 @@
+//! What a job of a task changed: the work that its record tells, what git passes over, and git's own files.
+//!
+//! Called by `step`, after an agent and after a test command. Must never: judge whether it was allowed.
+
+use super::files::Task;
+use super::step::Ground;
+use crate::apply::Work;
+use crate::error::EngineError;
+use crate::fingerprint::Fingerprint;
+use crate::gates::scope::Scope;
+use crate::gates::unseen::Look;
+use crate::git::Repository;
+use crate::lookup::{self, Found};
+use dx_protocol::{Confinement, HeadMove, ReasonCode, RunUuid, TaskState};
+use dx_workflow::hash;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+/// Of `.ai` no more files are looked at.
+const MAX_FILES: usize = 10_000;
+/// In the record of a sandbox that does not keep hooks and configuration from the agent.
+const REPOSITORY_OPEN: &str = "repository_open";
+
+/// What one job changed.
+pub(super) struct Seen {
+    /// Below the place where the agents work; git's own files as `.git/…`.
+    pub(super) changed: BTreeSet<String>,
+    /// HEAD is not where it was.
+    pub(super) moved: bool,
+}
+
+/// Looks; `before` are the [`hidden_files`] from before the job.
+pub(super) fn of(
+    ground: &Ground<'_>,
+    uuid: &RunUuid,
+    before: &BTreeMap<String, String>,
+) -> Result<Seen, EngineError> {
+    let state = ground.engine.state()?;
+    let found = lookup::read_run(&state, &state.run(uuid).journal(), false)?;
+    let mut seen = Seen { changed: of_git(&found), moved: false };
+    if let Some(tree) = &found.run.created.tree {
+        let work = Work::of(&found, tree)?;
+        seen.changed.extend(work.changes.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()));
+        seen.moved = work.changes.report.head_move != HeadMove::Stay;
+        // Of what git ignores: what no job should write unasked. All of it would be every build's output.
+        let look = Look::of(tree, found.run.created_at);
+        seen.changed.extend(look.forbidden(&Scope::parse(&[], &[])?));
+    }
+    let now = hidden_files(ground.place);
+    let all: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    seen.changed.extend(all.into_iter().filter(|path| before.get(*path) != now.get(*path)).cloned());
+    // What we write ourselves beside an agent.
+    let own = own_files(ground.task);
+    seen.changed.retain(|path| !own.contains(path));
+    Ok(seen)
+}
+
+fn own_files(task: &Task) -> [String; 2] {
+    [task.path("state.json"), task.path("agy-handoff.md")]
+}
+
+/// Hooks and configuration, where the job could have changed them. Where it could not, somebody else did.
+fn of_git(found: &Found) -> BTreeSet<String> {
+    let sandbox = &found.run.created.contract.sandbox;
+    if sandbox.mode == Confinement::Strict && !sandbox.limits.iter().any(|limit| limit == REPOSITORY_OPEN) {
+        return BTreeSet::new();
+    }
+    let findings = found.run.outcome.iter().flat_map(|outcome| &outcome.work.findings);
+    let mut names = BTreeSet::new();
+    for finding in findings {
+        let folder = match finding.reason_code {
+            ReasonCode::GitConfigChanged => ".git",
+            ReasonCode::GitHooksChanged => ".git/hooks",
+            _ => continue,
+        };
+        names.extend(finding.names.iter().map(|name| format!("{folder}/{name}")));
+    }
+    names
+}
+
+/// Whether the place in which a run began is gone, or another one stands there: then what its steps made is not in it.
+pub(super) fn is_lost(ground: &Ground<'_>, state: &TaskState) -> Result<bool, EngineError> {
+    if state.steps.is_empty() {
+        return Ok(false);
+    }
+    if Path::new(&state.worktree) != ground.place || !ground.place.is_dir() {
+        return Ok(true);
+    }
+    let dir = ground.engine.state()?;
+    let last = state.steps.iter().rev().find_map(|step| step.run_uuid.as_ref());
+    // A run whose record was cleared away tells nothing.
+    let Some(found) = last.and_then(|uuid| lookup::read_run(&dir, &dir.run(uuid).journal(), false).ok())
+    else {
+        return Ok(false);
+    };
+    let Some(tree) = &found.run.created.tree else { return Ok(false) };
+    let before = Fingerprint::load(&found.paths.repository());
+    Ok(before.is_some_and(|before| before.misleads(&Repository::recorded(tree))))
+}
+
+/// Hashes of everything below `.ai`: some projects have git pass over it.
+pub(super) fn hidden_files(place: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![".ai".to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(place.join(&folder)).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let path = format!("{folder}/{name}");
+            match fs::symlink_metadata(entry.path()) {
+                Ok(meta) if meta.is_dir() => folders.push(path),
+                Ok(meta) if meta.is_file() && found.len() < MAX_FILES => {
+                    let bytes = dx_jobdir::read_bounded(&entry.path(), 64 << 20).unwrap_or_default();
+                    found.insert(path, hash(&bytes));
+                }
+                _ => {
+                    let to = fs::read_link(entry.path()).unwrap_or_default();
+                    found.insert(path, format!("-> {}", to.display()));
+                }
+            }
+        }
+    }
+    // Written by the runner while an agent works.
+    found.retain(|path, _| !path.ends_with("/state.json"));
+    found
+}
