@@ -14,7 +14,11 @@ use std::time::Duration;
 
 fn ends_as_violation(world: &World, case: &str, paths: &[&str]) -> Value {
     let (code, ended) = world.run(&[]);
-    assert_eq!((code, &ended["state"]["reason_code"]), (29, &"role_scope_violation".into()), "{case}: {ended:#}");
+    assert_eq!(
+        (code, &ended["state"]["reason_code"]),
+        (29, &"role_scope_violation".into()),
+        "{case}: {ended:#}"
+    );
     let last = |list: &str| ended["state"][list].as_array().unwrap().last().cloned().unwrap_or_default();
     let by = if last("commands").is_null() { last("steps") } else { last("commands") };
     assert_eq!(by["violations"], json!(paths), "{case}: {ended:#}");
@@ -89,7 +93,11 @@ pub(super) fn a_worktree_that_is_gone_ends_the_attempt(world: &mut World) {
     // Wherever it is told to go on.
     let (code, ended) = world.run(&[]);
     assert_eq!((code, &ended["state"]["reason_code"]), (34, &"task_worktree_lost".into()), "{ended:#}");
-    assert_eq!((&ended["status"], &ended["state"]["worktree"]), (&json!("failed"), &json!(place)), "{ended:#}");
+    assert_eq!(
+        (&ended["status"], &ended["state"]["worktree"]),
+        (&json!("failed"), &json!(place)),
+        "{ended:#}"
+    );
     // Another worktree in its place is not the one with the work, either.
     assert_eq!(killed(world, "task.command_recorded", &["--again"]), place);
     world.env.git(&world.top, &["worktree", "remove", "--force", &place]);
@@ -113,7 +121,7 @@ pub(super) fn a_new_attempt_begins_when_nothing_of_the_old_one_is_at_work(world:
     );
     world.context("agy: enabled");
     let mut child = world.run_command(&[]).stdout(std::process::Stdio::null()).spawn().unwrap();
-    wait_until(Duration::from_secs(60), "the implementer is at work", || {
+    wait_until(Duration::from_mins(1), "the implementer is at work", || {
         assert!(child.try_wait().unwrap().is_none(), "it has ended");
         ran(world).exists()
     });
@@ -127,7 +135,7 @@ pub(super) fn a_new_attempt_begins_when_nothing_of_the_old_one_is_at_work(world:
     let (code, ended) = world.run(&[]);
     // The old job was ended before the new one began, so nothing of it comes now.
     write(&go, "");
-    let args = ["check", "task-1-1-0-implementer", "--provider", "exec", "--json"];
+    let args = ["check", "--beads", "task-1-1-0-implementer", "--provider", "exec", "--json"];
     let old: Value = serde_json::from_str(&world.env.run(&args).stdout).unwrap();
     assert_eq!(old["outcome"]["reason_code"], "manual_stop", "{old:#}");
     let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
