@@ -221,7 +221,13 @@ fn summary(document: &BatchDocument) -> String {
         let word = if field.unanimous { "agreed" } else { "differs" };
         lines.push(format!("Field {}: {word}: {}", field.field, values.join(", ")));
     }
-    lines.extend(document.groups.iter().map(|group| format!("Same answer: {}", group.join(", "))));
+    lines.extend(
+        document
+            .groups
+            .iter()
+            .filter(|group| group.len() > 1)
+            .map(|group| format!("Same answer: {}", group.join(", "))),
+    );
     if let Some(verdict) = &document.verdict {
         lines.push(format!("Judge {}: winner {}", verdict.judge, verdict.winner));
         lines.extend(verdict.scores.iter().map(|(member, score)| format!("  {score:.1}  {member}")));

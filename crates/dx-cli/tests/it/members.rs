@@ -87,7 +87,9 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
         assert!(corrected && answer["structured"] == json!({ "n": 7 }), "{answer:#}");
         let error = world.ask(1, member, "text:never", &schema);
         assert_eq!(error["reason_code"], "schema_mismatch", "{member}: {error:#}");
-        assert_eq!(world.ask(10, member, "401", &[])["reason_code"], "auth_missing", "{member}");
+        let locked = world.ask(10, member, "401", &[]);
+        assert_eq!(locked["reason_code"], "auth_missing", "{member}");
+        assert!(!locked["next_action"].to_string().contains("opencode auth"), "{member}: {locked}");
         for (code, scenario, reason) in [
             (25, "404", "model_not_found"),
             (1, "429:after=3600", "rate_limited"),

@@ -111,7 +111,7 @@ pub(super) fn ask(
     let begun = worded(question.system, question.prompt, question.schema);
     let mut prompt = begun.clone();
     loop {
-        raw.text = once(&ready, &prompt, question, &mut raw)?;
+        raw.text = once(&ready, &prompt, question, &mut raw).map_err(|failure| advised(cli, failure))?;
         let Some(schema) = question.schema else { return Ok(raw) };
         match schema.value_in(&raw.text) {
             Ok(value) => {
@@ -128,6 +128,17 @@ pub(super) fn ask(
                 prompt = format!("{begun}\n\nYou answered:\n{}\n\n{}", raw.text, correction(&problems));
             }
         }
+    }
+}
+
+/// With what one does about credentials of this agent, which are not OpenCode's.
+fn advised(cli: Cli, failure: Failure) -> Failure {
+    match failure.reason {
+        ReasonCode::AuthMissing if failure.next_action.is_none() => {
+            let next = ReasonCode::of_agent_error(cli.provider(), ErrorClass::Auth).next_action();
+            failure.with(next)
+        }
+        _ => failure,
     }
 }
 

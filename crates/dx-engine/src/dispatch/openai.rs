@@ -63,7 +63,9 @@ fn bad(entry: &str) -> EngineError {
 }
 
 fn key(variable: &str) -> Result<String, Failure> {
-    let value = std::env::var(variable).ok().filter(|value| !value.is_empty());
+    // Written to a file and read from it, a key often has a line's end.
+    let value = std::env::var(variable).ok().map(|value| value.trim().to_owned());
+    let value = value.filter(|value| !value.is_empty());
     let value = value.ok_or_else(|| {
         Failure::new(ReasonCode::AuthMissing, format!("variable {variable} is not set"))
             .with(format!("set {variable} to the endpoint's key"))
@@ -89,6 +91,10 @@ pub(super) fn ask(endpoint: &Endpoint, model: &str, question: &Question<'_>) -> 
         raw.tokens.0 += answer["usage"]["prompt_tokens"].as_u64().unwrap_or(0);
         raw.tokens.1 += answer["usage"]["completion_tokens"].as_u64().unwrap_or(0);
         text.clone_into(&mut raw.text);
+        raw.warnings.clear();
+        if answer["choices"][0]["finish_reason"] == "length" {
+            raw.warnings.push("the endpoint cut the answer off: its length reached a limit".to_owned());
+        }
         let Some(schema) = question.schema else { return Ok(raw) };
         match schema.value_in(text) {
             Ok(value) => {
@@ -161,8 +167,9 @@ fn judged(endpoint: &Endpoint, answer: &Answer) -> Result<Value, Failure> {
     let said = body.as_ref().and_then(|body| body["error"]["message"].as_str()).unwrap_or("no message");
     let reason = match answer.status {
         200..300 => {
-            return body.filter(|body| body["choices"].is_array()).ok_or_else(|| {
-                let message = format!("{} answers, but not as a model does", endpoint.http.base());
+            return body.clone().filter(|body| body["choices"].is_array()).ok_or_else(|| {
+                let base = endpoint.http.base();
+                let message = format!("{base} answers, but not as a model does: {said}");
                 Failure::new(ReasonCode::ServerError, message)
             });
         }
@@ -171,5 +178,9 @@ fn judged(endpoint: &Endpoint, answer: &Answer) -> Result<Value, Failure> {
         429 => ReasonCode::RateLimited,
         _ => ReasonCode::ServerError,
     };
-    Err(Failure::new(reason, format!("status {}: {said}", answer.status)))
+    let failure = Failure::new(reason, format!("status {}: {said}", answer.status));
+    Err(match reason {
+        ReasonCode::AuthMissing => failure.with(format!("check the key of endpoint {}", endpoint.name)),
+        _ => failure,
+    })
 }

@@ -113,8 +113,7 @@ pub(super) fn a_judge(world: &World) {
     assert!(printed.contains("Same answer: "), "{printed}");
     // It always takes the first: seen, because it was asked in both orders.
     assert!(printed.contains("winner -") && printed.contains("goes by position"), "{printed}");
-    let asked: Vec<_> =
-        world.model.calls().into_iter().filter(|c| c.prompt.contains("<answer id=\"A\">")).collect();
+    let asked: Vec<_> = world.model.calls().into_iter().filter(|c| c.prompt.contains(" id=\"A\">")).collect();
     assert!(asked.len() >= 2, "{}", asked.len());
     for call in &asked {
         assert!(!call.prompt.contains("plain") && !call.prompt.contains("mock/"), "{}", call.prompt);
@@ -168,7 +167,7 @@ pub(super) fn a_judge_that_is_killed(world: &World) {
     command.args(["--judge", "opencode:hanging/m1"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = crate::world::spawn(command);
-    let judged = || world.model.calls().iter().any(|c| c.prompt.contains("<answer id=\"A\">") && !c.done);
+    let judged = || world.model.calls().iter().any(|c| c.prompt.contains(" id=\"A\">") && !c.done);
     wait_until(SOON, "the judge is asked", judged);
     child.kill().unwrap();
     child.wait().unwrap();
