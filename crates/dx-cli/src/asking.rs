@@ -17,13 +17,37 @@ pub(crate) const ASKED_BY: &str = "DX_RUNNER_ASKED_BY";
 /// What one does after a question was given up.
 pub(crate) const AGAIN: &str = "ask again";
 
-/// Runs `work` in a thread of its own; the first Ctrl-C, or the end of the process that has us ask, cancels it, a second one ends the waiting. `next` is what one does
-/// after that.
+/// What became of the work.
+pub(crate) enum Asked<T> {
+    Done(T),
+    /// It was cancelled, has stopped what it had begun, and may have come to something.
+    GivenUp(T),
+}
+
+/// The error after work that was given up; `next` is what one does after that.
+pub(crate) fn interrupted(next: impl Into<String>) -> CliError {
+    CliError::refused_try(ReasonCode::Interrupted, "interrupted; what was asked has been stopped", next)
+}
+
+/// Runs `work` in a thread of its own; the first Ctrl-C, or the end of the process that has us ask, cancels it, a second one
+/// ends the waiting. `next` is what one does after that.
 pub(crate) fn cancellable<T: Send + 'static>(
     ctx: &Context,
     next: &'static str,
     work: impl FnOnce(&Context, &Cancel) -> T + Send + 'static,
 ) -> Result<T, CliError> {
+    match asked(ctx, next, work)? {
+        Asked::Done(result) => Ok(result),
+        Asked::GivenUp(_) => Err(interrupted(next)),
+    }
+}
+
+/// The same for work whose result counts also when it was given up.
+pub(crate) fn asked<T: Send + 'static>(
+    ctx: &Context,
+    next: &'static str,
+    work: impl FnOnce(&Context, &Cancel) -> T + Send + 'static,
+) -> Result<Asked<T>, CliError> {
     let failed =
         |source| CliError::Io { what: "prepare to ask".to_owned(), reason: ReasonCode::Internal, source };
     // Blocked before any thread is there, so that all of them inherit it.
@@ -39,17 +63,13 @@ pub(crate) fn cancellable<T: Send + 'static>(
     });
     let thread = thread.map_err(failed)?;
     let mut asker = asker();
-    let interrupted = |message| CliError::refused_try(ReasonCode::Interrupted, message, next);
     loop {
         let fds = [Some(done.as_fd()), Some(signals.as_fd()), asker.as_ref().map(PidFd::as_fd)];
         let ready = dx_proc::poll::poll(&fds.into_iter().flatten().collect::<Vec<_>>(), None)?;
         if ready.first() == Some(&true) {
-            let result = thread.join();
-            if cancel.is_cancelled() {
-                return Err(interrupted("interrupted; what was asked has been stopped"));
-            }
             let lost = |_| CliError::refused(ReasonCode::Internal, "the thread that asked has failed");
-            return result.map_err(lost);
+            let result = thread.join().map_err(lost)?;
+            return Ok(if cancel.is_cancelled() { Asked::GivenUp(result) } else { Asked::Done(result) });
         }
         if ready.get(2) == Some(&true) {
             asker = None;
@@ -57,7 +77,8 @@ pub(crate) fn cancellable<T: Send + 'static>(
         }
         if !signals.drain()?.is_empty() {
             if cancel.is_cancelled() {
-                return Err(interrupted("interrupted twice; a session may be left on the server"));
+                let message = "interrupted twice; a session may be left on the server";
+                return Err(CliError::refused_try(ReasonCode::Interrupted, message, next));
             }
             ctx.out.note("stopping what was asked");
             cancel.cancel();

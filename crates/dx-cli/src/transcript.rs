@@ -82,6 +82,12 @@ fn plain_line(line: Line<'_>, sink: &mut dyn FnMut(&[u8])) {
     }
 }
 
+/// The same for text of several lines.
+pub(crate) fn printable_text(text: &str) -> String {
+    let lines: Vec<_> = text.split('\n').map(|line| printable(line.as_bytes())).collect();
+    String::from_utf8_lossy(&lines.join(&b'\n')).into_owned()
+}
+
 /// A line that cannot do anything to a terminal: control characters but the tab, and what is not UTF-8, are escaped.
 /// `--raw` has the bytes.
 fn printable(bytes: &[u8]) -> Cow<'_, [u8]> {

@@ -44,10 +44,13 @@ pub(crate) fn run(
     tell: &mut dyn FnMut(Settled) -> bool,
 ) -> bool {
     // First: a session that goes on would still change files.
-    lanes::end_session(state, &run.created, server_password);
+    let strays = lanes::end_session(state, run, server_password);
     let mut told = true;
     if run.provider.is_none() {
-        let (report, mended) = provider(run, found, masking);
+        let (mut report, mended) = provider(run, found, masking);
+        if let Settled::Provider(report) = &mut report {
+            report.strays = strays;
+        }
         told = masking.fact(!mended).is_none_or(&mut *tell) && tell(report);
     }
     faults::step("settler.provider_told");
@@ -108,6 +111,7 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
         run.end.as_ref().and_then(|end| end.exit.as_ref()).is_some_and(|seen| seen.exit == Exit::Code(0));
     let rules = &run.created.contract.output_rules;
     let report = Settled::Provider(ProviderReport {
+        strays: 0,
         verdict: rules::judge(summary.verdict(), rules, &found.paths, grammar, clean, masking),
         usage: summary.usage,
         tools: summary

@@ -9,6 +9,7 @@ use serde::de::MapAccess;
 use crate::clean::{MESSAGE_MAX, NAME_MAX, PATH_MAX, block, line};
 use crate::loose::{self, Fields, count, list, nested, number, skip, text};
 use crate::opencode_error::{self, Report};
+use crate::opencode_status::Status;
 
 /// Tools whose success means that the file in their input changed.
 const FILE_TOOLS: [&str; 5] = ["write", "edit", "multiedit", "patch", "apply_patch"];
@@ -32,6 +33,7 @@ struct Record {
     timestamp: Option<f64>,
     part: Part,
     error: Report,
+    status: Status,
 }
 
 #[derive(Default)]
@@ -89,7 +91,10 @@ impl Opencode {
     pub(crate) fn line(&mut self, bytes: &[u8], text_max: usize, sink: &mut dyn FnMut(AgentEvent)) -> bool {
         let Some(record) = loose::record::<Record>(bytes) else { return false };
         let Some(kind) = record.kind.as_deref() else { return false };
-        if !matches!(kind, "step_start" | "tool_use" | "text" | "reasoning" | "step_finish" | "error") {
+        if !matches!(
+            kind,
+            "step_start" | "tool_use" | "text" | "reasoning" | "step_finish" | "error" | "session_status"
+        ) {
             return false;
         }
         self.session(record.session.as_deref(), sink);
@@ -105,6 +110,8 @@ impl Opencode {
             }
             "step_finish" => self.step_finish(&record.part, sink),
             "error" => opencode_error::events(&record.error, record.timestamp, sink),
+            // A driver of ours prints what the server says of the session.
+            "session_status" => record.status.events(record.timestamp, sink),
             _ => {}
         }
         true
@@ -196,6 +203,7 @@ impl Fields for Record {
             "timestamp" => self.timestamp = number(map)?,
             "part" => self.part = nested(map)?,
             "error" => self.error = nested(map)?,
+            "status" => self.status = nested(map)?,
             _ => skip(map)?,
         }
         Ok(())

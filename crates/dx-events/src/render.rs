@@ -17,7 +17,7 @@ pub fn render(event: &AgentEvent) -> Option<String> {
             format!("* {}", parts.join(", "))
         }
         AgentEvent::Text { text } => text.clone(),
-        AgentEvent::StepStarted => return None,
+        AgentEvent::StepStarted | AgentEvent::Working => return None,
         AgentEvent::ToolStarted { name, .. } => format!("> {name} ..."),
         AgentEvent::ToolFinished { name, ok: true, .. } => format!("> {name}"),
         AgentEvent::ToolFinished { name, ok: false, .. } => format!("> {name} failed"),

@@ -115,6 +115,7 @@ pub enum EventKind {
     Started,
     Text,
     StepStarted,
+    Working,
     ToolStarted,
     ToolFinished,
     FileChanged,
@@ -144,7 +145,7 @@ impl Summary {
                 self.session = session.clone().or(self.session.take());
                 self.model = model.clone().or(self.model.take());
             }
-            AgentEvent::Text { .. } => {}
+            AgentEvent::Text { .. } | AgentEvent::Working => {}
             AgentEvent::StepStarted => self.steps = self.steps.saturating_add(1),
             AgentEvent::ToolStarted { call, name } => {
                 if self.in_flight.len() < NAMES_MAX {
@@ -217,7 +218,7 @@ impl Summary {
                 self.result_stands = false;
             }
             AgentEvent::Text { .. } | AgentEvent::FileChanged { .. } => self.bears(),
-            AgentEvent::Result { .. } => {}
+            AgentEvent::Result { .. } | AgentEvent::Working => {}
             AgentEvent::Started { .. }
             | AgentEvent::Retrying { .. }
             | AgentEvent::RateLimited { .. }
@@ -313,6 +314,7 @@ impl EventKind {
             AgentEvent::Started { .. } => Self::Started,
             AgentEvent::Text { .. } => Self::Text,
             AgentEvent::StepStarted => Self::StepStarted,
+            AgentEvent::Working => Self::Working,
             AgentEvent::ToolStarted { .. } => Self::ToolStarted,
             AgentEvent::ToolFinished { .. } => Self::ToolFinished,
             AgentEvent::FileChanged { .. } => Self::FileChanged,

@@ -171,3 +171,27 @@ fn a_write_that_the_system_refused_is_told_with_its_path() {
     }
     assert_eq!(summary.writes_refused, ["/h/f"]);
 }
+
+/// As a driver of ours prints it: what a server says of a session that is silent.
+#[test]
+fn a_servers_word_on_a_session_is_work_or_a_wait() {
+    let told = |status: &str| {
+        let line = format!(
+            r#"{{"type":"session_status","timestamp":1000,"sessionID":"s","status":{status}}}{}"#,
+            "\n"
+        );
+        let mut events = Vec::new();
+        Parser::new(Grammar::Opencode).feed(line.as_bytes(), &mut |_, event| events.push(event));
+        assert!(matches!(events.remove(0), AgentEvent::Started { .. }));
+        events
+    };
+    assert_eq!(told(r#"{"type":"busy"}"#), [AgentEvent::Working]);
+    let limit = r#"{"type":"retry","attempt":1,"message":"Rate Limited","next":87401000}"#;
+    assert_eq!(told(limit), [AgentEvent::RateLimited { until_ms: Some(87_401_000) }]);
+    let retry = r#"{"type":"retry","attempt":2,"message":"Bad\nGateway","next":5000}"#;
+    let message = "Bad Gateway".to_owned();
+    let waits = AgentEvent::Retrying { attempt: 2, delay_ms: Some(4000), status: None, message };
+    assert_eq!(told(retry), [waits]);
+    assert_eq!(told(r#"{"type":"idle"}"#), []);
+    assert_eq!(told("[1]"), []);
+}

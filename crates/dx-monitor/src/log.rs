@@ -67,6 +67,7 @@ impl Follower {
         let summary = &self.summary;
         let count = |n: &dx_events::ToolCount| u64::from(n.ok) + u64::from(n.failed);
         ProviderReport {
+            strays: 0,
             verdict: summary.verdict(),
             usage: summary.usage,
             tools: summary.tools.iter().map(|(name, n)| (name.clone(), count(n))).collect(),
@@ -125,7 +126,8 @@ impl Follower {
                 }
                 parser.feed(bytes, &mut |offset, event| {
                     summary.apply(&event);
-                    if event.is_journalled() || matches!(event, AgentEvent::StepStarted) {
+                    if event.is_journalled() || matches!(event, AgentEvent::StepStarted | AgentEvent::Working)
+                    {
                         round.events.push((offset, event));
                     } else if round.events.is_empty() {
                         round.events.push((offset, AgentEvent::StepStarted));

@@ -111,6 +111,12 @@ impl Client {
         Ok(found)
     }
 
+    /// Sessions of all directories that are nobody's part and were changed since then (milliseconds since 1970).
+    pub fn sessions_everywhere(&self, since: u64, deadline: Duration) -> Result<Vec<Session>, ClientError> {
+        let path = format!("/experimental/session?roots=true&start={since}&limit={MOST_SESSIONS}");
+        read("list its sessions", &self.raw("GET", &path, None, deadline)?)
+    }
+
     /// A new session. Its title is given, so that no model is asked for one; `mark`, a name and its value, comes back with
     /// the session.
     pub fn create_session(

@@ -78,6 +78,12 @@ pub fn oldest_within(roots: &[i32], age_ms: u64) -> Option<Named> {
     Some(Named { name: command_name(pid)?, age_ms })
 }
 
+/// Since this process was begun.
+pub fn age_ms(process: &ProcessIdentity) -> u64 {
+    let ticks = rustix::param::clock_ticks_per_second().max(1);
+    clock::boottime_ms().saturating_sub(process.start_ticks.saturating_mul(1000) / ticks)
+}
+
 /// The name of a process among the roots and their descendants that is blocked in reading a terminal.
 pub fn terminal_reader(roots: &[i32]) -> Option<String> {
     with_descendants(roots).into_iter().find(|pid| reads_terminal(*pid)).and_then(command_name)

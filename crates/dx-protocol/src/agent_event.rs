@@ -16,6 +16,8 @@ pub enum AgentEvent {
     Text { text: String },
     /// One turn with the model began.
     StepStarted,
+    /// The agent's server says that it works. Never journalled: a sign of life and nothing else.
+    Working,
     /// A tool began. `call` pairs it with its [`AgentEvent::ToolFinished`].
     ToolStarted { call: String, name: String },
     /// A tool ended. An agent that reports tools only when done sends this one alone.
@@ -109,6 +111,6 @@ impl ErrorClass {
 impl AgentEvent {
     /// Whether the monitor writes this event to the journal. Text and bare turn starts are not worth the bytes.
     pub fn is_journalled(&self) -> bool {
-        !matches!(self, Self::Text { .. } | Self::StepStarted)
+        !matches!(self, Self::Text { .. } | Self::StepStarted | Self::Working)
     }
 }

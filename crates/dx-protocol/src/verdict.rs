@@ -84,6 +84,9 @@ pub struct ProviderReport {
     /// The output ended while the agent tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// Processes that a server's session had left, and that were ended.
+    #[serde(default)]
+    pub strays: u32,
 }
 
 /// What changed in the worktree since the start.

@@ -10,9 +10,10 @@ use std::path::Path;
 
 use super::dispatch::QuestionOptions;
 use super::models::ServerOptions;
-use crate::asking::{self, AGAIN};
+use crate::asking::{self, AGAIN, Asked};
 use crate::context::Context;
 use crate::error::CliError;
+use crate::transcript::printable_text;
 use dx_engine::{
     BatchNews, BatchRequest, Conditions, DISPATCH_MAX_CHARS, Member, Members, PromptSource, Settings,
     tell_begun,
@@ -173,23 +174,35 @@ pub(crate) fn detached(state_dir: &Path, config: Option<&Path>) -> i32 {
 
 fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
     let request = request(args)?;
-    asking::cancellable(ctx, AGAIN, move |ctx, cancel| {
+    let asked = asking::asked(ctx, AGAIN, move |ctx, cancel| {
         let told = |news: BatchNews<'_>| {
             if let (BatchNews::Answer(result), false) = (news, ctx.out.is_json()) {
                 // A reader that went away is found at the end.
                 let _written = ctx.out.line(answer(result));
             }
         };
-        ctx.engine.batch(&request, cancel, &told).map_err(CliError::from)
-    })?
+        ctx.engine.batch(&request, cancel, &told)
+    })?;
+    match asked {
+        Asked::Done(document) => Ok(document?),
+        Asked::GivenUp(Ok(document)) => {
+            // What had been answered by then is stored.
+            ctx.out.either(&document, || summary(&document))?;
+            Err(asking::interrupted(format!("dx-runner batch show {}", document.id)))
+        }
+        Asked::GivenUp(Err(_)) => Err(asking::interrupted(AGAIN)),
+    }
 }
 
 fn answer(member: &BatchMember) -> String {
     let BatchMember { provider, model, status, duration_ms, .. } = member;
     let head = format!("--- {provider}/{model} [{}] ({duration_ms} ms) ---", status.to_uppercase());
     match member.reason_code {
-        None => format!("{head}\n{}", member.answer),
-        Some(reason) => format!("{head}\n{reason}: {}\ntry: {}", member.message, member.next_action),
+        None => format!("{head}\n{}", printable_text(&member.answer)),
+        Some(reason) => {
+            let message = printable_text(&member.message);
+            format!("{head}\n{reason}: {message}\ntry: {}", member.next_action)
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use super::start_options::prompt_file;
 use crate::asking::{self, AGAIN};
 use crate::context::Context;
 use crate::error::CliError;
+use crate::transcript::printable_text;
 use dx_engine::{
     Conditions, DISPATCH_MAX_CHARS, DispatchRequest, Engine, Member, PromptSource, SchemaSource, Settings,
     Target,
@@ -141,5 +142,8 @@ fn text(document: &DispatchDocument) -> String {
     let mods = if mods.is_empty() { String::new() } else { format!(" [{}]", mods.join(", ")) };
     let seconds = document.duration_ms as f64 / 1000.0;
     let kept = if session == "-" { String::new() } else { format!("\n--- session {session} ---") };
-    format!("--- dispatch response from {provider}/{model}{mods} ({seconds:.1}s) ---\n{answer}{kept}")
+    format!(
+        "--- dispatch response from {provider}/{model}{mods} ({seconds:.1}s) ---\n{}{kept}",
+        printable_text(answer)
+    )
 }

@@ -21,6 +21,7 @@ mod opencode;
 mod routes;
 mod schema;
 mod store;
+mod turn;
 
 pub use batch::{BatchNews, BatchRequest, Members};
 pub use cancel::Cancel;

@@ -8,6 +8,7 @@
 //! Must never: end what belongs to a question that somebody still asks.
 
 use super::headless::Folder;
+use super::turn::is_turn;
 use crate::Engine;
 use crate::error::EngineError;
 use crate::lanes;
@@ -210,7 +211,7 @@ fn left(path: &Path) -> Option<Left> {
     let named = path.extension().is_some_and(|extension| extension == "json");
     if !named {
         // Nothing was begun under it.
-        let _stays = (age(path) > UNNAMED).then(|| disk::remove(path));
+        let _stays = (is_turn(path) || age(path) > UNNAMED).then(|| disk::remove(path));
         return None;
     }
     // Somebody else may have removed it in between, which is fine: what it names is ended already then.

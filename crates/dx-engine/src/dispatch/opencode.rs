@@ -11,9 +11,10 @@ use super::answer::Raw;
 use super::open::Open;
 use super::routes::nearest;
 use super::schema::{CORRECTIONS, correction};
+use super::turn::Turn;
 use super::{Failure, Question};
 use crate::server::is_connected;
-use dx_events::opencode_error_class;
+use dx_events::{opencode_error_class, opencode_retry_class};
 use dx_jobdir::StateDir;
 use dx_opencode::{
     Client, Event, Message, MessageError, ModelRef, PATIENCE, Permission, Prompt, Status, TextPart,
@@ -65,19 +66,15 @@ pub(super) fn ask(
         state.and_then(|state| Open::of_session(state, client, question.title, reused).ok())
     };
     let begun = Instant::now();
-    // The record goes when the session has been looked after.
-    let mut works = false;
-    let (client, session, is_new, _open) = if let Some(id) = question.session {
+    // Turn and record go when the session has been looked after.
+    let (client, session, is_new, _turn, _open) = if let Some(id) = question.session {
         let session =
             client.session(id, question.left().min(PATIENCE)).map_err(|error| question.failed(error))?;
         // A session works in its own directory; calls for another one would not reach it.
         let client = client.in_directory(&session.directory);
-        works = client
-            .statuses(question.left().min(PATIENCE))
-            .map_err(|error| question.failed(error))?
-            .contains_key(&session.id);
+        let turn = Turn::wait(state, &client, &session.id, question)?;
         let open = open(&client, Some(session.id.as_str()));
-        (client, session.id, false, open)
+        (client, session.id, false, turn, open)
     } else {
         let mut rules = RULES.to_vec();
         rules.extend(question.reads.then_some(READS).into_iter().flatten());
@@ -89,15 +86,13 @@ pub(super) fn ask(
         if let Some(open) = &open {
             open.note(&session);
         }
-        (client.clone(), session.id, true, open)
+        (client.clone(), session.id, true, None, open)
     };
     let slowness = begun.elapsed() * SLOWNESS;
     let keeps = question.keep.unwrap_or(!is_new);
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
-    // What comes to a session that works waits until it has done.
-    let untouched = if works { question.limit } else { UNTOUCHED + slowness };
-    let asked = converse(&client, &session, &model, question, untouched, &mut raw);
+    let asked = converse(&client, &session, &model, question, UNTOUCHED + slowness, &mut raw);
     if asked.is_err()
         && let Err(error) = client.abort(&session, CLEANING)
     {
@@ -109,7 +104,18 @@ pub(super) fn ask(
         raw.warnings.push(format!("session {session} could not be deleted: {error}"));
         raw.session = Some(session);
     }
-    asked.map(|()| raw)
+    match asked {
+        Ok(()) => Ok(raw),
+        Err(mut failure) => {
+            // Nobody else would tell of a session that is still there.
+            let kept = raw.session.filter(|_| keeps && is_new);
+            let kept = kept.map(|session| format!("session {session} is kept"));
+            for also in raw.warnings.into_iter().chain(kept) {
+                failure.message = format!("{}; {also}", failure.message);
+            }
+            Err(failure)
+        }
+    }
 }
 
 /// An unknown provider or model would come back as an error without words, or not at all.
@@ -156,7 +162,10 @@ fn converse(
             format,
             parts: [TextPart::new(&text)],
         };
-        let message = Exchange::new(client, session, question, untouched, raw).send(&prompt)?;
+        let mut message = Exchange::new(client, session, question, untouched, raw).send(&prompt)?;
+        if question.session.is_some() {
+            message = own_answer(client, session, question, &text, message)?;
+        }
         raw.tokens.0 += message.info.tokens.input as u64;
         raw.tokens.1 += message.info.tokens.output as u64;
         raw.cost = Some(raw.cost.unwrap_or(0.0) + message.info.cost);
@@ -187,6 +196,30 @@ fn converse(
             }
         }
     }
+}
+
+/// The answer to this prompt. A server gives the session's last answer to everybody who waits, and somebody else may have
+/// prompted it, too.
+fn own_answer(
+    client: &Client,
+    session: &str,
+    question: &Question<'_>,
+    text: &str,
+    message: Message,
+) -> Result<Message, Failure> {
+    let patience = question.left().clamp(GLANCE, PATIENCE);
+    let all = client.messages(session, patience).map_err(|error| question.failed(error))?;
+    let is_ours = |said: &&Message| said.info.role == "user" && said.text() == text;
+    // Something on the server may have changed the words; then there is nothing to tell by.
+    let Some(ours) = all.iter().rfind(is_ours).map(|said| said.info.id.clone()) else { return Ok(message) };
+    if message.info.parent.as_ref().is_none_or(|parent| *parent == ours) {
+        return Ok(message);
+    }
+    let answers = |said: &Message| said.info.role == "assistant" && said.info.parent.as_ref() == Some(&ours);
+    all.into_iter().rfind(answers).ok_or_else(|| {
+        let message = format!("another prompt came to session {session}, and the model answered that one");
+        Failure::new(ReasonCode::Aborted, message).with("ask again, or in a session of its own")
+    })
 }
 
 /// What the two threads tell.
@@ -386,14 +419,15 @@ impl<'a> Exchange<'a> {
         if *attempt < MOST_ATTEMPTS && !too_late {
             return Ok(());
         }
-        // Only words are told here, not the status.
-        let class = match opencode_error_class("", None, message) {
-            ErrorClass::Other if is_limit(message) => ErrorClass::RateLimit,
-            class => class,
-        };
+        let class = opencode_retry_class(message);
         let wait = ((next - now) / 1000.0).max(0.0);
         let message = match class {
-            ErrorClass::Network => format!("the prompt never reached a model: {message}"),
+            ErrorClass::Network if is_no_connection(message) => {
+                format!("the prompt never reached a model: {message}")
+            }
+            ErrorClass::Network => {
+                format!("the connection to the model's address broke, again and again: {message}")
+            }
             _ => format!("{message} (attempt {attempt}; the server would wait {wait:.0} s)"),
         };
         let failure = Failure::new(reason_of(class), message);
@@ -405,10 +439,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
-/// Whether the words are those of a refusal for rate, quota or load.
-fn is_limit(message: &str) -> bool {
-    const WORDS: [&str; 7] =
-        ["rate limit", "too many requests", "quota", "usage limit", "429", "capacity", "overloaded"];
+/// Whether there was no connection at all, as the runtime of the server tells it. Of one that broke, nobody knows what came
+/// through.
+fn is_no_connection(message: &str) -> bool {
+    const WORDS: [&str; 6] = [
+        "unable to connect",
+        "connectionrefused",
+        "econnrefused",
+        "enotfound",
+        "eai_again",
+        "failedtoopensocket",
+    ];
     let message = message.to_lowercase();
     WORDS.iter().any(|word| message.contains(word))
 }

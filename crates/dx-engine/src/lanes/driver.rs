@@ -56,7 +56,14 @@ pub fn session(args: &[OsString]) -> i32 {
     if std::io::stdin().lock().read_to_string(&mut prompt).is_err() {
         return 1;
     }
-    let mut driver = Driver { told: Told::new(&session), client, session, hears: false };
+    let mut driver = Driver {
+        told: Told::new(&session),
+        client,
+        session,
+        hears: false,
+        status: Value::Null,
+        told_at: Instant::now(),
+    };
     let (sender, receiver) = channel();
     driver.listen(&sender, signals);
     driver.hear(&receiver);
@@ -75,6 +82,10 @@ struct Driver {
     told: Told,
     /// Whether events come.
     hears: bool,
+    /// What the server last said that the session does.
+    status: Value,
+    /// When the session, or the server about it, last said something. The server has more to say, of itself and of others.
+    told_at: Instant,
 }
 
 impl Driver {
@@ -114,7 +125,7 @@ impl Driver {
 
     fn follow(&mut self, receiver: &Receiver<Heard>) -> i32 {
         loop {
-            let well = match receiver.recv_timeout(SILENCE) {
+            let well = match receiver.recv_timeout(SILENCE.saturating_sub(self.told_at.elapsed())) {
                 Ok(Heard::Event(Event::Told { kind, properties })) => self.event(&kind, &properties),
                 Ok(Heard::Event(_)) => true,
                 Ok(Heard::Stop) => {
@@ -136,8 +147,13 @@ impl Driver {
     fn event(&mut self, kind: &str, properties: &Value) -> bool {
         let ours = properties["sessionID"] == self.session.as_str();
         match kind {
-            "message.part.updated" => {
-                self.told.part(&properties["part"], now()).is_none_or(|line| print(&line))
+            "message.part.updated" => match self.told.part(&properties["part"], now()) {
+                Some(line) => self.tell(&line),
+                None => true,
+            },
+            // The server says it again with each turn.
+            "session.status" if ours && properties["status"] != self.status => {
+                self.tell_status(properties["status"].clone())
             }
             "permission.asked" if ours => {
                 self.reject(properties);
@@ -145,6 +161,17 @@ impl Driver {
             }
             _ => true,
         }
+    }
+
+    fn tell(&mut self, line: &Value) -> bool {
+        self.told_at = Instant::now();
+        print(line)
+    }
+
+    fn tell_status(&mut self, status: Value) -> bool {
+        let line = self.told.line("session_status", now(), "status", &status);
+        self.status = status;
+        self.tell(&line)
     }
 
     /// There is nobody to ask: refused, and told in the words of `opencode run`.
@@ -157,11 +184,14 @@ impl Driver {
         let _rejected = self.client.reject(&text(&asked["id"]), PATIENCE);
     }
 
-    /// A sign of life while the session says nothing, as the server tells it.
-    fn look(&self) -> bool {
-        let Ok(statuses) = self.client.raw_statuses(PATIENCE) else { return true };
-        let status = &statuses[&self.session];
-        status.is_null() || print(&self.told.line("session_status", now(), "status", status))
+    /// A sign of life while the session says nothing, as the server tells it. Whatever comes of it, the next look is later.
+    fn look(&mut self) -> bool {
+        self.told_at = Instant::now();
+        let Ok(mut statuses) = self.client.raw_statuses(PATIENCE) else { return true };
+        let status = statuses[&self.session].take();
+        // A wait that was told is known until it is over.
+        let known = status["type"] == "retry" && status == self.status;
+        known || status.is_null() || self.tell_status(status)
     }
 
     fn answered(&mut self, answer: Result<Message, ClientError>) -> i32 {

@@ -8,6 +8,7 @@
 
 mod driver;
 mod events;
+mod left;
 
 pub use driver::{SESSION, session};
 
@@ -16,9 +17,10 @@ use crate::api::StartRequest;
 use crate::error::EngineError;
 use crate::providers::Provider;
 use crate::server::{Access, is_old};
+use dx_core::Run;
 use dx_jobdir::StateDir;
 use dx_opencode::{Client, ClientError};
-use dx_protocol::{Created, ExitCode, Lane, ReasonCode, RunUuid};
+use dx_protocol::{ExitCode, Lane, ReasonCode, RunUuid};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -68,6 +70,11 @@ impl Engine {
         if request.pty {
             return Err(EngineError::Argument(format!("lane `{}` has no pseudo-terminal", lane.as_str())));
         }
+        if !request.env.is_empty() {
+            let message =
+                format!("--env does not reach the tools of lane `{}`: they have the server's", lane.as_str());
+            return Err(EngineError::Argument(message));
+        }
         let (client, password) = self.access_for(lane, request.server.as_deref())?;
         let directory = worktree.to_str().ok_or_else(|| EngineError::PathNotUtf8(worktree.to_owned()))?;
         Ok(Some(LaneServer { client: client.in_directory(directory), password, lane, title: title(uuid) }))
@@ -105,22 +112,25 @@ pub(crate) fn is_of_lane(error: &EngineError) -> Option<ReasonCode> {
     (of_server || reason.exit_code() == ExitCode::LaneUnavailable).then_some(reason)
 }
 
-/// Stops and deletes what a job's session still does. A server that is gone has none.
-pub(crate) fn end_session(state: &StateDir, created: &Created, password: Option<String>) {
+/// Stops and deletes what a job's session still does, and tells how many processes it had left. A server that is gone has
+/// none.
+pub(crate) fn end_session(state: &StateDir, run: &Run, password: Option<String>) -> u32 {
+    let created = &run.created;
     if created.spec.lane == Lane::Run {
-        return;
+        return 0;
     }
     let url = created.contract.base_url.as_str();
     let ours = Access::at(state, url).map(|access| access.password);
     let password = ours.or(password).or_else(|| std::env::var(PASSWORD).ok());
-    let Ok(client) = Client::new(url, password.as_deref()) else { return };
+    let Ok(client) = Client::new(url, password.as_deref()) else { return 0 };
     let client = client.in_directory(&created.spec.worktree);
     let title = title(&created.ids.run_uuid);
-    let sessions = client.sessions_titled(&title, PATIENCE).unwrap_or_default();
+    let Ok(sessions) = client.sessions_titled(&title, PATIENCE) else { return 0 };
     for session in sessions {
         // What cannot be reached cannot be ended; its owner sees it in the server's list.
         let _ended = end(&client, &session.id);
     }
+    left::end(state, run, &client, &title)
 }
 
 /// Abort, await idle, delete: a session that is deleted while it works goes on working.

@@ -6,7 +6,7 @@
 use crate::Engine;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::error::EngineError;
-use crate::lookup::{self, Record};
+use crate::lookup::{self, Found, Record};
 use crate::providers::OPENCODE_SERVER;
 use crate::secrets;
 use dx_jobdir::{DiskFile, StateDir, disk};
@@ -15,7 +15,7 @@ use dx_protocol::{BeadsId, ProviderName, ReasonCode, SandboxMode, ServerDocument
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, TcpListener};
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,18 @@ fn is_claimed(state: &StateDir, server: &Server) -> bool {
     std::fs::symlink_metadata(state.live(&server.provider, &server.beads)).is_ok()
 }
 
+/// The job that is the server of ours with this address.
+pub(crate) fn run_at(state: &StateDir, url: &str) -> Option<Found> {
+    let url = url.trim_end_matches('/');
+    let servers = state.server_ids().into_iter().filter_map(|id| named(id).ok());
+    let here = |server: &Server| Access::of_live(state, server).is_some_and(|access| access.url == url);
+    let Server { provider, beads } = servers.into_iter().find(here)?;
+    match lookup::newest_under(state, &provider, &beads) {
+        Ok(Some(Record::Ours(found))) => Some(*found),
+        _ => None,
+    }
+}
+
 impl Engine {
     /// Starts the shared server, or tells of the one that runs.
     pub fn server_start(&self, hostname: &str, port: Option<u16>) -> Result<ServerDocument, EngineError> {
@@ -117,9 +129,13 @@ impl Engine {
         let mut tries = 0;
         loop {
             tries += 1;
-            let port = port.map_or_else(|| free_port(address), Ok)?;
-            match self.start_at(&state, server, address, port) {
-                Err(EngineError::SpawnFailed { message }) if tries < PORT_TRIES && is_taken(&message) => {}
+            let tried = port.map_or_else(|| free_port(address), Ok)?;
+            match self.start_at(&state, server, address, tried) {
+                Err(EngineError::SpawnFailed { .. }) if is_taken(address, tried) => {
+                    if port.is_some() || tries == PORT_TRIES {
+                        return Err(taken(address, tried));
+                    }
+                }
                 other => return other,
             }
         }
@@ -316,8 +332,17 @@ fn password() -> Result<String, EngineError> {
     Ok(text)
 }
 
-fn is_taken(message: &str) -> bool {
-    ["ServeError", "EADDRINUSE", "in use"].iter().any(|word| message.contains(word))
+/// Whether somebody listens there: the server's own words for it say something else.
+fn is_taken(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_err_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+fn taken(address: IpAddr, port: u16) -> EngineError {
+    EngineError::Provider {
+        reason: ReasonCode::SpawnFailed,
+        message: format!("port {port} of {address} is in use by another program"),
+        next_action: Some("--port with another one; without it a free one is found".to_owned()),
+    }
 }
 
 /// The end of what the server printed.
@@ -326,7 +351,30 @@ fn last_words(state: &StateDir, server: &Server) -> String {
         return "it left no record".to_owned();
     };
     let text = std::fs::read(found.paths.log()).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text).trim().to_owned();
+    let text = plain(String::from_utf8_lossy(&text).trim());
     let from = text.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);
     text[from..].to_owned()
+}
+
+/// Without colours and other things that only a terminal understands.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // A sequence ends with a letter or what counts as one.
+            let _skipped = chars.by_ref().skip_while(|c| *c == '[').find(|c| ('@'..='~').contains(c));
+        } else if !c.is_control() || matches!(c, '\n' | '\t') {
+            plain.push(c);
+        }
+    }
+    plain
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn colours_are_left_out() {
+        assert_eq!(super::plain("\u{1b}[91m\u{1b}[1mError: \u{1b}[0mno\u{7}\n\u{1b}[m"), "Error: no\n");
+    }
 }

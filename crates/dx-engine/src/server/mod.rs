@@ -8,7 +8,7 @@ mod managed;
 mod models;
 mod probe;
 
-pub(crate) use managed::Access;
+pub(crate) use managed::{Access, run_at};
 pub(crate) use models::{in_directory, is_connected};
 pub(crate) use probe::is_old;
 

@@ -192,6 +192,7 @@ fn kind_of(event: &AgentEvent) -> &'static str {
         AgentEvent::Started { .. } => "started",
         AgentEvent::Text { .. } => "text",
         AgentEvent::StepStarted => "step_started",
+        AgentEvent::Working => "working",
         AgentEvent::ToolStarted { .. } => "tool_started",
         AgentEvent::ToolFinished { .. } => "tool_finished",
         AgentEvent::FileChanged { .. } => "file_changed",

@@ -126,7 +126,7 @@ pub(super) fn a_judge(world: &World) {
 
 pub(super) fn a_batch_that_is_given_up(world: &World) {
     let before = world.sessions();
-    let run = |words: &str, signal: i32| {
+    let run = |words: &str, signal: i32, more: &[&str]| {
         let mut command = world.env.product();
         command.args([
             "batch",
@@ -135,7 +135,7 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
             "--prompt",
             &format!("{words} [[mock:text:HALF]]"),
         ]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = crate::world::spawn(command);
         let asked = || world.model.calls().iter().filter(|c| c.prompt.contains(words)).count();
         wait_until(SOON, "both are asked", || asked() >= 2);
@@ -143,15 +143,21 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
         dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), signal);
         child.wait_with_output().unwrap()
     };
-    let output = run("GIVEN-UP-BATCH", 2);
+    let output = run("GIVEN-UP-BATCH", 2, &[]);
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("HALF"), "what was there was shown");
+    let id = newest(world)["id"].as_str().unwrap().to_owned();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains(&format!("dx-runner batch show {id}")), "{said}");
+    let told = run("GIVEN-UP-JSON", 2, &["--json"]);
+    let told = document(&world.env, "batch", std::str::from_utf8(&told.stdout).unwrap());
+    assert_eq!((&told["success"], &told["members"][0]["answer"]), (&json!(1), &json!("HALF")), "{told:#}");
     assert_eq!(world.sessions(), before);
     assert_eq!((world.ours("__cleaner"), world.ours("batch")), (vec![], vec![]));
     assert_quiet(world, "GIVEN-UP-BATCH");
     assert_eq!(newest(world)["status"], "ended");
     // A crash loses no answer, and is not taken for a batch that runs.
-    drop(run("CRASHED-BATCH", 9));
+    drop(run("CRASHED-BATCH", 9, &[]));
     let left = newest(world);
     assert_eq!((&left["status"], &left["success"]), (&json!("interrupted"), &json!(1)), "{left:#}");
     wait_until(SOON, "its sessions are gone", || world.sessions() == before);

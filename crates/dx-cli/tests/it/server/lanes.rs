@@ -85,7 +85,9 @@ pub(super) fn the_same_in_every_lane(world: &World) {
 pub(super) fn a_stop_ends_the_sessions_tools(world: &World) {
     for (lane, _) in LANES {
         let (id, here) = (format!("stop-{lane}"), world.sessions_in_folder());
-        world.try_start(&id, "bash:sleep 120.5,text:NEVER", &["--lane", lane]).assert_code(0);
+        world
+            .try_start(&id, "bash:setsid sleep 120.5 & sleep 120.5,text:NEVER", &["--lane", lane])
+            .assert_code(0);
         wait_until(SOON, "the tool runs", || world.sleeper().is_some());
         let done = world.run(&["stop", "--beads", &id, "--grace", "5s", "--json"]).assert_code(0);
         assert!(done.stdout.contains("\"reason_code\":\"manual_stop\""), "{done}");
@@ -101,6 +103,57 @@ pub(super) fn a_stop_ends_the_sessions_tools(world: &World) {
         }
         assert_quiet(world, &format!("Task {id} "));
     }
+}
+
+/// What a tool leaves behind ends with its job, and only with its own.
+pub(super) fn what_outlives_a_tool_ends_with_its_job(world: &World) {
+    let leaves = "bash:setsid sleep 120.5 > /dev/null 2>&1 &,text:DONE";
+    for (lane, _) in LANES {
+        let id = format!("leaves-{lane}");
+        world.try_start(&id, leaves, &["--lane", lane]).assert_code(0);
+        let end = world.ends(&id);
+        assert_eq!(
+            (&end["state"], &end["outcome"]["strays"]),
+            (&json!("exited_ok"), &json!(1)),
+            "{lane}: {end:#}"
+        );
+        assert_eq!(world.sleeper().map(describe), None, "{lane}: what the tool left runs on");
+    }
+    // Of somebody else's session in the same folder nothing is taken.
+    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let client = client.in_directory(&world.folder.display().to_string());
+    let session = client.create_session("somebody else's", &[], None, SOON).unwrap();
+    let model = dx_opencode::ModelRef { provider: "mock".to_owned(), model: "m1".to_owned() };
+    let text = format!("theirs [[mock:{leaves}]]");
+    let parts = [dx_opencode::TextPart::new(&text)];
+    let prompt =
+        dx_opencode::Prompt { message: None, model: &model, agent: None, system: None, format: None, parts };
+    world.try_start("beside", "sleep:3,text:DONE", &["--lane", "server"]).assert_code(0);
+    client.prompt(&session.id, &prompt, SOON).unwrap();
+    let end = world.ends("beside");
+    assert_eq!((&end["state"], &end["outcome"]["strays"]), (&json!("exited_ok"), &json!(0)), "{end:#}");
+    send_signal(world.sleeper().unwrap(), 9);
+    client.delete(&session.id, SOON).unwrap();
+}
+
+/// A server knows why a session is silent: its model is asked, or will be asked again when a limit has passed.
+pub(super) fn a_silent_session_is_as_the_server_says(world: &World) {
+    for (scenario, reason) in [("hang", "provider_event"), ("429:after=86400", "rate_limited_waiting")] {
+        let id = format!("silent-{reason}");
+        world.try_start(&id, scenario, &["--lane", "server"]).assert_code(0);
+        let look = || {
+            let output = world.env.run(&["check", "--json", "--beads", &id]);
+            document(&world.env, "check", &output.stdout)
+        };
+        let is_so = || {
+            let now = look();
+            (&now["state"], &now["reason_code"]) == (&json!("healthy"), &json!(reason))
+        };
+        wait_until(SOON, "the server's word is the job's health", is_so);
+        world.run(&["stop", "--beads", &id]).assert_code(0);
+    }
+    // Others are told of a limit that is known, and would not start.
+    std::fs::remove_file(world.env.state_dir().join("pools.jsonl")).unwrap();
 }
 
 pub(super) fn a_killed_driver_never_prompts_again(world: &World) {
@@ -178,6 +231,9 @@ pub(super) fn a_lane_that_cannot_be_used(world: &World) {
     // What needs a sandbox, or has no such lane, is refused.
     let strict = world.try_start("lane-strict", "text:x", &["--lane", "server", "--sandbox", "strict"]);
     assert!(strict.stderr.contains("reason: sandbox_unavailable"), "{strict}");
+    // The tools have the server's environment.
+    let env = world.try_start("lane-env", "text:x", &["--lane", "server", "--env", "A=b"]);
+    assert!(env.code == 64 && env.stderr.contains("--env"), "{env}");
     let unknown = world.try_start("lane-model", "text:x", &["--lane", "server", "--model", "mock/m9"]);
     assert_ne!(unknown.code, 0, "{unknown}");
     let folder = world.folder.display().to_string();

@@ -78,6 +78,10 @@ pub(super) fn an_answer(world: &World) {
     assert!(head.starts_with(&format!("--- dispatch response from mock/m2 {mods} (")), "{head}");
     assert!(head.ends_with("s) ---"), "{head}");
     assert_eq!(rest, "SHO\n[cut: 2 more characters]\n");
+    // A model says nothing to the terminal.
+    let args = [&["dispatch", "--prompt", "x [[mock:text:A\u{1b}cB]]"], &M1[..]].concat();
+    let printed = world.env.run(&args).assert_code(0).stdout;
+    assert!(printed.contains("A\\u{1b}cB"), "{printed:?}");
 }
 
 pub(super) fn routes(world: &World) {
@@ -157,6 +161,43 @@ pub(super) fn sessions(world: &World) {
     assert_eq!(last["session"], "-");
     assert!(!world.sessions().contains(&id));
     world.asks_in_vain(1, "server_refused", "x", &[&M1[..], &["--session", "ses_none"]].concat());
+    // One that is kept although no answer came is told.
+    let keep = [&M1[..], &["--keep-session"]].concat();
+    let error = world.asks_in_vain(10, "auth_missing", "x [[mock:401]]", &keep);
+    let message = error["message"].as_str().unwrap();
+    let id = message.split(' ').find(|word| word.starts_with("ses_")).unwrap();
+    assert!(world.sessions().iter().any(|session| session == id), "{message}");
+    world.asks("text:LAST", &["--session", id, "--cleanup"]);
+}
+
+/// Whoever asks in a session that is at work waits, and gets the answer to its own prompt, whatever others send there.
+pub(super) fn two_in_one_session(world: &World) {
+    let kept = world.asks("text:FIRST", &["--keep-session"]);
+    let id = kept["session"].as_str().unwrap();
+    let session = ["--session", id];
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| world.asks("sleep:5,text:OF-THE-FIRST", &session));
+        wait_until(SOON, "the model is asked", || world.calls("OF-THE-FIRST") > 0);
+        let late = [&M1[..], &session, &["--timeout", "1"]].concat();
+        world.asks_in_vain(35, "timeout", "x [[mock:text:TOO-LATE]]", &late);
+        let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+        let model = dx_opencode::ModelRef { provider: "mock".to_owned(), model: "m1".to_owned() };
+        let parts = [dx_opencode::TextPart::new("x [[mock:text:OF-SOMEBODY-ELSE]]")];
+        let prompt = dx_opencode::Prompt {
+            message: None,
+            model: &model,
+            agent: None,
+            system: None,
+            format: None,
+            parts,
+        };
+        client.prompt_async(id, &prompt, SOON).unwrap();
+        world.asks_in_vain(10, "auth_missing", "x [[mock:401]]", &[&M1[..], &session].concat());
+        assert_eq!(first.join().unwrap()["answer"], "OF-THE-FIRST");
+    });
+    assert_eq!((world.calls("TOO-LATE"), world.calls("OF-SOMEBODY-ELSE") > 0), (0, true));
+    world.asks("text:LAST", &["--session", id, "--cleanup"]);
+    assert!(!world.sessions().iter().any(|session| session == id));
 }
 
 pub(super) fn a_schema(world: &World) {
@@ -210,6 +251,8 @@ pub(super) fn every_class_of_error(world: &World) {
     fails(1, "rate_limited", "429:after=3600");
     fails(1, "server_error", "500");
     fails(1, "server_error", "garbage");
+    let broken = fails(1, "server_error", "drop");
+    assert!(!broken["message"].as_str().unwrap().contains("never reached"), "{broken}");
     fails(1, "empty_response", "empty");
     fails(1, "unparsed_tool_markup", "text:<tool_call>x</tool_call>");
     fails(25, "model_not_found", "404");

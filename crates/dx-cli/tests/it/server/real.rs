@@ -33,6 +33,7 @@ const CASES: &[Case] = &[
     ("routes", questions::routes),
     ("routes_of_batches", questions::routes_of_batches),
     ("sessions", questions::sessions),
+    ("two_in_one_session", questions::two_in_one_session),
     ("a_schema", questions::a_schema),
     ("every_class_of_error", questions::every_class_of_error),
     ("a_prompt_that_reaches_no_model", questions::a_prompt_that_reaches_no_model),
@@ -50,6 +51,8 @@ const CASES: &[Case] = &[
     ("a_detached_batch_that_is_killed", left::a_detached_batch_that_is_killed),
     ("the_same_in_every_lane", lanes::the_same_in_every_lane),
     ("a_stop_ends_the_sessions_tools", lanes::a_stop_ends_the_sessions_tools),
+    ("what_outlives_a_tool_ends_with_its_job", lanes::what_outlives_a_tool_ends_with_its_job),
+    ("a_silent_session_is_as_the_server_says", lanes::a_silent_session_is_as_the_server_says),
     ("a_killed_driver_never_prompts_again", lanes::a_killed_driver_never_prompts_again),
     ("a_password_that_only_the_start_knew", lanes::a_password_that_only_the_start_knew),
     ("a_lane_that_cannot_be_used", lanes::a_lane_that_cannot_be_used),
@@ -133,6 +136,12 @@ fn a_second_start_finds_it(world: &World) {
     // It is a job like any other, and a silent one is well.
     let check = world.env.run(&["check", "--beads", "server", "--json"]).assert_code(0);
     assert!(check.stdout.contains("\"healthy\"") || check.stdout.contains("\"launching\""), "{check}");
+    // Its port is nobody else's.
+    let (other, port) = (world.env.path("other-port"), world.url.rsplit(':').next().unwrap());
+    let args = ["--state-dir", other.to_str().unwrap(), "server", "start", "--port", port];
+    let refused = world.env.run(&args).assert_code(1);
+    assert!(refused.stderr.contains("is in use") && !refused.stderr.contains('\u{1b}'), "{refused}");
+    assert!(refused.stderr.contains("try: --port"), "{refused}");
     // It is not started as an agent.
     let refused = world.env.run(&[
         "start",
