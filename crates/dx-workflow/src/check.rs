@@ -4,8 +4,10 @@
 //! promises, files of others only by what would break OpenCode for all. Must never: change a text, or take one on trust
 //! because it is ours.
 
+use crate::boundary::Boundary;
 use crate::definition::{Broken, Definition, Effect, Rule};
 use crate::findings::Findings;
+use crate::keys::{self, MODES, Of};
 use crate::permission::{covers, decide, effect};
 use crate::prompt_needs::{self, MCP_TOOLS, quotes};
 use crate::shell;
@@ -42,30 +44,6 @@ const TOOLS: &[&str] = &[
     "external_directory",
     "doom_loop",
     "todowrite",
-];
-const AGENT_KEYS: &[&str] = &[
-    "description",
-    "mode",
-    "permission",
-    "model",
-    "variant",
-    "temperature",
-    "top_p",
-    "steps",
-    "color",
-    "hidden",
-];
-const COMMAND_KEYS: &[&str] = &["description", "agent", "model", "subtask"];
-const COLORS: &[&str] = &["primary", "secondary", "accent", "success", "warning", "error", "info"];
-/// Keys of other versions, and what to write instead.
-const OTHER_KEYS: &[(&str, &str)] = &[
-    ("permissions", "write `permission:` as a map; OpenCode 1 ignores this key and allows everything"),
-    ("tools", "say it with `permission:`"),
-    ("maxSteps", "write `steps:`"),
-    ("disable", "remove the file instead"),
-    ("disabled", "remove the file instead"),
-    ("system", "write the prompt below the frontmatter"),
-    ("prompt", "write the prompt below the frontmatter"),
 ];
 struct Checker<'a> {
     sources: &'a [Source<'a>],
@@ -109,25 +87,29 @@ impl Checker<'_> {
         }
         let definition = match Definition::parse(source.bytes) {
             Ok(definition) => definition,
-            Err(Broken { line, message, fix }) => {
+            Err(Broken { line, message, fix }) if source.ours => {
                 return self.found.add(path, line, "frontmatter", message, fix);
             }
+            // OpenCode goes on without frontmatter that it cannot read.
+            Err(_) => match Definition::parse_generously(source.bytes) {
+                Some(definition) => definition,
+                None => return,
+            },
         };
-        let is_agent = matches!(folder, "agents" | "agent");
-        for Broken { line, message, fix } in &definition.unreadable {
-            self.found.add(path, *line, "permission_value", message, fix);
+        let of = if matches!(folder, "agents" | "agent") { Of::Agent } else { Of::Command };
+        if of == Of::Agent {
+            for Broken { line, message, fix } in &definition.unreadable {
+                self.found.add(path, *line, "permission_value", message, fix);
+            }
         }
-        if is_agent {
-            self.mode(path, &definition);
-        }
-        self.values(path, &definition, source.ours);
+        keys::judge(path, &definition, of, source.ours, &mut self.found);
         if !source.ours {
             return;
         }
-        self.keys(path, &definition, if is_agent { AGENT_KEYS } else { COMMAND_KEYS });
         self.description(path, &definition);
         self.body(path, &definition);
-        if is_agent {
+        if of == Of::Agent {
+            self.named(path, &definition);
             self.rules(path, &definition);
             self.needs(path, &definition);
         } else {
@@ -135,68 +117,13 @@ impl Checker<'_> {
         }
     }
 
-    fn mode(&mut self, path: &str, definition: &Definition) {
-        let fix = "one of primary, subagent, all";
-        match definition.get("mode") {
-            None => self.found.add(path, 1, "mode", "it has no `mode`; OpenCode takes that for `all`", fix),
-            Some(node) if matches!(node.text(), Some("primary" | "subagent" | "all")) => {}
-            Some(node) => {
-                let message = format!("`mode` is `{}`", node.text().unwrap_or(node.kind()));
-                self.found.add(path, node.line, "mode", message, fix);
-            }
+    fn named(&mut self, path: &str, definition: &Definition) {
+        if definition.get("mode").is_none() {
+            self.found.add(path, 1, "mode", "it has no `mode`; OpenCode takes that for `all`", MODES);
         }
         if path.matches('/').count() > 1 {
             let fix = "put it directly into the folder";
             self.found.add(path, 1, "nested", "in a folder of its own it gets the name `folder/name`", fix);
-        }
-    }
-
-    fn keys(&mut self, path: &str, definition: &Definition, known: &[&str]) {
-        for (index, (key, _)) in definition.front.iter().enumerate() {
-            let name = key.text().unwrap_or_default();
-            if definition.front[..index].iter().any(|(other, _)| other.text() == Some(name)) {
-                self.found.add(
-                    path,
-                    key.line,
-                    "twice",
-                    format!("`{name}` is there twice"),
-                    "keep one of them",
-                );
-            }
-            if let Some((_, fix)) = OTHER_KEYS.iter().find(|(other, _)| *other == name) {
-                self.found.add(path, key.line, "key", format!("`{name}` is no key of OpenCode 1"), *fix);
-            } else if !known.contains(&name) {
-                let fix = format!("remove it; known are {}", known.join(", "));
-                self.found.add(path, key.line, "key", format!("`{name}` is no key of definitions"), fix);
-            }
-        }
-    }
-
-    /// Values of the wrong kind make OpenCode refuse all agents; those that only make no sense are told of our own files.
-    fn values(&mut self, path: &str, definition: &Definition, ours: bool) {
-        for (key, value) in &definition.front {
-            let (name, text) = (key.text().unwrap_or_default(), value.text().unwrap_or_default());
-            let number = |least: f64, most: f64| {
-                text.parse().is_ok_and(|number: f64| !ours || (least..=most).contains(&number))
-            };
-            let (fine, fix) = match name {
-                "temperature" => (number(0.0, 2.0), "a number from 0 to 2"),
-                "top_p" => (number(0.0, 1.0), "a number from 0 to 1"),
-                "color" => (
-                    is_color(text),
-                    "a theme's name (primary, secondary, accent, success, warning, error, info) or `\"#rrggbb\"`",
-                ),
-                "steps" => (text.parse().is_ok_and(|steps: u32| steps > 0), "a whole number above 0"),
-                "hidden" | "subtask" => (matches!(text, "true" | "false"), "true or false"),
-                "model" => (
-                    !ours || (text.contains('/') && !text.contains('#')),
-                    "provider/model; a variant has a key of its own, `variant`",
-                ),
-                _ => (true, ""),
-            };
-            if !fine {
-                self.found.add(path, key.line, "value", format!("`{name}: {text}` is not valid"), fix);
-            }
         }
     }
 
@@ -299,9 +226,14 @@ impl Checker<'_> {
         }
     }
 
-    /// A role that may not edit freely must not write by the shell either, nor through somebody else.
+    /// A role keeps to its files. One that may not edit freely must not write by the shell either, nor through somebody else.
     fn writers(&mut self, path: &str, rules: &[Rule]) {
-        if effect(rules, "edit", "src/any.rs") == Effect::Allow {
+        let boundary = Boundary::of(path);
+        for (line, message, fix) in boundary.iter().flat_map(|boundary| boundary.findings(rules)) {
+            self.found.add(path, line, "boundary", message, fix);
+        }
+        let edits = || effect(rules, "edit", "src/any.rs") == Effect::Allow;
+        if boundary.map_or_else(edits, Boundary::is_free) {
             return;
         }
         for (line, message, fix) in shell::findings(rules) {
@@ -416,11 +348,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-fn is_color(text: &str) -> bool {
-    let hex = text.strip_prefix('#').filter(|hex| hex.len() == 6);
-    COLORS.contains(&text) || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// Words in backticks behind "task type", to the end of the sentence; lines counted from 0.

@@ -73,27 +73,36 @@ fn broken<T>(line: usize, message: impl Into<String>, fix: impl Into<String>) ->
 impl Definition {
     /// Takes a file apart.
     pub fn parse(bytes: &[u8]) -> Result<Self, Broken> {
+        Self::read(bytes, &yaml::parse)
+    }
+
+    /// As OpenCode does with frontmatter that is no YAML: a value with a colon in it is a text. `None`: it goes on without.
+    pub(crate) fn parse_generously(bytes: &[u8]) -> Option<Self> {
+        Self::read(bytes, &|front| yaml::parse(&quoted(front))).ok()
+    }
+
+    fn read(bytes: &[u8], parse: &dyn Fn(&str) -> Result<Option<Node>, yaml::Wrong>) -> Result<Self, Broken> {
         let Ok(text) = std::str::from_utf8(bytes) else {
             let line = 1 + bytes.iter().take(utf8_end(bytes)).filter(|byte| **byte == b'\n').count();
             return broken(line, "it is not UTF-8", "save it as UTF-8");
         };
         let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
-        let Some(rest) = text.strip_prefix("---\n") else {
+        let opened = text.strip_prefix("---").and_then(|rest| rest.split_once('\n'));
+        let Some((_, rest)) = opened.filter(|(mark, _)| mark.trim().is_empty()) else {
             return broken(
                 1,
                 "it has no frontmatter",
                 "begin it with a line `---`, the keys, and another `---`",
             );
         };
-        // An empty one ends where it begins.
+        // An empty one ends where it begins; what stands behind the mark is passed over.
         let end = if rest.starts_with("---") { Some(0) } else { rest.find("\n---").map(|at| at + 1) };
-        let closed = end.filter(|end| rest[end + 3..].starts_with('\n') || rest.len() == end + 3);
-        let Some(end) = closed else {
+        let Some(end) = end else {
             return broken(1, "its frontmatter does not end", "put a line `---` after the last key");
         };
-        let (front, body) = (&rest[..end], rest.get(end + 4..).unwrap_or_default());
+        let (front, body) = (&rest[..end], rest[end..].split_once('\n').map_or("", |(_, body)| body));
         let fix = "write `key: value` lines; put texts with `*`, `:` or `#` between double quotes";
-        let node = match yaml::parse(front) {
+        let node = match parse(front) {
             Ok(node) => node,
             Err(wrong) => return broken(wrong.line + 1, wrong.message, fix),
         };
@@ -123,6 +132,23 @@ impl Definition {
     }
 }
 
+/// Values of the outermost keys that hold a colon, between quotation marks; lines stay lines.
+fn quoted(front: &str) -> String {
+    let line = |line: &str| {
+        let entry = line.split_once(':').map(|(key, value)| (key, value.trim()));
+        let is_key = |key: &str| {
+            !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        };
+        match entry {
+            Some((key, value)) if is_key(key) && value.contains(':') && !value.starts_with(['"', '\'']) => {
+                format!("{key}: '{}'\n", value.replace('\'', "''"))
+            }
+            _ => format!("{line}\n"),
+        }
+    };
+    front.lines().map(line).collect()
+}
+
 /// How much of it is UTF-8.
 fn utf8_end(bytes: &[u8]) -> usize {
     std::str::from_utf8(bytes).err().map_or(bytes.len(), |error| error.valid_up_to())
@@ -140,25 +166,29 @@ fn shifted(node: &Node) -> Node {
     Node { line: node.line + 1, value }
 }
 
+/// Tools that OpenCode takes one word for, and no patterns.
+const WORD_ONLY: [&str; 5] = ["doom_loop", "question", "todowrite", "webfetch", "websearch"];
+
 fn read_rules(node: &Node, rules: &mut Vec<Rule>, unreadable: &mut Vec<Broken>) {
-    let fix = "allow, ask or deny; or a map of patterns to these";
-    let mut push = |tool: &str, pattern: &str, value: &Node, line: usize| match value.text().map(Effect::of) {
-        Some(Some(effect)) => {
-            rules.push(Rule { tool: tool.to_owned(), pattern: pattern.to_owned(), effect, line });
-        }
-        Some(None) => {
-            let message = format!("`{}` is no permission", value.text().unwrap_or_default());
-            unreadable.push(Broken { line, message, fix: fix.to_owned() });
-        }
-        None => {
-            let message = format!("a permission is {}", value.kind());
-            unreadable.push(Broken { line, message, fix: fix.to_owned() });
-        }
+    let mut push = |tool: &str, pattern: &str, value: &Node, line: usize| {
+        let message = match value.text().map(Effect::of) {
+            Some(Some(effect)) => {
+                return rules.push(Rule { tool: tool.to_owned(), pattern: pattern.to_owned(), effect, line });
+            }
+            Some(None) => format!("`{}` is no permission", value.text().unwrap_or_default()),
+            None => format!("the permission of `{tool}` is {}", value.kind()),
+        };
+        let fix = if WORD_ONLY.contains(&tool) {
+            "allow, ask or deny"
+        } else {
+            "allow, ask or deny; or a map of patterns to these"
+        };
+        unreadable.push(Broken { line, message, fix: fix.to_owned() });
     };
     let Some(tools) = node.map() else { return push("*", "*", node, node.line) };
     for (tool, value) in tools {
         let name = tool.text().unwrap_or_default();
-        match value.map() {
+        match value.map().filter(|_| !WORD_ONLY.contains(&name)) {
             None => push(name, "*", value, tool.line),
             Some(patterns) => {
                 for (pattern, value) in patterns {

@@ -3,9 +3,11 @@
 //! Used by the engine, which reads and writes the files, and by the reference. A crate of its own for its parser of YAML.
 //! Pure: no I/O, no clock, no process. Must never: decide about a job.
 
+mod boundary;
 mod check;
 mod definition;
 mod findings;
+mod keys;
 mod pack;
 mod permission;
 mod prompt_needs;

@@ -6,37 +6,90 @@
 use crate::definition::{Effect, Rule};
 use crate::permission::{decide, effect, matches};
 
-/// What a whole command may begin with; nothing else in it is a pattern or a sign of the shell.
-const READS: &[&str] = &[
-    "cat",
-    "date",
-    "dx-runner diff",
-    "dx-runner routes",
-    "dx-runner status",
-    "dx-runner task check",
-    "dx-runner task graph",
-    "dx-runner task list",
-    "dx-runner task next",
-    "dx-runner task show",
-    "dx-runner workflow check",
-    "dx-runner workflow diff",
-    "dx-runner workflow models",
-    "dx-runner workflow models show",
-    "dx-runner workflow status",
-    "git branch --show-current",
-    "git diff",
-    "git log",
-    "git ls-files",
-    "git remote -v",
-    "git rev-parse",
-    "git show",
-    "git status",
-    "head",
-    "ls",
-    "pwd",
-    "tail",
-    "uname",
-    "wc",
+/// A command that writes nothing.
+struct Read {
+    command: &'static str,
+    /// Whether words that are no options may follow: files, revisions, ids.
+    words: bool,
+    /// Options that it may have; any when it has none that writes.
+    options: Options,
+}
+
+enum Options {
+    Any,
+    These(&'static [&'static str]),
+}
+
+const fn bare(command: &'static str) -> Read {
+    Read { command, words: false, options: Options::These(&[]) }
+}
+
+const fn file(command: &'static str) -> Read {
+    Read { command, words: true, options: Options::Any }
+}
+
+const fn git(command: &'static str) -> Read {
+    Read { command, words: true, options: Options::These(SHOWN) }
+}
+
+const fn runner(command: &'static str, words: bool) -> Read {
+    Read { command, words, options: Options::These(&["--json"]) }
+}
+
+/// Of git: what is shown and how. Others write it into a file, run a program of the project's, or are not known here.
+const SHOWN: &[&str] = &[
+    "--",
+    "--abbrev-ref",
+    "--all",
+    "--branch",
+    "--cached",
+    "--decorate",
+    "--graph",
+    "--name-only",
+    "--name-status",
+    "--numstat",
+    "--oneline",
+    "--others",
+    "--porcelain",
+    "--shortstat",
+    "--short",
+    "--show-toplevel",
+    "--staged",
+    "--stat",
+    "--verify",
+    "-p",
+    "-s",
+];
+const READS: &[Read] = &[
+    file("cat"),
+    bare("date"),
+    runner("dx-runner diff", true),
+    runner("dx-runner routes", false),
+    runner("dx-runner status", true),
+    runner("dx-runner task check", true),
+    runner("dx-runner task graph", true),
+    runner("dx-runner task list", false),
+    runner("dx-runner task next", true),
+    runner("dx-runner task show", true),
+    runner("dx-runner workflow check", false),
+    runner("dx-runner workflow diff", false),
+    runner("dx-runner workflow models", false),
+    runner("dx-runner workflow models show", false),
+    runner("dx-runner workflow status", false),
+    bare("git branch --show-current"),
+    git("git diff"),
+    git("git log"),
+    git("git ls-files"),
+    bare("git remote -v"),
+    git("git rev-parse"),
+    git("git show"),
+    git("git status"),
+    file("head"),
+    file("ls"),
+    bare("pwd"),
+    file("tail"),
+    file("uname"),
+    file("wc"),
 ];
 /// Patterns that may stay open, when no later rule is missing: what comes with a redirection or a substitution must be denied.
 /// The shipper's two write the index and history of git, in the only way that its role has.
@@ -58,7 +111,7 @@ const ESCAPE: &str = "x\" --no-verify \"x";
 /// Line, message and fix of each rule that lets more through.
 pub(crate) fn findings(rules: &[Rule]) -> Vec<(usize, String, String)> {
     let known = || {
-        let list = [OPEN, READS].concat();
+        let list: Vec<&str> = OPEN.iter().copied().chain(READS.iter().map(|read| read.command)).collect();
         format!("ask instead of allow, or one of these commands: {}", list.join(", "))
     };
     if decide(rules, "bash", "touch a.txt").rule.is_none() {
@@ -87,19 +140,25 @@ pub(crate) fn findings(rules: &[Rule]) -> Vec<(usize, String, String)> {
     judged.collect()
 }
 
+/// Only signs that mean themselves to a shell: what is quoted or escaped is another word to git than to a list.
 fn is_read(pattern: &str) -> bool {
-    let plain = !pattern.contains(['*', '?', '>', '<', '$', '`', '|', '&', ';', '\n']);
+    let plain = |c: char| c.is_ascii_alphanumeric() || " ./_-:@^=,+".contains(c);
     let words: Vec<&str> = pattern.split_whitespace().collect();
-    let known = READS.iter().any(|read| {
-        let read: Vec<&str> = read.split(' ').collect();
-        words.starts_with(&read)
-    });
-    // Some of them write what they print into a file when they are told to, and `git diff` runs a program.
-    let writes = words.iter().any(|word| {
-        ["--output", "-o", "--ext-diff", "--textconv"].iter().any(|option| word.starts_with(option))
-            || *word == "set"
-    });
-    plain && known && !writes
+    let reads = |read: &Read| {
+        let command: Vec<&str> = read.command.split(' ').collect();
+        let Some(rest) = words.strip_prefix(command.as_slice()) else { return false };
+        rest.iter().all(|word| match (word.starts_with('-'), &read.options) {
+            (false, _) => read.words,
+            (true, Options::Any) => true,
+            (true, Options::These(known)) => known.contains(word) || (is_count(word) && read.words),
+        })
+    };
+    pattern.chars().all(plain) && READS.iter().any(reads)
+}
+
+/// `-10`: so many.
+fn is_count(word: &str) -> bool {
+    word.strip_prefix('-').is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -108,12 +167,28 @@ mod tests {
 
     #[test]
     fn only_what_is_known_to_read_is_harmless() {
-        for command in ["git status --short", "git diff HEAD", "ls", "dx-runner workflow models show --json"]
-        {
+        for command in [
+            "git status --short",
+            "git diff HEAD",
+            "git log --oneline -10",
+            "git show HEAD^:src/a.rs",
+            "ls -la src",
+            "dx-runner workflow models show --json",
+        ] {
             assert!(is_read(command), "{command}");
         }
         for command in [
             "git diff --output=a",
+            "git diff '--output=a'",
+            "git diff \\--output=a",
+            "git diff --outpu=a",
+            "git log --ext-diff",
+            "git remote -v add evil http://x",
+            "git branch --show-current -D x",
+            "date -s 12",
+            "date --set=12",
+            "date 01010101",
+            "dx-runner workflow models --json set",
             "git branch x",
             "git",
             "lsof",

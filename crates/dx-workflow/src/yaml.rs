@@ -23,6 +23,16 @@ pub(crate) enum Value {
     List(Vec<Node>),
 }
 
+/// What a scalar means to OpenCode, which reads YAML 1.1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Meaning {
+    Nothing,
+    Flag,
+    Number(f64),
+    Date,
+    Text,
+}
+
 /// Why a text is no such tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wrong {
@@ -49,17 +59,100 @@ impl Node {
 
     /// Whether it says nothing: `key:` and no value.
     pub(crate) fn is_empty(&self) -> bool {
-        matches!(&self.value, Value::Scalar(text, false) if matches!(text.as_str(), "" | "~" | "null"))
+        self.meaning() == Some(Meaning::Nothing)
+    }
+
+    /// What a scalar means; `None` for a map or a list.
+    pub(crate) fn meaning(&self) -> Option<Meaning> {
+        match &self.value {
+            Value::Scalar(_, true) => Some(Meaning::Text),
+            Value::Scalar(text, false) => Some(meaning(text)),
+            _ => None,
+        }
     }
 
     /// The value as people call it.
     pub(crate) fn kind(&self) -> &'static str {
-        match self.value {
-            Value::Scalar(..) => "a text",
-            Value::Map(_) => "a map",
-            Value::List(_) => "a list",
+        match (&self.value, self.meaning()) {
+            (Value::Map(_), _) => "a map",
+            (Value::List(_), _) => "a list",
+            (_, Some(Meaning::Nothing)) => "nothing",
+            (_, Some(Meaning::Flag)) => "true or false",
+            (_, Some(Meaning::Number(_))) => "a number",
+            (_, Some(Meaning::Date)) => "a date",
+            _ => "a text",
         }
     }
+}
+
+/// What a text without quotation marks means.
+fn meaning(text: &str) -> Meaning {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Meaning::Nothing,
+        "true" | "True" | "TRUE" | "false" | "False" | "FALSE" => Meaning::Flag,
+        _ => match number(text) {
+            Some(number) => Meaning::Number(number),
+            None if is_date(text) => Meaning::Date,
+            None => Meaning::Text,
+        },
+    }
+}
+
+/// `7`, `-0.5`, `1_000`, `0x10`, `0b11`, `017`, `12:30` (of base 60), `1e3`, `.inf`.
+fn number(text: &str) -> Option<f64> {
+    let (sign, rest) = match text.as_bytes().first()? {
+        b'-' => (-1.0, &text[1..]),
+        b'+' => (1.0, &text[1..]),
+        _ => (1.0, text),
+    };
+    if matches!(rest, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+        return Some(f64::INFINITY);
+    }
+    let digits = rest.replace('_', "");
+    let whole = |digits: &str, base: u32| {
+        let is_one = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(base));
+        is_one.then(|| u32::from_str_radix(digits, base).map_or(f64::MAX, f64::from))
+    };
+    let (first, last) = (rest.chars().next()?, rest.chars().next_back()?);
+    if !(first.is_ascii_digit() || first == '.') || (last == '_' && !rest.contains('.')) {
+        return None;
+    }
+    let found = if let Some(digits) = digits.strip_prefix("0b") {
+        whole(digits, 2)
+    } else if let Some(digits) = digits.strip_prefix("0x") {
+        whole(digits, 16)
+    } else if digits.contains(':') {
+        let parts: Vec<f64> = digits.split(':').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+        let fits = parts[1..].iter().all(|part| (0.0..60.0).contains(part));
+        fits.then(|| parts.iter().fold(0.0, |sum, part| sum * 60.0 + part))
+    } else if digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit()) {
+        whole(&digits, 8)
+    } else {
+        let plain = |byte: u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-');
+        digits.bytes().all(plain).then(|| digits.parse().ok()).flatten()
+    };
+    found.map(|number| sign * number)
+}
+
+/// `2026-01-31`, with a time behind it or not.
+fn is_date(text: &str) -> bool {
+    let (day, time) = match text.find(['T', 't', ' ', '\t']) {
+        Some(at) => (&text[..at], Some(text[at + 1..].trim_start())),
+        None => (text, None),
+    };
+    let parts: Vec<&str> = day.split('-').collect();
+    let is_part = |part: &str, lengths: &[usize]| {
+        lengths.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let short: &[usize] = if time.is_some() { &[1, 2] } else { &[2] };
+    let is_day = matches!(parts[..], [year, month, day]
+        if is_part(year, &[4]) && is_part(month, short) && is_part(day, short));
+    let is_time = |time: &str| {
+        let mut parts = time.split(':');
+        let hour = parts.next().is_some_and(|part| is_part(part, &[1, 2]));
+        hour && parts.next().is_some_and(|part| is_part(part, &[2])) && parts.next().is_some()
+    };
+    is_day && time.is_none_or(is_time)
 }
 
 /// A container that is being filled.
@@ -133,6 +226,45 @@ mod tests {
         assert_eq!((inner[0].0.line, inner[0].0.text(), inner[0].1.text()), (3, Some("*"), Some("deny")));
         assert_eq!((inner[1].0.line, inner[1].1.kind()), (4, "a list"));
         assert_eq!(parse("").unwrap(), None);
+    }
+
+    /// As OpenCode 1.18 told of each in its error.
+    #[test]
+    fn scalars_mean_what_opencode_takes_them_for() {
+        let of = |text: &str| parse(&format!("a: {text}\n")).unwrap().unwrap().map().unwrap()[0].1.meaning();
+        for text in ["", "~", "null", "Null"] {
+            assert_eq!(of(text), Some(Meaning::Nothing), "{text}");
+        }
+        for text in ["true", "True", "false"] {
+            assert_eq!(of(text), Some(Meaning::Flag), "{text}");
+        }
+        for (text, number) in [
+            ("7", 7.0),
+            ("-1", -1.0),
+            ("+7", 7.0),
+            ("0.5", 0.5),
+            (".5", 0.5),
+            ("3.0", 3.0),
+            ("1e3", 1000.0),
+            ("0x10", 16.0),
+            ("0b11", 3.0),
+            ("007", 7.0),
+            ("1_000", 1000.0),
+            ("12:30", 750.0),
+            (".inf", f64::INFINITY),
+        ] {
+            assert_eq!(of(text), Some(Meaning::Number(number)), "{text}");
+        }
+        for text in ["2020-01-01", "2020-01-01 10:00:00", "2020-1-1T10:00:00Z"] {
+            assert_eq!(of(text), Some(Meaning::Date), "{text}");
+        }
+        for text in [
+            "abc", "\"7\"", "'true'", "yes", "on", "0o7", "08", "1.2.3", "2020-01", "2020-1-1", "7 days",
+            "a/b",
+        ] {
+            assert_eq!(of(text), Some(Meaning::Text), "{text}");
+        }
+        assert_eq!((of("[a]"), of("{a: b}")), (None, None));
     }
 
     #[test]

@@ -266,6 +266,81 @@ fn every_planted_defect_is_found_with_its_line() {
         ("agents/shipper.md", "    \"*>*\": deny\n", "", "shell_writes", "git add --"),
         ("commands/planning.md", "agent: orchestrator", "agent: boss", "agent", "agent: boss"),
         ("commands/planning.md", "agent: orchestrator", "mode: all", "key", "mode: all"),
+        ("agents/init.md", "permission:", "temperature: \"0.5\"\npermission:", "value", "temperature:"),
+        ("agents/init.md", "permission:", "variant: 3\npermission:", "value", "variant:"),
+        ("agents/init.md", "permission:", "model: 5\npermission:", "value", "model:"),
+        ("agents/init.md", "permission:", "model: [a/b]\npermission:", "value", "model:"),
+        ("agents/init.md", "permission:", "steps: \"3\"\npermission:", "value", "steps:"),
+        ("agents/init.md", "permission:", "steps: 0.5\npermission:", "value", "steps:"),
+        ("agents/init.md", "permission:", "hidden: \"true\"\npermission:", "value", "hidden:"),
+        ("agents/init.md", "permission:", "top_p:\npermission:", "value", "top_p:"),
+        ("agents/init.md", "permission:", "color: 7\npermission:", "value", "color:"),
+        ("agents/init.md", "description: I", "description: 2026-01-31 #", "value", "description:"),
+        ("agents/init.md", "mode: subagent", "mode: true", "mode", "mode: true"),
+        ("agents/init.md", "  glob: allow", "  glob:", "permission_value", "  glob:"),
+        (
+            "agents/init.md",
+            "  question: allow",
+            "  question: {\"*\": allow}",
+            "permission_value",
+            "question:",
+        ),
+        (
+            "agents/orchestrator.md",
+            "  glob: allow",
+            "  glob: allow\n  edit: allow",
+            "boundary",
+            "edit: allow",
+        ),
+        ("agents/research.md", "  glob: allow", "  glob: allow\n  edit: allow", "boundary", "edit: allow"),
+        (
+            "agents/research.md",
+            "  glob: allow",
+            "  glob: allow\n  bash: allow\n  edit: allow",
+            "shell_writes",
+            "bash:",
+        ),
+        (
+            "agents/validator.md",
+            "    \".ai/tasks/*/validation",
+            "    \"src/*\": allow\n    \".ai/tasks/*/validation",
+            "boundary",
+            "src/*",
+        ),
+        ("agents/task-planner.md", "tasks/*/task-spec.md\"", "tasks/*\"", "boundary", "tasks/*\""),
+        ("agents/test-writer.md", "    \".ai/*\": deny\n", "", "boundary", "*/tests/*"),
+        ("agents/implementer.md", "    \".ai/*\": deny\n", "", "boundary", "\"*\": allow\n    \".git"),
+        (
+            "agents/validator.md",
+            "    \"git diff\": allow",
+            "    \"git diff '--output=a.txt'\": allow",
+            "shell_writes",
+            "--output",
+        ),
+        (
+            "agents/validator.md",
+            "    \"git diff\": allow",
+            "    \"git remote -v add evil http://x\": allow",
+            "shell_writes",
+            "evil",
+        ),
+        (
+            "agents/validator.md",
+            "    \"git diff\": allow",
+            "    \"date -s 12:00\": allow",
+            "shell_writes",
+            "date",
+        ),
+        ("commands/planning.md", "description:", "description: 7 #", "value", "description:"),
+        ("commands/planning.md", "agent: orchestrator", "agent: 5", "value", "agent: 5"),
+        (
+            "commands/planning.md",
+            "agent: orchestrator",
+            "agent: orchestrator\nsubtask: \"true\"",
+            "value",
+            "subtask:",
+        ),
+        ("commands/planning.md", "agent: orchestrator", "agent: orchestrator\nmodel: [a]", "value", "model:"),
         ("commands/planning.md", "`docs-lookup`", "`docs-look-up`", "task_type", "docs-look-up"),
     ];
     for (path, from, to, rule, at) in rows {
@@ -328,4 +403,20 @@ fn files_of_others_are_judged_by_what_breaks_opencode_only() {
         foreign("---\nmode: boss\npermission:\n  edit: never\n---\nYou.\n"),
         ["mode", "permission_value"]
     );
+    // OpenCode goes on without frontmatter, and reads a colon in a value as a part of it.
+    for text in
+        ["You.\n", "", "---\n---\nYou.\n", "---\nmode: [\n---\nYou.\n", "---\ndescription: a: b\n---\n"]
+    {
+        assert!(foreign(text).is_empty(), "{text}");
+    }
+    assert_eq!(foreign("---\ndescription: a: b\nmode: boss\n---\n"), ["mode"]);
+    assert_eq!(foreign("--- \nmode: boss\n--- \nYou.\n"), ["mode"]);
+    let command = |text: &'static str| {
+        let source = Source { path: "commands/mine.md".to_owned(), bytes: text.as_bytes(), ours: false };
+        check(&[source], TASK_TYPES, false).into_iter().map(|f| f.rule).collect::<Vec<_>>()
+    };
+    for text in ["Do it.\n", "---\nmode: 7\npermission: 7\nagent: x\nmodel: y\n---\nDo it.\n"] {
+        assert!(command(text).is_empty(), "{text}");
+    }
+    assert_eq!(command("---\nvariant: 7\nsubtask: \"true\"\nagent:\n---\nDo it.\n"), ["value"; 3]);
 }

@@ -126,6 +126,7 @@ fn defects_of_specifications_are_found() {
         ("- `python3 -m unittest`\n", "", "test_commands", "## Testable"),
         ("- tests/test_greet.py", "- ../tests/x.py", "test_paths", "- ../tests"),
         ("- tests/test_greet.py", "- /tests/x.py", "test_paths", "- /tests"),
+        ("- tests/test_greet.py", "- ~/tests/x.py", "test_paths", "- ~/tests"),
         ("- tests/test_greet.py", "- src/other.py", "test_paths", "- src/other"),
         ("Change `src/greet.py`.", "Change `/etc/passwd`.", "scope_outside", "Change `/etc"),
         ("Change `src/greet.py`.", "Change ../x.py.", "scope_outside", "Change ../x"),

@@ -7,9 +7,10 @@ use super::target::{MAX_BYTES, Target, WorkflowScope};
 use crate::Engine;
 use crate::error::EngineError;
 use dx_protocol::{PackFinding, WorkflowCheckDocument};
-use dx_workflow::{FILES, Rule, Source, agents, rules_of, text_of};
+use dx_workflow::{Definition, FILES, Rule, Source, agents, rules_of, text_of};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -44,7 +45,7 @@ impl Engine {
         let mut version = None;
         if live {
             self.progress("letting OpenCode load the agents …");
-            let (told, found) = self.live(scope)?;
+            let (told, found) = self.live(scope, &files)?;
             version = Some(told);
             findings.extend(found);
         }
@@ -59,12 +60,22 @@ impl Engine {
     }
 
     /// The version of the real OpenCode, and where what it made of the agents is not the roles table.
-    fn live(&self, scope: Option<WorkflowScope>) -> Result<(String, Vec<PackFinding>), EngineError> {
+    fn live(
+        &self,
+        scope: Option<WorkflowScope>,
+        files: &[(String, Vec<u8>)],
+    ) -> Result<(String, Vec<PackFinding>), EngineError> {
         let scratch = Scratch::new(&self.state()?.cache_dir())?;
         let mine = if scope.is_some() { scratch.mine()? } else { package_alone(&scratch)? };
         let version = scratch.ask(&["--version"], &mine)?.trim().to_owned();
         let listed = read_list(&scratch.ask(&["agent", "list"], &mine)?);
-        Ok((version, agents().flat_map(|agent| compare(agent, listed.get(agent))).collect()))
+        let own = |agent: &str| {
+            let path = format!("agents/{agent}.md");
+            let bytes = files.iter().find(|(name, _)| *name == path).map(|(_, bytes)| bytes.as_slice());
+            Definition::parse(bytes.unwrap_or_default()).map(|own| own.rules).unwrap_or_default()
+        };
+        let found = agents().flat_map(|agent| compare(agent, &own(agent), listed.get(agent)));
+        Ok((version, found.collect()))
     }
 }
 
@@ -114,11 +125,27 @@ fn below(target: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 /// One rule as OpenCode lists it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Listed {
     permission: String,
     pattern: String,
     action: String,
+}
+
+impl Listed {
+    fn of(rule: &Rule) -> Self {
+        let effect = rule.effect.as_str().to_owned();
+        Self { permission: rule.tool.clone(), pattern: rule.pattern.clone(), action: effect }
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.pattern.as_str() {
+            "*" => write!(f, "{}: {}", self.permission, self.action),
+            pattern => write!(f, "{}: {pattern}: {}", self.permission, self.action),
+        }
+    }
 }
 
 /// Mode and rules by agent, from `opencode agent list`: `name (mode)`, below it the rules.
@@ -139,9 +166,9 @@ fn read_list(text: &str) -> BTreeMap<String, (String, Vec<Listed>)> {
     agents
 }
 
-/// Where an agent as loaded is not the one of the table. OpenCode puts its own rules before ours, and behind them only such about
-/// folders of its own.
-fn compare(agent: &str, listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFinding> {
+/// Where an agent as loaded is not the one of the table; `own` are the rules of its file. OpenCode puts its own rules before ours,
+/// and behind them only such about folders of its own.
+fn compare(agent: &str, own: &[Rule], listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFinding> {
     let file = format!("agents/{agent}.md");
     let finding = |line: usize, rule: &str, message: String, fix: &str| PackFinding {
         file: file.clone(),
@@ -160,42 +187,43 @@ fn compare(agent: &str, listed: Option<&(String, Vec<Listed>)>) -> Vec<PackFindi
         )];
     };
     let mut found = Vec::new();
-    let definition = dx_workflow::Definition::parse(text_of(&file).unwrap_or_default().as_bytes());
+    let definition = Definition::parse(text_of(&file).unwrap_or_default().as_bytes());
     let ours = definition.ok().and_then(|d| d.text("mode").map(str::to_owned)).unwrap_or_default();
     if *mode != ours {
         let message = format!("OpenCode runs it as `{mode}`, the pack says `{ours}`");
         found.push(finding(1, "live_mode", message, "look at `agent` in your opencode.json"));
     }
-    let wanted = rules_of(agent);
-    let same = |rule: &Rule, listed: &Listed| {
-        (rule.tool.as_str(), rule.pattern.as_str(), rule.effect.as_str())
-            == (listed.permission.as_str(), listed.pattern.as_str(), listed.action.as_str())
-    };
-    let starts = (0..rules.len()).rev().find(|at| {
-        rules.len() - at >= wanted.len()
-            && wanted.iter().zip(&rules[*at..]).all(|(rule, listed)| same(rule, listed))
-    });
-    let fix = "dx-runner workflow diff; and look at `permission` in your opencode.json";
-    match starts {
-        None => {
-            let first = wanted.iter().find(|rule| !rules.iter().any(|listed| same(rule, listed)));
-            let message = match first {
-                Some(rule) => format!("OpenCode does not have its rule `{}: {}`", rule.tool, rule.pattern),
-                None => "OpenCode has its rules in another order".to_owned(),
-            };
-            found.push(finding(first.map_or(1, |rule| rule.line), "live_rules", message, fix));
-        }
-        Some(at) => {
-            let later =
-                rules[at + wanted.len()..].iter().find(|rule| rule.permission != "external_directory");
-            if let Some(rule) = later {
-                let message =
-                    format!("`{}: {}` is {} by a later rule", rule.permission, rule.pattern, rule.action);
-                found.push(finding(1, "live_rules", message, fix));
-            }
-        }
+    if let Some((rule, is_loaded, message)) = difference(&rules_of(agent), rules) {
+        let at = own.iter().find(|own| Listed::of(own) == rule);
+        // What OpenCode has and the file has not, or the other way round, comes from the settings.
+        let fix = if at.is_some() == is_loaded {
+            "dx-runner workflow diff shows it beside the pack's; workflow install --force puts that back"
+        } else {
+            "look at `permission` in your opencode.json"
+        };
+        found.push(finding(at.map_or(1, |rule| rule.line), "live_rules", message, fix));
     }
     found
+}
+
+/// The first rule in which a list is not the wanted one, whether OpenCode has it in its place, and what is the matter with it.
+fn difference(wanted: &[Rule], rules: &[Listed]) -> Option<(Listed, bool, String)> {
+    let wanted: Vec<Listed> = wanted.iter().map(Listed::of).collect();
+    let begins = rules.iter().rposition(|rule| Some(rule) == wanted.first()).unwrap_or(0);
+    let mut loaded = rules[begins..].to_vec();
+    let ends = loaded.iter().rposition(|rule| rule.permission != "external_directory").map_or(0, |at| at + 1);
+    loaded.truncate(ends);
+    let told = |rule: &Listed, loaded, what: &str| {
+        Some((rule.clone(), loaded, format!("OpenCode {what}: `{rule}`")))
+    };
+    if let Some(more) = loaded.iter().find(|rule| !wanted.contains(rule)) {
+        return told(more, true, "has a rule that is not the pack's");
+    }
+    if let Some(less) = wanted.iter().find(|rule| !loaded.contains(rule)) {
+        return told(less, false, "does not have its rule in its place");
+    }
+    let moved = (0..loaded.len()).find(|at| wanted.get(*at) != loaded.get(*at))?;
+    told(&loaded[moved], true, "has its rules in another order, from here on")
 }
 
 #[cfg(test)]
@@ -209,5 +237,34 @@ mod tests {
         let agents = read_list(text);
         assert_eq!((agents.len(), agents["build"].1.len(), agents["my own"].0.as_str()), (2, 1, "all"));
         assert_eq!((agents["build"].1[0].action.as_str(), agents["my own"].1.len()), ("deny", 0));
+    }
+
+    #[test]
+    fn the_first_rule_that_differs_is_told() {
+        let wanted = rules_of("research");
+        let base = Listed { permission: "*".into(), pattern: "*".into(), action: "allow".into() };
+        let behind = Listed {
+            permission: "external_directory".into(),
+            pattern: "/x/*".into(),
+            action: "allow".into(),
+        };
+        let rules: Vec<Listed> =
+            [base].into_iter().chain(wanted.iter().map(Listed::of)).chain([behind]).collect();
+        assert_eq!(difference(&wanted, &rules), None);
+        let edit = Listed { permission: "edit".into(), pattern: "*".into(), action: "allow".into() };
+        let changed = |change: &dyn Fn(&mut Vec<Listed>)| {
+            let mut rules = rules.clone();
+            change(&mut rules);
+            difference(&wanted, &rules).unwrap().2
+        };
+        let more = "OpenCode has a rule that is not the pack's: `edit: allow`";
+        assert_eq!(changed(&|rules| rules.insert(3, edit.clone())), more);
+        assert_eq!(changed(&|rules| rules.insert(rules.len() - 1, edit.clone())), more);
+        assert!(
+            changed(&|rules| drop(rules.remove(3)))
+                .contains("does not have its rule in its place: `read: *.env: ask`")
+        );
+        assert!(changed(&|rules| rules.swap(2, 3)).contains("another order"));
+        assert!(difference(&wanted, &[]).is_some());
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn run(target: &Target, force: bool) -> Result<Done, EngineError> {
     faults::step("workflow.backed_up");
     target.put_record(MANIFEST, &intent)?;
     faults::step("workflow.planned");
+    target.unmark(&intent.folders);
     for row in &rows {
         let Some(text) = text_of(&row.path).filter(|_| row.action.changes()) else { continue };
         target.put(&row.path, text.as_bytes())?;
@@ -90,9 +91,14 @@ fn intent(
     target: &Target,
 ) -> PackManifest {
     let old = |path: &str| before.and_then(|m| m.files.iter().find(|file| file.path == path));
+    // One that was there and is like the pack's stays the user's.
+    let is_ours = |row: &PackFileRow| match row.action {
+        PackFileAction::Keep => false,
+        action => action.changes() || old(&row.path).is_some(),
+    };
     let mut files: Vec<PackManifestFile> = FILES
         .iter()
-        .filter(|file| rows.iter().any(|row| row.path == file.path && row.action != PackFileAction::Keep))
+        .filter(|file| rows.iter().any(|row| row.path == file.path && is_ours(row)))
         .map(|file| {
             // What the user wrote is not ours because we are about to take its place.
             let was_ours =
@@ -118,16 +124,16 @@ fn intent(
     }
 }
 
-/// Which files are ours when all is done: those that were written or were right already, and as we last left them those that are kept.
+/// Which files are ours when all is done: those that were written now or before, and as we last left them those that are kept.
 fn final_manifest(intent: &PackManifest, rows: &[PackFileRow], made: &[String]) -> PackManifest {
     let known = |row: &PackFileRow| intent.files.iter().find(|file| file.path == row.path).cloned();
     let file = |row: &PackFileRow| match (row.action, text_of(&row.path)) {
         (PackFileAction::Keep, _) => known(row).map(|file| PackManifestFile { previous: None, ..file }),
-        (_, Some(text)) => {
+        (action, Some(text)) if action.changes() || known(row).is_some() => {
             let sha256 = hash(text.as_bytes());
             Some(PackManifestFile { path: row.path.clone(), sha256, previous: None })
         }
-        (_, None) => None,
+        _ => None,
     };
     PackManifest {
         schema: MANIFEST_SCHEMA.to_owned(),

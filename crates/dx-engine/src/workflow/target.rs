@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the manifest in the target.
@@ -21,6 +22,8 @@ pub(super) const MANIFEST_SCHEMA: &str = "dx-runner/pack-manifest/1";
 pub(super) const FOLDERS: [&str; 2] = ["agents", "commands"];
 /// Ends the names of files that are being written.
 const NEW: &str = ".dx-runner-new";
+/// The sticky bit: on a folder that we made and that no manifest names yet.
+const MARK: u32 = 0o1000;
 /// No definition is larger.
 pub(super) const MAX_BYTES: u64 = 1 << 20;
 
@@ -158,18 +161,37 @@ impl Target {
         Ok(())
     }
 
-    /// Makes the folders that are missing and takes the target's lock; the names of those that are ours now.
+    /// Makes the folders that are missing and takes the target's lock; the names of those that are ours now. They are marked
+    /// until the manifest names them: one that was empty before is not ours.
     pub(super) fn prepare(&self) -> Result<(Lock, Vec<String>), EngineError> {
         let mut made = Vec::new();
         for name in [".", FOLDERS[0], FOLDERS[1]] {
-            let path = if name == "." { self.folder.clone() } else { self.path(name) };
-            if holds_nothing(&path, name == ".") {
-                fs::create_dir_all(&path).map_err(|source| failed(&path, &source))?;
+            let path = self.named(name);
+            if !path.is_dir() {
+                make_marked(&path).map_err(|source| failed(&path, &source))?;
+            }
+            if is_marked(&path) && holds_nothing(&path, name == ".") {
                 made.push(name.to_owned());
             }
         }
         faults::step("workflow.folders_made");
         Ok((self.lock()?, made))
+    }
+
+    /// A folder of the manifest, whose `.` is the target.
+    fn named(&self, name: &str) -> PathBuf {
+        if name == "." { self.folder.clone() } else { self.path(name) }
+    }
+
+    /// The manifest names these folders: the mark goes.
+    pub(super) fn unmark(&self, folders: &[String]) {
+        for path in folders.iter().map(|name| self.named(name)).filter(|path| is_marked(path)) {
+            if let Ok(meta) = fs::metadata(&path) {
+                let plain = fs::Permissions::from_mode(meta.permissions().mode() & !MARK);
+                // One that stays harms nobody.
+                let _stays = fs::set_permissions(&path, plain);
+            }
+        }
     }
 
     /// One writer at a time.
@@ -251,15 +273,27 @@ impl Target {
     /// Removes folders of ours that hold nothing any more, innermost first.
     pub(super) fn remove_folders(&self, folders: &[String]) {
         for name in folders.iter().rev() {
-            let path = if name == "." { self.folder.clone() } else { self.path(name) };
             // One that holds something is not ours alone.
-            let _kept = fs::remove_dir(path);
+            let _kept = fs::remove_dir(self.named(name));
         }
     }
 }
 
 fn failed(path: &Path, source: &io::Error) -> EngineError {
     EngineError::PackTarget { path: path.to_owned(), why: source.to_string() }
+}
+
+/// Makes a folder that can be told from one of the user's from its first moment on.
+fn make_marked(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    match fs::DirBuilder::new().mode(0o777 | MARK).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        made => made,
+    }
+}
+
+fn is_marked(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|meta| meta.permissions().mode() & MARK != 0)
 }
 
 /// What is at a path.
@@ -271,9 +305,9 @@ pub(super) enum Content {
     Other,
 }
 
-/// Whether a folder is missing, or as an installation that was cut off at its beginning left it.
+/// Whether a folder is as an installation that was cut off at its beginning left it.
 fn holds_nothing(path: &Path, is_target: bool) -> bool {
-    let Ok(entries) = fs::read_dir(path) else { return true };
+    let Ok(entries) = fs::read_dir(path) else { return false };
     let is_nothing = |entry: fs::DirEntry| {
         let name = entry.file_name();
         let Some(name) = name.to_str() else { return false };

@@ -288,6 +288,37 @@ fn taking_it_out_brings_back_what_it_took_the_place_of() {
 }
 
 #[test]
+fn what_was_there_before_stays_when_it_is_like_the_packs() {
+    for step in ["", "workflow.folders_made", "workflow.planned", "workflow.finished"] {
+        let place = Place::new("project");
+        std::fs::create_dir_all(place.target.join("agents")).unwrap();
+        std::fs::create_dir(place.target.join("commands")).unwrap();
+        write(place.target.join("agents/init.md"), include_str!("../../../../../pack/agents/init.md"));
+        let before = place.tree();
+        if !step.is_empty() {
+            let marker = place.env.path("killed");
+            let mut command = place.command(&["install"]);
+            command.env("DX_FAULT_KILL", format!("{step}@{}", marker.display()));
+            assert_eq!(place.env.run_command(command).code, -9, "{step}");
+        }
+        let done = place.ask(&["install"]);
+        assert_eq!(actions(&done, "keep"), Vec::<String>::new(), "{step}");
+        assert_eq!(place.ask(&["install", "--force"])["changed"], false, "{step}");
+        let gone = place.ask(&["uninstall"]);
+        assert_eq!(actions(&gone, "remove").len(), 16, "{step}: {gone:#}");
+        place.assert_is(&before, step);
+    }
+    // Folders of ours are like any other folder of the user's.
+    let place = Place::new("project");
+    place.ask(&["install"]);
+    for folder in [".", "agents", "commands"] {
+        use std::os::unix::fs::PermissionsExt;
+        let meta = std::fs::metadata(place.target.join(folder)).unwrap();
+        assert_eq!(meta.permissions().mode() & 0o7000, 0, "{folder}");
+    }
+}
+
+#[test]
 fn what_is_written_after_a_kill_is_in_a_backup_too() {
     for step in ["workflow.files_written", "workflow.finished"] {
         let place = Place::new("xdg");

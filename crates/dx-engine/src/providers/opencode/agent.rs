@@ -17,10 +17,16 @@ pub(super) fn check(name: &str, listed: &[String]) -> Result<(), EngineError> {
     };
     let usable = listed.iter().filter(|line| !line.ends_with(SUBAGENT));
     let names: Vec<&str> = usable.filter_map(|line| Some(line.rsplit_once(" (")?.0)).collect();
+    let choose = format!("--agent with one of: {}", names.join(", "));
+    let is_missing = !listed.iter().any(named);
+    let next_action = match dx_workflow::agents().find(|agent| *agent == name && is_missing) {
+        Some(_) => format!("dx-runner workflow install brings it; or {choose}"),
+        None => choose,
+    };
     Err(EngineError::Provider {
         reason: ReasonCode::OpencodeAgentMissing,
         message: format!("agent `{name}` {problem}"),
-        next_action: Some(format!("--agent with one of: {}", names.join(", "))),
+        next_action: Some(next_action),
     })
 }
 
@@ -39,5 +45,7 @@ mod tests {
             assert_eq!(error.next_action(), "--agent with one of: build, my reviewer");
             assert_eq!(error.exit_code().code(), 21);
         }
+        let ours = check("test-writer", &listed).unwrap_err();
+        assert!(ours.next_action().starts_with("dx-runner workflow install brings it; or --agent"), "{ours}");
     }
 }
