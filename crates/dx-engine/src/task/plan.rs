@@ -160,7 +160,7 @@ fn wave_plan(
     let mut items: Vec<WaveItem> = Vec::new();
     // As the ids of its jobs begin.
     let id = |unit: &Unit| -> Result<BeadsId, EngineError> {
-        Ok(job_prefix(&project.task(&format!("{}/{}", task.id, unit.folder())), state).parse()?)
+        Ok(job_prefix(project, &project.task(&format!("{}/{}", task.id, unit.folder())), state).parse()?)
     };
     for (unit, waits) in waits(units) {
         let folder = unit.folder();

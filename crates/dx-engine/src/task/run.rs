@@ -280,10 +280,11 @@ fn lock(task: &Task) -> Result<OwnedFd, EngineError> {
     }
 }
 
-/// The beginning of all ids of a task's jobs.
-pub(super) fn job_prefix(task: &Task, state: &TaskState) -> String {
+/// The beginning of all ids of a task's jobs: projects number theirs alike, and may share a state directory.
+pub(super) fn job_prefix(project: &Project, task: &Task, state: &TaskState) -> String {
     let (whole, unit) = task.id.split_once('/').unwrap_or((&task.id, ""));
     let unit = unit.split('-').next().filter(|unit| !unit.is_empty()).map(|unit| format!(".{unit}"));
     let number = number(whole).unwrap_or_default();
-    format!("task-{number}{}-{}", unit.unwrap_or_default(), state.attempt)
+    let own = hash(project.top.as_os_str().as_encoded_bytes());
+    format!("task-{}-{number}{}-{}", &own[..6], unit.unwrap_or_default(), state.attempt)
 }

@@ -96,7 +96,7 @@ pub(super) fn turn(
     let is_this = |step: &TaskStep| step.agent == agent && step.round == round;
     let at = state.steps.iter().position(is_this).unwrap_or(state.steps.len());
     if at == state.steps.len() {
-        let job = format!("{}-{round}-{agent}", job_prefix(ground.task, state));
+        let job = format!("{}-{round}-{agent}", job_prefix(ground.project, ground.task, state));
         state.steps.push(begun(job, agent, round, ground.place));
         ground.task.put_state(state)?;
         faults::step("task.step_recorded");
@@ -303,7 +303,7 @@ pub(super) fn command(
     index: usize,
     round: u32,
 ) -> Result<(), EngineError> {
-    let job = format!("{}-{round}-test-{}", job_prefix(ground.task, state), index + 1);
+    let job = format!("{}-{round}-test-{}", job_prefix(ground.project, ground.task, state), index + 1);
     let at = state.commands.iter().position(|ran| ran.running).unwrap_or(state.commands.len());
     if at == state.commands.len() {
         state.commands.push(TaskCommand {

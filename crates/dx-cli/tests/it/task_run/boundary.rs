@@ -135,7 +135,8 @@ pub(super) fn a_new_attempt_begins_when_nothing_of_the_old_one_is_at_work(world:
     let (code, ended) = world.run(&[]);
     // The old job was ended before the new one began, so nothing of it comes now.
     write(&go, "");
-    let args = ["check", "--beads", "task-1-1-0-implementer", "--provider", "exec", "--json"];
+    let job = world.job("-1-0-implementer");
+    let args = ["check", "--beads", &job, "--provider", "exec", "--json"];
     let old: Value = serde_json::from_str(&world.env.run(&args).stdout).unwrap();
     assert_eq!(old["outcome"]["reason_code"], "manual_stop", "{old:#}");
     let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;

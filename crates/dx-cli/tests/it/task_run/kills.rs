@@ -57,7 +57,9 @@ pub(super) fn a_run_that_is_killed_at_any_step_is_gone_on_from(world: &mut World
         (&done["state"]["steps"][0]["by"], &done["state"]["steps"][1]["by"]),
         (&json!("agy"), &json!("opencode"))
     );
-    world.assert_ran(["implementer", "test-1", "validator"].map(|end| format!("task-1-1-0-{end}")).to_vec());
+    world.assert_ran(
+        ["implementer", "test-1", "validator"].map(|end| world.job(&format!("-1-0-{end}"))).to_vec(),
+    );
     let ran = read(ran(world));
     assert_eq!(ran.lines().count(), 1);
     assert!(ran.starts_with("--dangerously-skip-permissions --print Read "), "{ran}");

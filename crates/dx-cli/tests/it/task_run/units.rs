@@ -168,7 +168,7 @@ fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_s
         let state: Value =
             serde_json::from_str(&read(world.top.join(FOLDER).join(unit).join("state.json"))).unwrap();
         let steps: Vec<_> = state["steps"].as_array().unwrap().iter().map(|step| &step["job"]).collect();
-        let prefix = format!("task-1.{}-1-0", &unit[..2]);
+        let prefix = world.job(&format!(".{}-1-0", &unit[..2]));
         assert_eq!(
             steps,
             [&json!(format!("{prefix}-implementer")), &json!(format!("{prefix}-validator"))],
@@ -181,8 +181,9 @@ fn a_plan_is_approved_and_runs_in_order_and_in_parallel_through_kills_at_every_s
         );
     }
     // Each agent and each test ran once, whoever died.
-    let jobs = (1..=4)
-        .flat_map(|n| ["implementer", "test-1", "validator"].map(|end| format!("task-1.{n:02}-1-0-{end}")));
+    let jobs = (1..=4).flat_map(|n| {
+        ["implementer", "test-1", "validator"].map(|end| world.job(&format!(".{n:02}-1-0-{end}")))
+    });
     world.assert_ran(jobs.collect());
     // The checkout is the user's; the work is on a branch, and without the task's papers.
     assert_eq!(done["state"]["branch"], "task-001-greet");

@@ -6,6 +6,7 @@ use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
 use dx_testkit::{Output, TestEnv, wait_until};
 use serde_json::Value;
+use sha2::Digest as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -150,6 +151,13 @@ impl World {
 
     pub(super) fn hash(&self) -> String {
         dx_workflow_hash(&self.env, &self.top)
+    }
+
+    /// The id of a job of this project's first task.
+    pub(super) fn job(&self, rest: &str) -> String {
+        let top = self.top.canonicalize().unwrap();
+        let own = sha2::Sha256::digest(top.as_os_str().as_encoded_bytes());
+        format!("task-{:02x}{:02x}{:02x}-1{rest}", own[0], own[1], own[2])
     }
 
     /// That exactly these jobs of this project, in any order, ran to a good end, each once. A start that was killed half way leaves
