@@ -7,10 +7,11 @@ use dx_engine::LogFiles;
 use dx_events::Parser;
 use dx_proc::inotify::{MODIFY, Watch};
 use dx_proc::{PidFd, clock};
-use dx_protocol::AgentEvent;
+use dx_protocol::{AgentEvent, Grammar};
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 /// The log is looked at this often when nothing tells that it grew.
 const TICK_MS: u64 = 50;
@@ -29,11 +30,15 @@ pub(crate) struct Follower {
 
 impl Follower {
     pub(crate) fn new(files: &LogFiles) -> Self {
-        let watch = Watch::new().ok().filter(|watch| watch.add(&files.log, MODIFY).is_ok());
+        Self::following(&files.log, files.grammar)
+    }
+
+    fn following(log: &Path, grammar: Grammar) -> Self {
+        let watch = Watch::new().ok().filter(|watch| watch.add(log, MODIFY).is_ok());
         Self {
-            file: dx_jobdir::open_regular(&files.log).ok(),
+            file: dx_jobdir::open_regular(log).ok(),
             offset: 0,
-            parser: Parser::new(files.grammar),
+            parser: Parser::new(grammar),
             watch,
             first: None,
         }
@@ -66,6 +71,10 @@ impl Follower {
                 *first = Some(clock::monotonic_ms());
             }
         });
+        // The rest of a text that comes in pieces may be long in coming.
+        if self.first.is_none() && self.parser.is_mid_text() {
+            self.first = Some(clock::monotonic_ms());
+        }
         got > 0
     }
 }
@@ -95,4 +104,28 @@ pub(crate) fn whole(files: &LogFiles) -> String {
     parser.feed(&bytes, &mut take);
     parser.finish(&mut take);
     files.secrets.mask_text(&answer).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Follower;
+    use dx_protocol::Grammar;
+    use std::io::Write;
+
+    #[test]
+    fn the_first_piece_of_a_text_is_the_first_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut log = std::fs::File::create(&path).unwrap();
+        let mut follower = Follower::following(&path, Grammar::Gemini);
+        let mut says = |line: &str| {
+            writeln!(log, "{line}").unwrap();
+            while follower.read() {}
+            follower.first.is_some()
+        };
+        assert!(!says(r#"{"type":"init","session_id":"s","model":"m"}"#));
+        assert!(!says(r#"{"type":"message","role":"user","content":"Do it"}"#), "the prompt");
+        assert!(!says(r#"{"type":"message","role":"assistant","content":" ","delta":true}"#), "nothing");
+        assert!(says(r#"{"type":"message","role":"assistant","content":"one ","delta":true}"#));
+    }
 }

@@ -57,6 +57,10 @@ pub(crate) fn between(begun: &BenchManifest, now: &BenchManifest) -> Vec<Change>
         parallel,
         max_retries,
         timeout_sec,
+        required_baseline,
+        reported_commit,
+        branch,
+        later_agents: _,
         jobs,
     } = begun;
     let mut changes = Vec::new();
@@ -86,6 +90,19 @@ pub(crate) fn between(begun: &BenchManifest, now: &BenchManifest) -> Vec<Change>
     differ("--parallel", parallel.to_string(), now.parallel.to_string(), OPTION);
     differ("--max-retries", max_retries.to_string(), now.max_retries.to_string(), OPTION);
     differ("--timeout", timeout_sec.to_string(), now.timeout_sec.to_string(), OPTION);
+    // A gate may be added to a run, but one that failed is not passed by leaving it away.
+    let gates = [
+        ("--required-baseline", required_baseline, &now.required_baseline),
+        ("--reported-commit", reported_commit, &now.reported_commit),
+        // Of no meaning without the commit; without a branch HEAD was meant.
+        ("--branch", branch, if reported_commit.is_some() { &now.branch } else { branch }),
+    ];
+    for (what, begun, now) in gates {
+        let told = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        if begun.is_some() || (what == "--branch" && reported_commit.is_some()) {
+            differ(what, told(begun), told(now), OPTION);
+        }
+    }
     // Follows from the others, unless another build of the same version plans in another way.
     if changes.is_empty() && *jobs != now.jobs {
         let (begun, now) = (format!("{} jobs", jobs.len()), format!("{} others", now.jobs.len()));
@@ -126,6 +143,22 @@ mod tests {
             "rounds": 1, "parallel": 1, "max_retries": 0, "timeout_sec": 1, "jobs": [],
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn gates_are_added_and_not_left_away() {
+        let of = |commit: Option<&str>, branch: Option<&str>| BenchManifest {
+            reported_commit: commit.map(str::to_owned),
+            branch: branch.map(str::to_owned),
+            ..manifest()
+        };
+        assert_eq!(between(&manifest(), &of(Some("abc"), Some("main"))), [], "one more gate");
+        let left = between(&of(Some("abc"), Some("main")), &manifest());
+        assert_eq!(told(&left), "--reported-commit: abc → -, --branch: main → -");
+        assert_eq!(told(&between(&of(Some("abc"), None), &of(Some("abc"), Some("x")))), "--branch: - → x");
+        let required = BenchManifest { required_baseline: Some("abc".to_owned()), ..manifest() };
+        assert_eq!(told(&between(&required, &manifest())), "--required-baseline: abc → -");
+        assert_eq!(between(&manifest(), &required), []);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use crate::job::{Ground, Task};
 use dx_engine::{Engine, EngineError, JobName, mask_text};
 use dx_proc::clock;
 use dx_protocol::{
-    AgentEvent, BenchCategory, BenchFailure, BenchRecord, ErrorClass, Event, ExitCode, GATE_CHECK, Outcome,
-    OutcomeState, ProviderVerdict, ReasonCode, Record, Timestamp, Usage,
+    AgentEvent, BenchAttempt, BenchCategory, BenchFailure, BenchRecord, ErrorClass, Event, ExitCode,
+    GATE_CHECK, GateReport, Outcome, OutcomeState, ProviderVerdict, ReasonCode, Record, Timestamp, Usage,
 };
 
 pub(crate) const RECORD_SCHEMA: &str = "dx-runner/bench-record/1";
@@ -49,6 +49,7 @@ fn blank(ground: &Ground<'_>, task: &Task<'_>, seen: &Seen) -> BenchRecord {
         failure: None,
         outcome_state: None,
         usage: Usage::default(),
+        earlier: Vec::new(),
         check_passed: None,
         hints_found: 0,
         hints_of: task.prompt.success_hints.len() as u32,
@@ -56,6 +57,7 @@ fn blank(ground: &Ground<'_>, task: &Task<'_>, seen: &Seen) -> BenchRecord {
         session: None,
         model: task.workflow.model.clone(),
         fallback_model: false,
+        agent: seen.called.and_then(|_| ground.agents.get(&task.workflow.system).cloned()),
         answer_chars: 0,
     }
 }
@@ -122,7 +124,8 @@ pub(crate) fn record(
         hints_found: found as u32,
         memory_peak_kib: Some(seen.memory_kib).filter(|kib| *kib > 0),
         session: session(records),
-        fallback_model: asked != "-" && model.as_ref().is_some_and(|model| model != asked),
+        fallback_model: outcome
+            .is_some_and(|outcome| is_fallback(&outcome.selected_model, &outcome.fallback_reason, asked)),
         answer_chars: answer.trim().chars().count() as u64,
         ..blank(ground, task, seen)
     };
@@ -146,9 +149,31 @@ pub(crate) fn record(
     Ok(record)
 }
 
+/// The job with the attempts before it: what they took belongs to what the job took.
+pub(crate) fn with_earlier(mut record: BenchRecord, earlier: Vec<BenchAttempt>) -> BenchRecord {
+    record.usage = earlier.iter().fold(record.usage, |sum, attempt| sum.plus(attempt.usage));
+    record.earlier = earlier;
+    record
+}
+
+/// Whether it ran on another model than the one asked for, or, as the engine says, than the provider's preferred one.
+fn is_fallback(ran_on: &str, reason: &str, asked: &str) -> bool {
+    let another = asked != "-" && !["", "-", asked].contains(&ran_on);
+    another || !["", "-", "none"].contains(&reason)
+}
+
+/// The verdict of the prompt's check. A program that its shell does not find or may not run (126, 127) is as a rule the answer,
+/// or one that the answer calls: nobody can tell it from one that this machine lacks, so that it is no excuse.
+fn check_report(outcome: &Outcome) -> Option<(ReasonCode, &GateReport)> {
+    let report = &outcome.gates.iter().find(|gate| gate.name == GATE_CHECK)?.report;
+    let not_found = report.reason_code == ReasonCode::CheckInfra && report.check_exit.is_some();
+    Some((if not_found { ReasonCode::CheckFailed } else { report.reason_code }, report))
+}
+
 fn check(outcome: &Outcome) -> Option<bool> {
-    let gate = outcome.gates.iter().find(|gate| gate.name == GATE_CHECK)?;
-    (gate.report.reason_code != ReasonCode::CheckNotRun).then_some(gate.report.passed)
+    let (reason, report) = check_report(outcome)?;
+    let said_nothing = [ReasonCode::CheckNotRun, ReasonCode::CheckInfra].contains(&reason);
+    (!said_nothing).then_some(report.passed)
 }
 
 fn session(records: &[Record]) -> Option<String> {
@@ -178,6 +203,11 @@ fn failure(
         // A prompt with a check is answered by what was done; any other by what was said.
         let silent = answer.trim().is_empty() && !(worked && task.prompt.check.is_some());
         return if silent { told(BenchCategory::Model, ReasonCode::EmptyAnswer, "") } else { None };
+    }
+    if outcome.reason_code == ReasonCode::CheckInfra
+        && let Some((reason @ ReasonCode::CheckFailed, report)) = check_report(outcome)
+    {
+        return told(BenchCategory::Model, reason, &report.details);
     }
     told(category(outcome), outcome.reason_code, &outcome.detail)
 }
@@ -212,5 +242,40 @@ fn category(outcome: &Outcome) -> BenchCategory {
         _ if outcome.exit_code == "0" || outcome.exit_code == "124" => BenchCategory::Model,
         // The agent's program failed without a word of its model.
         _ => BenchCategory::Env,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_fallback, with_earlier};
+    use dx_protocol::{BenchAttempt, BenchRecord, Usage};
+    use serde_json::json;
+
+    #[test]
+    fn another_model_is_told_whether_or_not_one_was_asked_for() {
+        let unlisted = "preferred a/1 is not listed on this host";
+        assert!(is_fallback("b/1", unlisted, "-"), "nobody named one");
+        assert!(is_fallback("b/1", unlisted, "a/1") && is_fallback("b/1", "none", "a/1"));
+        assert!(!is_fallback("a/1", "none", "a/1") && !is_fallback("a/1", "none", "-"));
+        assert!(!is_fallback("-", "-", "a/1") && !is_fallback("", "", "-"));
+    }
+
+    #[test]
+    fn what_failed_attempts_took_is_in_the_job() {
+        let usage = Usage { input_tokens: 3, output_tokens: 10, cached_tokens: 0, cost_usd: Some(0.01) };
+        let last: BenchRecord = serde_json::from_value(json!({
+            "schema": "-", "run_id": "-", "job": "-", "workflow": "-", "system": "-", "prompt": "-", "category": "-",
+            "round": 1, "beads": "-", "run_uuid": "-", "started_at": "-", "began_ms": 20, "ended_ms": 30,
+            "startup_ms": null, "first_output_ms": null, "completion_ms": 10, "success": true, "retries": 2,
+            "failure": null, "outcome_state": null, "usage": usage, "check_passed": null,
+            "hints_found": 0, "hints_of": 0, "memory_peak_kib": null, "session": null, "model": "-",
+            "fallback_model": false, "answer_chars": 0,
+        }))
+        .unwrap();
+        let failed = |began_ms| BenchAttempt { began_ms, ended_ms: began_ms + 9, usage, failure: None };
+        let record = with_earlier(last, vec![failed(0), failed(10)]);
+        assert_eq!((record.usage.output_tokens, record.usage.input_tokens), (30, 9));
+        assert!((record.usage.cost_usd.unwrap() - 0.03).abs() < 1e-9);
+        assert_eq!((record.earlier.len(), record.began_ms, record.completion_ms), (2, 20, Some(10)));
     }
 }

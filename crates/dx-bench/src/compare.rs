@@ -46,6 +46,8 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
             completion: paired(&of_a, &of_b, |record| record.completion_ms).filter(|_| is_fair),
             missing_a,
             missing_b,
+            fallbacks_a: fallbacks(&of_a),
+            fallbacks_b: fallbacks(&of_b),
         }
     });
     let alone = |one: &BenchManifest, other: &BenchManifest| {
@@ -62,6 +64,10 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
         missing_a,
         missing_b,
     })
+}
+
+fn fallbacks(records: &[&BenchRecord]) -> u64 {
+    records.iter().filter(|record| record.fallback_model).count() as u64
 }
 
 /// How many of the jobs that are measured have no record.

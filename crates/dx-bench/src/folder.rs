@@ -4,6 +4,7 @@
 //! or let two processes write one run.
 
 use crate::error::BenchError;
+use dx_engine::mask_text;
 use dx_jobdir::{DiskError, DiskFile, disk};
 use dx_protocol::{BenchDocument, BenchManifest, BenchRecord};
 use serde::Serialize;
@@ -51,16 +52,13 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Replaces a file, whole or not at all.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BenchError> {
-        let path = self.file(name);
-        disk::replace_synced(&path, bytes).map_err(|e| failed("write", &path, e))
+    /// Replaces a file, whole or not at all. What is secret in it is masked, as on stdout.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<(), BenchError> {
+        replace(&self.file(name), text)
     }
 
     pub(crate) fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), BenchError> {
-        let mut text = serde_json::to_vec_pretty(value).map_err(|e| BenchError::Argument(e.to_string()))?;
-        text.push(b'\n');
-        self.write(name, &text)
+        replace_json(&self.file(name), value)
     }
 
     /// The plan; `None` for a run that was not begun.
@@ -116,19 +114,29 @@ impl Folder {
     pub(crate) fn append(&self, record: &BenchRecord) -> Result<(), BenchError> {
         debug_assert!(self.lock.is_some());
         let path = self.file(RECORDS);
-        let mut line = serde_json::to_vec(record).map_err(|e| BenchError::Argument(e.to_string()))?;
-        line.push(b'\n');
+        let line = serde_json::to_string(record).map_err(|e| BenchError::Argument(e.to_string()))?;
+        let line = format!("{}\n", mask_text(&line));
         let append = || {
             let file = DiskFile::open_append_or_create(&path)?;
             // Behind a line that was cut off.
             if !ends_a_line(&path) {
                 file.append(b"\n")?;
             }
-            file.append(&line)?;
+            file.append(line.as_bytes())?;
             file.sync_data()
         };
         append().map_err(|e| failed("write", &path, e))
     }
+}
+
+/// Every file of a run and of the phases but the records: whole or not at all, and without secrets.
+fn replace(path: &Path, text: &str) -> Result<(), BenchError> {
+    disk::replace_synced(path, mask_text(text).as_bytes()).map_err(|e| failed("write", path, e))
+}
+
+pub(crate) fn replace_json<T: Serialize>(path: &Path, value: &T) -> Result<(), BenchError> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| BenchError::Argument(e.to_string()))?;
+    replace(path, &format!("{text}\n"))
 }
 
 /// Makes what is missing of a folder, for its user only: it may be the first of the state directory. Where that cannot be done,
@@ -176,4 +184,23 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, BenchError> {
         dx_jobdir::read_bounded(path, MAX_BYTES).map_err(|source| BenchError::io("read", path, source))?;
     serde_json::from_slice(&bytes)
         .map_err(|e| BenchError::Damaged { path: path.to_owned(), why: e.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Folder;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn files_hold_no_secret() {
+        let out = tempfile::tempdir().unwrap();
+        let folder = Folder::take(out.path().join("r"), "r").unwrap();
+        let secret = format!("ghp_{}", "a1".repeat(18));
+        folder.write_json("a.json", &json!({ "version": format!("1-{secret}") })).unwrap();
+        folder.write("a.md", &format!("branch {secret}\n")).unwrap();
+        let read = |name: &str| std::fs::read_to_string(folder.file(name)).unwrap();
+        assert!(!read("a.json").contains(&secret) && !read("a.md").contains(&secret));
+        let value: Value = serde_json::from_str(&read("a.json")).unwrap();
+        assert!(value["version"].as_str().unwrap().starts_with("1-"), "{value}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::prompts::{Prompt, Prompts};
 use crate::render::{failed, render};
 use crate::servers::Servers;
 use crate::{changed, gates, plan, progressive, workflow};
-use dx_engine::{Cancel, Engine};
+use dx_engine::{Cancel, Engine, mask_text};
 use dx_proc::clock;
 use dx_protocol::{
     BenchDocument, BenchGate, BenchManifest, BenchPlanned, BenchRecord, BenchSummary, ExitCode, ReasonCode,
@@ -94,11 +94,15 @@ pub fn run(
     for workflow in &manifest.workflows {
         let document = gates::preflight(engine, &workflow.system, &workflow.model)?;
         if let Some(row) = document.checks.iter().find(|row| row.check == "version") {
-            manifest.agents.insert(workflow.system.clone(), row.found.clone());
+            manifest.agents.insert(workflow.system.clone(), mask_text(&row.found).into_owned());
         }
         told_gates.push(gates::preflight_gate(&workflow.name, &document));
     }
-    if request.all_at_once {
+    // A run that is only rendered again needs no place and no server.
+    let records = folder.records()?;
+    let is_due = |job: &BenchPlanned| !records.iter().any(|record| record.job == job.job);
+    let goes_on = manifest.jobs.iter().any(is_due);
+    if request.all_at_once && goes_on {
         told_gates.push(gates::streams(engine, &manifest)?);
     }
     if let Some(required) = &request.required_baseline {
@@ -111,23 +115,23 @@ pub fn run(
             if failed.name.starts_with("preflight") { ExitCode::PreflightFailed } else { reason.exit_code() };
         return end(&folder, &run_id, told_gates, None, reason, exit);
     }
-    // A run that is only rendered again needs no server.
-    let records = folder.records()?;
-    let is_due = |job: &BenchPlanned| !records.iter().any(|record| record.job == job.job);
     let due = |name: &str| manifest.jobs.iter().any(|job| job.workflow == name && is_due(job));
-    let goes_on = manifest.jobs.iter().any(is_due);
     let needing = manifest.workflows.iter().filter(|workflow| due(&workflow.name));
     let servers = Servers::start(engine, &run_id, needing, &mut told_gates)?;
     if let Some(failed) = told_gates.iter().find(|gate| !gate.passed) {
         let reason = failed.reason_code;
         return end(&folder, &run_id, told_gates, None, reason, ExitCode::PreflightFailed);
     }
+    let agents = manifest.agents.clone();
     if let Some(begun) = folder.manifest()? {
         let changes = changed::between(&begun, &manifest);
         if !changes.is_empty() {
             return Err(BenchError::Changed { run_id, changes });
         }
-        manifest = begun;
+        let now = std::mem::replace(&mut manifest, begun);
+        if take_over(&mut manifest, now, goes_on) {
+            folder.begin(&manifest)?;
+        }
     } else {
         manifest.began_at = Some(Timestamp(clock::now_ms()));
         folder.begin(&manifest)?;
@@ -135,8 +139,16 @@ pub fn run(
     if goes_on || !is_finished(&folder) {
         folder.go_on()?;
     }
-    let begun =
-        Begun { engine, request, manifest: &manifest, folder: &folder, servers: &servers, cancel, told };
+    let begun = Begun {
+        engine,
+        request,
+        manifest: &manifest,
+        agents: &agents,
+        folder: &folder,
+        servers: &servers,
+        cancel,
+        told,
+    };
     let ran = jobs(&begun, &prompts);
     drop(servers);
     let summary = render(&folder)?;
@@ -151,6 +163,9 @@ pub fn run(
         let document = engine.integrity_gate(&request.repo, reported, request.branch.as_deref())?;
         told_gates.push(gates::gate("integrity", document));
     }
+    if request.all_at_once {
+        told_gates.push(gates::at_once(&folder.records()?, request.parallel));
+    }
     let succeeded = summary.workflows.iter().map(|figures| figures.success.count).sum::<u64>();
     let (reason, exit) = match told_gates.iter().find(|gate| !gate.passed) {
         Some(failed) => (failed.reason_code, failed.reason_code.exit_code()),
@@ -159,6 +174,26 @@ pub fn run(
         None => (ReasonCode::BenchFailed, ExitCode::Error),
     };
     end(&folder, &run_id, told_gates, Some(summary), reason, exit)
+}
+
+/// What a call may add to the run as it was begun: gates, and versions of agents that were updated since. Whether it added
+/// anything.
+fn take_over(begun: &mut BenchManifest, now: BenchManifest, goes_on: bool) -> bool {
+    let before = begun.clone();
+    begun.required_baseline = now.required_baseline;
+    begun.reported_commit = now.reported_commit;
+    begun.branch = now.branch;
+    for (system, version) in now.agents.into_iter().filter(|_| goes_on) {
+        let first = begun.agents.entry(system.clone()).or_insert_with(|| version.clone());
+        if *first == version && !begun.later_agents.contains_key(&system) {
+            continue;
+        }
+        let later = begun.later_agents.entry(system).or_default();
+        if later.last() != Some(&version) {
+            later.push(version);
+        }
+    }
+    *begun != before
 }
 
 fn end(
@@ -213,6 +248,12 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
     if run_id.is_empty() || reserved || run_id.len() > 40 || !run_id.chars().all(plain) {
         return wrong("--run-id has up to 40 of letters, digits, - and _, and is not `progressive`");
     }
+    gates::without_secrets(&[
+        ("--run-id", Some(&run_id)),
+        ("--required-baseline", request.required_baseline.as_deref()),
+        ("--reported-commit", request.reported_commit.as_deref()),
+        ("--branch", request.branch.as_deref()),
+    ])?;
     let (mut prompts, text) = Prompts::load(request.prompts.as_deref())?;
     prompts.prompts.retain(|prompt| request.only.is_empty() || request.only.contains(&prompt.id.as_str()));
     let rows: Vec<_> = prompts.prompts.iter().map(Prompt::row).collect();
@@ -239,6 +280,10 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
         parallel: request.parallel,
         max_retries: request.max_retries,
         timeout_sec: request.timeout.as_secs(),
+        required_baseline: request.required_baseline.clone(),
+        reported_commit: request.reported_commit.clone(),
+        branch: request.branch.clone(),
+        later_agents: BTreeMap::new(),
     };
     Ok(Prepared { manifest, prompts: prompts.prompts })
 }
@@ -248,6 +293,8 @@ struct Begun<'a> {
     engine: &'a Engine,
     request: &'a Request,
     manifest: &'a BenchManifest,
+    /// Versions of the agents' programs now.
+    agents: &'a BTreeMap<String, String>,
     folder: &'a Folder,
     servers: &'a Servers<'a>,
     cancel: &'a Cancel,
@@ -256,7 +303,7 @@ struct Begun<'a> {
 
 /// Runs all jobs that have no record: each workflow's warm-up first, then so many at once as asked for.
 fn jobs(begun: &Begun<'_>, prompts: &[Prompt]) -> Result<(), BenchError> {
-    let Begun { engine, request, manifest, folder, servers, cancel, told } = *begun;
+    let Begun { engine, request, manifest, agents, folder, servers, cancel, told } = *begun;
     let records = folder.records()?;
     let done = |job: &BenchPlanned| records.iter().any(|record| record.job == job.job);
     let left: Vec<Task<'_>> = manifest
@@ -277,6 +324,7 @@ fn jobs(begun: &Begun<'_>, prompts: &[Prompt]) -> Result<(), BenchError> {
     let ground = Ground {
         engine,
         run_id: &manifest.run_id,
+        agents,
         timeout: request.timeout,
         max_retries: request.max_retries,
         clock: RunClock::new(clock::monotonic_ms(), clock::now_ms(), manifest.began_at, last),
@@ -332,7 +380,7 @@ fn one(
 ) -> Result<(), BenchError> {
     told(News::Started(task.planned));
     let (record, answer) = job::run(ground, task)?;
-    folder.write(&format!("raw/{}.answer.txt", task.planned.job), answer.as_bytes())?;
+    folder.write(&format!("raw/{}.answer.txt", task.planned.job), &answer)?;
     // Last: who has a record has all.
     folder.append(&record)?;
     told(News::Ended(&record));
@@ -341,9 +389,9 @@ fn one(
 
 #[cfg(test)]
 mod tests {
-    use super::end;
+    use super::{end, take_over};
     use crate::folder::Folder;
-    use dx_protocol::{BenchSummary, ExitCode, ReasonCode};
+    use dx_protocol::{BenchManifest, BenchSummary, ExitCode, ReasonCode};
     use serde_json::json;
 
     #[test]
@@ -369,5 +417,23 @@ mod tests {
         assert!(finished.contains("bench_ok"));
         refused(ReasonCode::BaselineNotMet);
         assert_eq!(report(), finished);
+    }
+    #[test]
+    fn every_version_that_a_run_went_on_with_is_named() {
+        let of = |version: &str| -> BenchManifest {
+            serde_json::from_value(json!({
+                "schema": "-", "run_id": "r", "program": "1", "agents": {"codex": version}, "host": "h", "os": "o",
+                "cores": 1, "commit": "-", "prompts_version": 1, "prompts_sha256": "0", "workflows": [], "prompts": [],
+                "rounds": 1, "parallel": 1, "max_retries": 0, "timeout_sec": 1, "jobs": [],
+            }))
+            .unwrap()
+        };
+        let mut begun = of("1");
+        assert!(!take_over(&mut begun, of("1"), true));
+        assert!(!take_over(&mut begun, of("2"), false), "nothing ran on it");
+        for version in ["2", "2", "1"] {
+            take_over(&mut begun, of(version), true);
+        }
+        assert_eq!((&*begun.agents["codex"], &*begun.later_agents["codex"].join(" ")), ("1", "2 1"));
     }
 }

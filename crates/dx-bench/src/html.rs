@@ -1,7 +1,9 @@
 //! `report.html`: the figures as tables and pictures, in one file that loads nothing. Must never: run a script, or show text of a
 //! record that was not escaped.
 
-use crate::markdown::{NOTHING_RUN, estimate, share, time, times, told, verdict};
+use crate::markdown::{
+    NOTHING_RUN, cautions, estimate, share, succeed_differently, time, times, told, verdict,
+};
 use crate::plots::{strips, timeline};
 use dx_protocol::{BenchEstimate, BenchFigures, BenchManifest, BenchRecord, BenchSummary};
 use std::fmt::Write;
@@ -60,6 +62,9 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     if summary.missing > 0 {
         page.add(&format!("<p class=\"none\"><b>{} planned jobs have no record.</b></p>", summary.missing));
     }
+    for told in cautions(manifest, summary) {
+        page.add(&format!("<p class=\"part\"><b>{}</b></p>", escape(&told)));
+    }
     let median = |of: fn(&BenchFigures) -> Option<BenchEstimate>| {
         move |name: &str| summary.workflows.iter().find(|row| row.name == name).and_then(of)
     };
@@ -83,7 +88,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary, records: &[
     ));
     page.add("<h2>Success</h2><p class=\"soft\">Jobs that succeeded of those that were run, and the median of their completion.</p>");
     page.matrix(manifest, summary);
-    page.add("<h2>Lanes over time</h2><p class=\"soft\">Each bar is a job from its start to its outcome: <span class=\"key\"></span> succeeded, <span class=\"key failed\"></span> failed.</p>");
+    page.add("<h2>Lanes over time</h2><p class=\"soft\">Each bar is an attempt of a job from its start to its outcome: <span class=\"key\"></span> succeeded, <span class=\"key failed\"></span> failed.</p>");
     page.add(&timeline("Jobs over time", manifest, &measured));
     page.add("<h2>Figures</h2><p class=\"soft\">In brackets: the interval at 95 %; … is a bound that so few jobs do not give; n, of how many jobs a figure is where not all could be measured.</p>");
     page.figures(summary);
@@ -192,10 +197,14 @@ impl Page {
     fn differences(&mut self, summary: &BenchSummary) {
         let rows = summary.comparisons.iter().map(|comparison| {
             let (a, b) = (escape(&comparison.a), escape(&comparison.b));
-            match &comparison.completion {
+            let mut rows = match &comparison.completion {
                 None => format!("<li>{a}, {b}: fewer than six pairs; nothing can be said.</li>"),
                 Some(ratio) => format!("<li>{b} {} {a}: {}.</li>", verdict(ratio), times(ratio)),
+            };
+            if comparison.success_differs {
+                let _written = write!(rows, "<li>{}</li>", succeed_differently(&a, &b));
             }
+            rows
         });
         let rows: String = rows.collect();
         let none = "<p class=\"soft\">One workflow; nothing to compare.</p>".to_owned();

@@ -13,7 +13,10 @@ use dx_engine::{
     Cancel, Engine, EngineError, GiveUp, JobName, PromptSource, StartRequest, WaitRequest, WorktreeChoice,
 };
 use dx_proc::{PidFd, clock, tree};
-use dx_protocol::{BeadsId, BenchPlanned, BenchRecord, BenchWorkflow, Gates, ProviderName, Timestamp};
+use dx_protocol::{
+    BeadsId, BenchAttempt, BenchPlanned, BenchRecord, BenchWorkflow, Gates, ProviderName, Timestamp,
+};
+use std::collections::BTreeMap;
 use std::io::PipeReader;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -29,6 +32,8 @@ const SETTLE: Duration = Duration::from_mins(15);
 pub(crate) struct Ground<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) run_id: &'a str,
+    /// Versions of the agents' programs, by provider.
+    pub(crate) agents: &'a BTreeMap<String, String>,
     pub(crate) timeout: Duration,
     pub(crate) max_retries: u32,
     pub(crate) clock: RunClock,
@@ -77,13 +82,18 @@ pub(crate) struct Task<'a> {
 
 /// Runs it until it succeeds or has no attempt left; what its agents wrote is in `raw` of the answer.
 pub(crate) fn run(ground: &Ground<'_>, task: &Task<'_>) -> Result<(BenchRecord, String), BenchError> {
-    let mut retries = 0;
+    let mut earlier = Vec::new();
     loop {
-        let (record, answer) = attempt(ground, task, retries)?;
-        if record.success || retries == ground.max_retries {
-            return Ok((record, answer));
+        let (record, answer) = attempt(ground, task, earlier.len() as u32)?;
+        if record.success || record.retries == ground.max_retries {
+            return Ok((collect::with_earlier(record, earlier), answer));
         }
-        retries += 1;
+        earlier.push(BenchAttempt {
+            began_ms: record.began_ms,
+            ended_ms: record.ended_ms,
+            usage: record.usage,
+            failure: record.failure,
+        });
     }
 }
 

@@ -31,7 +31,7 @@ pub use compare::compare;
 pub use error::BenchError;
 pub use folder::Folder;
 pub use governed::{News, Request, dry_run, run};
-pub use markdown::{told, verdict};
+pub use markdown::{fallbacks, succeed_differently, told, verdict};
 pub use progressive::{PHASES, ProgressiveRequest, progressive};
 pub use render::render;
 pub use workflow::WORKFLOWS;

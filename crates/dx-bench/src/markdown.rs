@@ -25,6 +25,9 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
     if summary.missing > 0 {
         line(format!("\n**{} planned jobs have no record.**", summary.missing));
     }
+    for told in cautions(manifest, summary) {
+        line(format!("\n**{told}**"));
+    }
     line(
         "\nIn brackets: the interval at 95 %. `…` is a bound that so few jobs do not give. Latencies are those of successes; n is of how many jobs a figure is where not all could be measured."
             .to_owned(),
@@ -58,7 +61,7 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
             Some(ratio) => format!("- {b} {} {a}: {}.", verdict(ratio), times(ratio)),
         });
         if comparison.success_differs {
-            line(format!("- {a} and {b} succeed differently often."));
+            line(format!("- {}", succeed_differently(a, b)));
         }
     }
     if summary.comparisons.is_empty() {
@@ -80,6 +83,30 @@ pub(crate) fn page(manifest: &BenchManifest, summary: &BenchSummary) -> String {
         }
     }
     page
+}
+
+/// What the figures mix that is not one thing: models and versions.
+pub(crate) fn cautions(manifest: &BenchManifest, summary: &BenchSummary) -> Vec<String> {
+    let mut told: Vec<String> = summary.workflows.iter().filter_map(fallbacks).collect();
+    for (system, later) in &manifest.later_agents {
+        let first = manifest.agents.get(system).map_or("-", String::as_str);
+        let later = later.join(", then ");
+        told.push(format!("{system} was updated while the run was interrupted: {first}, then {later}."));
+    }
+    told
+}
+
+/// Jobs of a workflow that ran on another model.
+pub fn fallbacks(row: &BenchFigures) -> Option<String> {
+    let (name, fallbacks, of) = (&row.name, row.fallbacks, row.success.of);
+    (fallbacks > 0).then(|| {
+        format!("{name}: {fallbacks} of {of} jobs ran on another model than the one asked for or preferred.")
+    })
+}
+
+/// What is told of two workflows whose shares of success differ beyond noise.
+pub fn succeed_differently(a: &str, b: &str) -> String {
+    format!("{a} and {b} succeed differently often.")
 }
 
 /// The page of a run of which no job was run.
@@ -194,6 +221,9 @@ mod tests {
         }))
         .unwrap();
         assert!(figures(&row).ends_with("| 2 MiB |"), "one that was written without the number");
+        assert_eq!(super::fallbacks(&row), None);
+        row.fallbacks = 2;
+        assert!(super::fallbacks(&row).unwrap().starts_with("w: 2 of 5 jobs ran on another model"));
         row.memory_of = 3;
         assert!(figures(&row).ends_with("| 2 MiB (n = 3) |"), "{}", figures(&row));
     }

@@ -71,41 +71,51 @@ pub(crate) fn strips(
 /// A bar for each job, one below the other in each workflow's own part.
 pub(crate) fn timeline(title: &str, manifest: &BenchManifest, records: &[&BenchRecord]) -> String {
     const BAR: f64 = 13.0;
-    let first = records.iter().map(|r| r.began_ms).min().unwrap_or(0);
+    let first = records.iter().map(|r| begin(r)).min().unwrap_or(0);
     let last = records.iter().map(|r| r.ended_ms).max().unwrap_or(0);
     let axis = Axis::to((last - first) as f64);
     let mut body = String::new();
     let mut y = 0.0;
     for workflow in &manifest.workflows {
         let mut mine = by_workflow(records, &workflow.name);
-        mine.sort_by_key(|record| record.began_ms);
+        mine.sort_by_key(|record| begin(record));
         // Jobs that did not overlap share a line.
         let mut lines: Vec<u64> = Vec::new();
         let top = y + HEAD;
         for record in mine {
-            let line = lines.iter().position(|end| *end <= record.began_ms).unwrap_or_else(|| {
+            let line = lines.iter().position(|end| *end <= begin(record)).unwrap_or_else(|| {
                 lines.push(0);
                 lines.len() - 1
             });
             lines[line] = record.ended_ms;
-            let (from, to) =
-                (axis.at((record.began_ms - first) as f64), axis.at((record.ended_ms - first) as f64));
-            let class = if record.success { "good" } else { "bad" };
-            let told = format!("{}: {}", record.job, time((record.ended_ms - record.began_ms) as f64));
-            let _written = write!(
-                body,
-                "<rect class=\"{class}\" x=\"{from:.2}%\" y=\"{:.0}\" width=\"{:.2}%\" height=\"{:.0}\" rx=\"2\"><title>{}</title></rect>",
-                top + line as f64 * BAR + 2.0,
-                (to - from).max(0.3),
-                BAR - 3.0,
-                escape(&told)
-            );
+            let failed = record.earlier.iter().map(|attempt| (attempt.began_ms, attempt.ended_ms, false));
+            for (began, ended, good) in failed.chain([(record.began_ms, record.ended_ms, record.success)]) {
+                let (from, to) = (
+                    axis.at(began.saturating_sub(first) as f64),
+                    axis.at(ended.saturating_sub(first) as f64),
+                );
+                let class = if good { "good" } else { "bad" };
+                let told = format!("{}: {}", record.job, time(ended.saturating_sub(began) as f64));
+                let _written = write!(
+                    body,
+                    "<rect class=\"{class}\" x=\"{from:.2}%\" y=\"{:.0}\" width=\"{:.2}%\" height=\"{:.0}\" rx=\"2\"><title>{}</title></rect>",
+                    top + line as f64 * BAR + 2.0,
+                    (to - from).max(0.3),
+                    BAR - 3.0,
+                    escape(&told)
+                );
+            }
         }
         let name = escape(&workflow.name);
         let _written = write!(body, "<text class=\"name\" x=\"0\" y=\"{:.0}\">{name}</text>", y + 15.0);
         y = top + lines.len().max(1) as f64 * BAR + 8.0;
     }
     svg(title, y + FOOT, &format!("{}{body}", axis.ticks(y)))
+}
+
+/// When its first attempt began.
+fn begin(record: &BenchRecord) -> u64 {
+    record.earlier.first().map_or(record.began_ms, |attempt| attempt.began_ms.min(record.began_ms))
 }
 
 fn svg(title: &str, height: f64, body: &str) -> String {

@@ -5,10 +5,10 @@
 
 use crate::error::BenchError;
 use crate::folder;
+use crate::gates;
 use crate::governed::{self, News, Request};
 use crate::judge::judge;
 use dx_engine::{Cancel, Engine};
-use dx_jobdir::disk;
 use dx_proc::clock;
 use dx_protocol::{
     BenchDocument, BenchPhase, BenchPhaseState, BenchProgress, BenchProgressiveDocument, ExitCode,
@@ -98,6 +98,11 @@ pub fn progressive(
     told: &(dyn Fn(News<'_>) + Sync),
 ) -> Result<BenchProgressiveDocument, BenchError> {
     let chosen = chosen(request.phase.as_deref())?;
+    gates::without_secrets(&[
+        ("--required-baseline", request.required_baseline.as_deref()),
+        ("--reported-commit", request.reported_commit.as_deref()),
+        ("--branch", request.branch.as_deref()),
+    ])?;
     let mut ledger = Ledger::take(&request.out)?;
     let baseline = baseline(engine, request)?;
     let mut phases = Vec::new();
@@ -252,9 +257,7 @@ impl Ledger {
         }
         self.phases.sort_by(|a, b| a.phase.cmp(&b.phase));
         let state = BenchProgress { schema: STATE_SCHEMA.to_owned(), phases: self.phases.clone() };
-        let mut text = serde_json::to_vec_pretty(&state).map_err(|e| BenchError::Argument(e.to_string()))?;
-        text.push(b'\n');
-        disk::replace_synced(&self.path, &text).map_err(|e| BenchError::io("write", &self.path, e.source))
+        folder::replace_json(&self.path, &state)
     }
 }
 

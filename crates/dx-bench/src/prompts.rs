@@ -162,10 +162,28 @@ mod tests {
                 std::fs::write(folder.path().join(path), text).unwrap();
             }
             assert!(!check(), "{id} before");
-            std::fs::write(folder.path().join(file), answer).unwrap();
-            assert!(check(), "{id} after");
+            let answers = |text: &str| {
+                std::fs::write(folder.path().join(file), text).unwrap();
+                check()
+            };
+            assert!(answers(answer), "{id} after");
+            for (_, wrong) in WRONG.iter().filter(|(of, _)| *of == id) {
+                assert!(!answers(wrong), "{id}: {wrong}");
+            }
         }
     }
+
+    /// Answers that look right to who looks at a few words of them.
+    const WRONG: [(&str, &str); 5] = [
+        ("orchestration", "code: -\ntests: code\ndocs: -\nreview: code\n"),
+        ("orchestration", "code: -\ntests: -\ndocs: -\na: code\nb: code\n"),
+        ("orchestration", "tests: code\ncode: -\ndocs: code\n"),
+        ("orchestration", "code: -\ntests: code\ndocs: code, tests\n"),
+        (
+            "coding-repair",
+            "case $1 in 1) echo I;; 4) echo IV;; 49) echo XLIX;; 1994) echo MCMXCIV;; 3888) echo MMMDCCCLXXXVIII;; esac",
+        ),
+    ];
 
     #[test]
     fn mistakes_are_named() {

@@ -15,8 +15,8 @@ pub fn render(folder: &Folder) -> Result<BenchSummary, BenchError> {
         let refused = ending.ok_or_else(|| BenchError::NotFound(folder.path().to_owned()))?;
         let summary = BenchSummary { failed_gates, ..summary::of_refused(&refused.run_id) };
         folder.write_json("summary.json", &summary)?;
-        folder.write("summary.md", markdown::refused(&summary).as_bytes())?;
-        folder.write("report.html", html::refused(&summary).as_bytes())?;
+        folder.write("summary.md", &markdown::refused(&summary))?;
+        folder.write("report.html", &html::refused(&summary))?;
         return Ok(summary);
     };
     let mut records = folder.records()?;
@@ -27,8 +27,8 @@ pub fn render(folder: &Folder) -> Result<BenchSummary, BenchError> {
     let summary = BenchSummary { failed_gates, ..summary::summary(&manifest, &records) };
     folder.write_json("results.json", &json!({"schema": "dx-runner/bench-results/1", "records": records}))?;
     folder.write_json("summary.json", &summary)?;
-    folder.write("summary.md", markdown::page(&manifest, &summary).as_bytes())?;
-    folder.write("report.html", html::page(&manifest, &summary, &records).as_bytes())?;
+    folder.write("summary.md", &markdown::page(&manifest, &summary))?;
+    folder.write("report.html", &html::page(&manifest, &summary, &records))?;
     Ok(summary)
 }
 

@@ -111,6 +111,7 @@ fn figures(name: &str, records: &[&BenchRecord]) -> BenchFigures {
         memory_peak_kib: records.iter().filter_map(|record| record.memory_peak_kib).max(),
         memory_of: count(|record| record.memory_peak_kib.is_some()),
         hint_ratio: (hints > 0).then(|| found as f64 / hints as f64),
+        fallbacks: count(|record| record.fallback_model),
     }
 }
 

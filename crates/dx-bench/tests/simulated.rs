@@ -145,3 +145,23 @@ fn runs_tell_equal_lanes_from_a_slower_one() {
     let slower = differ(1.2, 400);
     assert!(slower >= 95, "a slower lane is found in {slower} of 100");
 }
+
+#[test]
+fn pages_say_that_success_differs() {
+    let folder = folder();
+    run(folder.path(), 1, 30, 1.0);
+    let records = folder.path().join("records.ndjson");
+    let text = std::fs::read_to_string(&records).unwrap();
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    let told = "claude_code_headless succeed differently often";
+    assert!(!page("report.html").contains(told) && !page("summary.md").contains(told));
+    let fewer = text.lines().enumerate().map(|(number, line)| {
+        let fails = line.contains("claude_code_headless") && number % 3 != 0;
+        let line =
+            if fails { line.replace("\"success\":true", "\"success\":false") } else { line.to_owned() };
+        line + "\n"
+    });
+    std::fs::write(&records, fewer.collect::<String>()).unwrap();
+    render(&Folder::find(folder.path(), folder.path()).unwrap()).unwrap();
+    assert!(page("report.html").contains(told) && page("summary.md").contains(told));
+}

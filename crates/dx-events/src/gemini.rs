@@ -73,6 +73,11 @@ impl Gemini {
         true
     }
 
+    /// Whether words wait for the end of their line.
+    pub(crate) fn is_mid_text(&self) -> bool {
+        !self.said.trim().is_empty()
+    }
+
     /// Tells what waits for the end of its line.
     pub(crate) fn finish(&mut self, text_max: usize, sink: &mut dyn FnMut(AgentEvent)) {
         let said = std::mem::take(&mut self.said);

@@ -86,6 +86,11 @@ impl Parser {
         }
     }
 
+    /// Whether the model has begun to say something that no event tells before the end of its line.
+    pub fn is_mid_text(&self) -> bool {
+        matches!(&self.state.known, Known::Gemini(grammar) if grammar.is_mid_text())
+    }
+
     /// Offset of the next byte to be fed.
     pub fn offset(&self) -> u64 {
         self.lines.offset()

@@ -32,6 +32,16 @@ pub struct BenchManifest {
     pub parallel: u32,
     pub max_retries: u32,
     pub timeout_sec: u64,
+    /// The gates of the run. One that was not asked for may be added when it goes on; none is taken away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required_baseline: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reported_commit: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Further versions of agents' programs that the run went on with, by provider, in their order: it mixes them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub later_agents: BTreeMap<String, Vec<String>>,
     /// All jobs, in the order in which they are begun. Those of round 0 warm up and are in no figure.
     pub jobs: Vec<BenchPlanned>,
 }
@@ -83,7 +93,7 @@ pub struct BenchRecord {
     pub beads: String,
     pub run_uuid: String,
     pub started_at: String,
-    /// Since the run began, for the picture of its lanes.
+    /// Since the run began, for the picture of its lanes; of the last attempt.
     pub began_ms: u64,
     pub ended_ms: u64,
     /// From the call of the start until the agent's program ran. Times are those of the last attempt.
@@ -97,7 +107,11 @@ pub struct BenchRecord {
     /// `null` for a success.
     pub failure: Option<BenchFailure>,
     pub outcome_state: Option<OutcomeState>,
+    /// Of all attempts: what failed was paid for, too.
     pub usage: Usage,
+    /// The attempts before the last one, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<BenchAttempt>,
     /// Whether the prompt's check passed; `null` without one, or when it could not run.
     pub check_passed: Option<bool>,
     /// Reported only: a word is no proof.
@@ -107,9 +121,22 @@ pub struct BenchRecord {
     pub memory_peak_kib: Option<u64>,
     pub session: Option<String>,
     pub model: String,
-    /// The model was not the one asked for.
+    /// The model was not the one asked for, or, where none was asked for, not the provider's preferred one.
     pub fallback_model: bool,
+    /// Version of the agent's program, as it told before the jobs; `null` for a job that an earlier call began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     pub answer_chars: u64,
+}
+
+/// An attempt of a job that failed and was followed by another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BenchAttempt {
+    /// Since the run began.
+    pub began_ms: u64,
+    pub ended_ms: u64,
+    pub usage: Usage,
+    pub failure: Option<BenchFailure>,
 }
 
 /// Why a job was no success.
@@ -214,6 +241,9 @@ pub struct BenchFigures {
     pub memory_of: u64,
     /// Share of the hints that were in answers; `null` without hints.
     pub hint_ratio: Option<f64>,
+    /// Jobs that ran on another model than the one asked for or preferred.
+    #[serde(default)]
+    pub fallbacks: u64,
 }
 
 /// How often something went wrong.
@@ -279,6 +309,11 @@ pub struct BenchComparedWorkflow {
     pub missing_a: u64,
     #[serde(default)]
     pub missing_b: u64,
+    /// Jobs of each run that ran on another model than the one asked for or preferred.
+    #[serde(default)]
+    pub fallbacks_a: u64,
+    #[serde(default)]
+    pub fallbacks_b: u64,
 }
 
 /// `governance_report.json`, and the answer of `bench run --json`: what was asked of the run and what became of it.

@@ -190,12 +190,15 @@ pub struct GateReport {
     pub passed: bool,
     pub reason_code: ReasonCode,
     pub details: String,
+    /// What the command of `--check` ended with by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_exit: Option<i32>,
 }
 
 impl GateReport {
     /// A verdict with its reason.
     pub fn new(passed: bool, reason_code: ReasonCode, details: impl Into<String>) -> Self {
-        Self { passed, reason_code, details: details.into() }
+        Self { passed, reason_code, details: details.into(), check_exit: None }
     }
 }
 

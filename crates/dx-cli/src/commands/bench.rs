@@ -284,7 +284,11 @@ fn result(document: &BenchDocument) -> String {
         }
         for comparison in &summary.comparisons {
             lines.extend(comparison.completion.map(|ratio| differs(&comparison.a, &comparison.b, &ratio)));
+            if comparison.success_differs {
+                lines.push(dx_bench::succeed_differently(&comparison.a, &comparison.b));
+            }
         }
+        lines.extend(summary.workflows.iter().filter_map(dx_bench::fallbacks));
         lines.push(told_files(Path::new(&document.out)));
     }
     lines.push(format!("{}: {}", document.run_id, document.reason_code));
@@ -332,6 +336,11 @@ fn comparison(document: &BenchCompareDocument) -> String {
             share(&row.success_a),
             share(&row.success_b)
         ));
+        for (run, fallbacks) in [(a, row.fallbacks_a), (b, row.fallbacks_b)] {
+            if fallbacks > 0 {
+                lines.push(format!("{name}: {fallbacks} jobs of {run} ran on another model than the one asked for or preferred"));
+            }
+        }
         for (what, ratio) in [("first output", &row.first_output), ("completion", &row.completion)] {
             lines.push(match ratio {
                 None => format!("{name}: {what}: fewer than six pairs, nothing can be said"),

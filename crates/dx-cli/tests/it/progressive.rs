@@ -154,4 +154,16 @@ fn what_keeps_a_phase_from_passing_is_named() {
         assert_eq!((&document["reason_code"], &document["phases"][1]), (&json!(reason), &Value::Null));
     }
     assert!(world.agent.model.calls().is_empty(), "nothing was run");
+    // Six places, of which another job has one.
+    world.agent.model.hold_after(0);
+    let prompt = world.agent.env.path("wait.txt");
+    std::fs::write(&prompt, "Wait").unwrap();
+    let prompt = prompt.to_str().unwrap();
+    let start = ["start", "--provider", "opencode", "--beads", "bd-other", "--prompt-file", prompt];
+    let start = [&start[..], &["--worktree", world.agent.repository.to_str().unwrap()]].concat();
+    world.agent.env.run(&start).assert_code(0);
+    let document = world.json(&[], &["--phase", "phase2_6stream", "--force"], 21);
+    world.agent.env.run(&["stop", "--beads", "bd-other"]).assert_code(0);
+    let details = document["phases"][0]["details"].as_str().unwrap();
+    assert!(details.ends_with("opencode has a cap of 6, of which 1 are taken"), "{document:#}");
 }

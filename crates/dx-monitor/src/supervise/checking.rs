@@ -204,7 +204,12 @@ fn verdict(status: Option<ExitStatus>, cut: Option<Cut>, check_sec: u64, path: &
         }
         (None, None) => (ReasonCode::CheckInfra, "its end was not seen".to_owned()),
     };
-    GateReport::new(reason == ReasonCode::CheckOk, reason, format!("{what}; output in {path}"))
+    let report = GateReport::new(reason == ReasonCode::CheckOk, reason, format!("{what}; output in {path}"));
+    let check_exit = match (cut, status) {
+        (None, Some(ExitStatus::Exited(code))) => Some(code),
+        _ => None,
+    };
+    GateReport { check_exit, ..report }
 }
 
 /// Starts the command with a clean environment of its own, the run's mark and TMPDIR among it.

@@ -10,10 +10,10 @@ use dx_testkit::wait_until;
 use serde_json::{Value, json};
 
 /// A shape of a token that nobody told us of.
-const SHAPE: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
+pub(super) const SHAPE: &str = "ghp_0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Id, what the model does, the check, whose failure it is, and for which reason; nobody's for a success.
-const CASES: [(&str, &str, Option<&str>, &str, &str); 10] = [
+const CASES: [(&str, &str, Option<&str>, &str, &str); 11] = [
     ("good", "text:DONE", None, "", ""),
     ("key", "401", None, "env", "codex_auth_blocked"),
     ("cut", "drop", None, "env", "provider_unreachable"),
@@ -31,6 +31,8 @@ const CASES: [(&str, &str, Option<&str>, &str, &str); 10] = [
         "model",
         "check_failed",
     ),
+    // The shell of the check does not find the answer (127).
+    ("absent", "text:DONE", Some("./answer.sh"), "model", "check_failed"),
     ("stopped", "hang", None, "harness", "manual_stop"),
 ];
 
@@ -80,7 +82,7 @@ fn failures_are_told_by_whose_they_are() {
             let told = (&record["failure"]["category"], &record["failure"]["reason_code"]);
             assert_eq!(told, (&json!(whose), &json!(reason)), "{record:#}");
         }
-        let says = u64::from(matches!(id, "good" | "wrong" | "outside"));
+        let says = u64::from(matches!(id, "good" | "wrong" | "outside" | "absent"));
         assert_eq!(record["hints_found"], says, "{record:#}");
         if says == 0 {
             // Neither its own prompt nor an error is an answer or the first word of one.

@@ -2,6 +2,7 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR` with `claude`. Must never: assert a time.
 
+use super::failures::SHAPE;
 use super::world;
 use crate::world::{error_of, read};
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
     let Some(world) = world() else { return };
     let prompts = world.prompts(&[("words", "text:DONE", None)]);
     let args = ["run", "--workflows", "claude_code_headless", "--prompts", &prompts, "--run-id"];
+    let args_of_integrity = [&args[..], &["integrity"]].concat();
     let git = |args: &[&str]| world.agent.env.git(&world.agent.repository, args).trim().to_owned();
     git(&["checkout", "--quiet", "-b", "other"]);
     git(&["commit", "--quiet", "--allow-empty", "-m", "elsewhere"]);
@@ -68,6 +70,12 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
     let report = world.json("bench-summary", 0, &["report", "integrity"]);
     assert_eq!(report["failed_gates"], ended["summary"]["failed_gates"]);
     assert_eq!(pages("integrity"), before);
+    // A gate that failed is not passed by leaving it away.
+    let left = [&args_of_integrity[..], &["--json"]].concat();
+    let left = error_of(&world.agent.env, &world.bench(&left).assert_code(32));
+    assert_eq!(left["reason_code"], "bench_changed", "{left}");
+    assert!(left["message"].as_str().unwrap().contains("--reported-commit: "), "{left}");
+    assert_eq!(pages("integrity"), before);
     // Nothing of the refusal is left when the run is made after all.
     let well = run(0, args("base", ["--reported-commit"], &head));
     assert_eq!(well["gates"][1]["passed"], true, "{well:#}");
@@ -83,6 +91,10 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
         ("--model", "claude_code_headles=x", "invalid_argument"),
         ("--prompts", "/proc/none.json", "bench_prompts_invalid"),
         ("--out", "/proc/none", "invalid_argument"),
+        // They would be recorded.
+        ("--required-baseline", SHAPE, "invalid_argument"),
+        ("--reported-commit", SHAPE, "invalid_argument"),
+        ("--run-id", SHAPE, "invalid_argument"),
     ];
     for (option, value, reason) in mistakes {
         let mut command = world.agent.env.product();
