@@ -127,3 +127,21 @@ fn secrets_in_what_agents_say_are_in_no_file_of_a_run() {
         }
     }
 }
+
+#[test]
+fn the_first_output_of_a_lane_that_streams_is_its_first_word() {
+    let Some(lanes) = lanes() else { return };
+    // Twenty words, a fifth of a second apart, on one line.
+    let row = json!({
+        "id": "words", "category": "latency", "title": "words", "prompt": "Talk [[mock:slow:0.2]]",
+    });
+    let prompts = prompts(&lanes, std::iter::once(row));
+    lanes.run("words", "gemini_run_headless", &["--prompts", &prompts, "--max-retries", "0"]);
+    let records = lanes.records("words");
+    assert_eq!(records.len(), 2);
+    for record in records {
+        let ms = |name: &str| record[name].as_u64().unwrap();
+        // The model itself takes more than this from its first word to its last.
+        assert!(ms("completion_ms") - ms("first_output_ms") >= 2_000, "{record:#}");
+    }
+}
