@@ -2,7 +2,7 @@
 //! and the history stay.
 //!
 //! Of a run the journal goes last, so that whatever was cut off is found again by it. Must never touch a live job, a claim,
-//! another program's or host's record, or a worktree with work that is in no branch, tag or remote.
+//! another program's or host's record, what a wave still needs, or a worktree with work that is in no branch, tag or remote.
 
 use crate::Engine;
 use crate::api::GcRequest;
@@ -10,6 +10,7 @@ use crate::error::{EngineError, told};
 use crate::lookup::{self, Found};
 use crate::permission::Places;
 use crate::prune::age_ms;
+use crate::wave::OpenJobs;
 use crate::worktree::{Keep, Lock, Place, Unsaved, disk_use_of, remove_saved};
 use dx_jobdir::{ClaimLock, JournalWriter, RunPaths, StateDir, disk, faults};
 use dx_proc::clock;
@@ -60,7 +61,14 @@ impl Engine {
             why,
         };
         let mut ended: Vec<(Job, Vec<Found>, Outcome)> = Vec::new();
+        // After the jobs: of each of them the wave is there by now.
+        let open = OpenJobs::read(&state);
         for (job, runs) in jobs {
+            if let Some(wave) = open.wave_of(&job.1) {
+                let why = format!("wave {wave} is not over; dx-runner wave status {wave}");
+                document.kept.push(kept(&job, why));
+                continue;
+            }
             match settled(&state, &job, &runs) {
                 Ok(outcome) => ended.push((job, runs, outcome)),
                 Err(why) => document.kept.push(kept(&job, why)),

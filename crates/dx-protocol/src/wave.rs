@@ -346,10 +346,11 @@ impl WaveEvent {
     }
 }
 
-/// Two items whose work does not fit together.
+/// Two items whose work does not fit together; or an item and the branch whose own work it does not fit with, which comes
+/// first then, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct MergeConflict {
-    pub items: [BeadsId; 2],
+    pub items: [String; 2],
     /// Paths with the reason, one a line.
     pub paths: Vec<String>,
 }

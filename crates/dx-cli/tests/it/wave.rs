@@ -5,6 +5,7 @@ mod cut;
 mod fallback;
 mod files;
 mod kills;
+mod meanwhile;
 pub(crate) mod notify;
 mod real;
 mod runs;

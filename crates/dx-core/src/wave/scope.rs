@@ -42,21 +42,41 @@ fn segments(pattern: &str) -> Vec<&str> {
 
 /// Whether a path fits both lists of segments.
 fn meet(a: &[&str], b: &[&str]) -> bool {
-    match (a, b) {
-        ([], []) => true,
-        ([first, rest @ ..], other) | (other, [first, rest @ ..]) if *first == DEEP => {
-            meet(rest, other)
-                || matches!(other, [_, below @ ..] if meet(a_with(first, rest).as_slice(), below))
-        }
-        ([x, a @ ..], [y, b @ ..]) => names_meet(&letters(x), &letters(y)) && meet(a, b),
-        _ => false,
-    }
+    both_fit(a, b, |part| *part == DEEP, |x, y| x == y || names_meet(&letters(x), &letters(y)))
 }
 
-fn a_with<'a>(first: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
-    let mut whole = vec![first];
-    whole.extend(rest);
-    whole
+/// Whether something fits both patterns, whose parts stand for one thing each, or for any number of them. Each pair of places
+/// is looked at once, however many ways lead to it.
+fn both_fit<T>(a: &[T], b: &[T], is_many: fn(&T) -> bool, fit: fn(&T, &T) -> bool) -> bool {
+    // Most patterns begin with plain parts, and differ there.
+    let plain = a.iter().zip(b).take_while(|(x, y)| !is_many(x) && !is_many(y));
+    let mut same = 0;
+    for (x, y) in plain {
+        if !fit(x, y) {
+            return false;
+        }
+        same += 1;
+    }
+    let (a, b) = (&a[same..], &b[same..]);
+    // From the end: whether what is left of `a` fits with what is left of `b`, by how much of `b` is passed.
+    let mut below = vec![false; b.len() + 1];
+    for at in (0..=a.len()).rev() {
+        let x = a.get(at);
+        let mut row = vec![false; b.len() + 1];
+        for to in (0..=b.len()).rev() {
+            let y = b.get(to);
+            let skips = |part: Option<&T>| part.is_some_and(is_many);
+            row[to] = match (x, y) {
+                (None, None) => true,
+                // `below` is of what follows `x`, and `row[to + 1]` of what follows `y`.
+                _ if skips(x) || skips(y) => (x.is_some() && below[to]) || (y.is_some() && row[to + 1]),
+                (Some(x), Some(y)) => below[to + 1] && fit(x, y),
+                _ => false,
+            };
+        }
+        below = row;
+    }
+    below[0]
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,20 +111,11 @@ fn letters(name: &str) -> Vec<Letter> {
 }
 
 fn names_meet(a: &[Letter], b: &[Letter]) -> bool {
-    match (a, b) {
-        ([], []) => true,
-        ([Letter::Many, rest @ ..], other) | (other, [Letter::Many, rest @ ..]) => {
-            names_meet(rest, other)
-                || matches!(other, [_, below @ ..] if {
-                    let mut whole = vec![Letter::Many];
-                    whole.extend(rest);
-                    names_meet(&whole, below)
-                })
-        }
-        ([Letter::Is(x), a @ ..], [Letter::Is(y), b @ ..]) => x == y && names_meet(a, b),
-        ([_, a @ ..], [_, b @ ..]) => names_meet(a, b),
-        _ => false,
-    }
+    let fit = |x: &Letter, y: &Letter| match (x, y) {
+        (Letter::Is(x), Letter::Is(y)) => x == y,
+        _ => true,
+    };
+    both_fit(a, b, |letter| *letter == Letter::Many, fit)
 }
 
 #[cfg(test)]
@@ -138,6 +149,18 @@ mod tests {
             ("docs", "**/x"),
         ] {
             assert!(both(a, b), "{a} {b}");
+        }
+    }
+
+    /// Each star could end anywhere: looked at one way after the other, this takes longer than anybody waits.
+    #[test]
+    fn patterns_with_many_stars_are_told_apart_at_once() {
+        for (one, parts) in [("*a", ["b", "c"]), ("**/a/", ["b", "c"])] {
+            let [a, b] = parts.map(|end| format!("x/{}{end}", one.repeat(40)));
+            let is_deep = one.contains('/');
+            // What a pattern matches it matches with all below.
+            assert_eq!(both(&a, &b), is_deep, "{a} {b}");
+            assert!(both(&a, &a));
         }
     }
 

@@ -53,13 +53,14 @@ impl Ground {
     /// Makes the worktree, or takes it up, and starts the job in it; waits while the provider has no place. When the wave is
     /// cancelled nothing new is begun, but a predecessor's job is taken up, so that it is ended and not forgotten.
     pub(super) fn start(&self, base: &str, request: &StartRequest) -> Result<Started, EngineError> {
-        if self.is_cancelling() {
+        let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
+        let place = if self.is_cancelling() { None } else { Some(self.place(beads, base)?) };
+        // Its set-up may have taken long.
+        let Some(place) = place.filter(|_| !self.is_cancelling()) else {
             let left = || EngineError::WaveCancelled { wave: self.wave_id.clone() };
             return self.engine.started_before(request)?.ok_or_else(left);
-        }
-        let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
-        let request =
-            StartRequest { worktree: WorktreeChoice::Path(self.place(beads, base)?), ..request.clone() };
+        };
+        let request = StartRequest { worktree: WorktreeChoice::Path(place), ..request.clone() };
         self.engine.start_queued(&request, GiveUp::When(self.cancelled.as_fd()))
     }
 

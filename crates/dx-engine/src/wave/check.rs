@@ -189,9 +189,14 @@ impl Check<'_> {
             items.push(planned);
         }
         let repo = repo.canonicalize().unwrap_or(repo);
+        let Some(repo) = repo.to_str() else {
+            let what = format!("the path of the repository is not UTF-8: {}", repo.display());
+            self.wrong(repo_place, what, "rename the folder");
+            return None;
+        };
         let plan = WavePlan {
             name: name?,
-            repo: repo.to_str()?.to_owned(),
+            repo: repo.to_owned(),
             base: file.base.as_ref().map_or("HEAD", |at| at.value.as_str()).to_owned(),
             max_parallel: file.max_parallel.as_ref().map_or(MAX_PARALLEL, |at| at.value),
             fail_fast: file.fail_fast.as_ref().is_some_and(|at| at.value),

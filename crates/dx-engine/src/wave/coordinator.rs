@@ -6,7 +6,7 @@
 
 use super::attempt::{Attempt, Ground};
 use super::courier::Couriers;
-use super::merge::{self, Tip};
+use super::merge::{self, Start, Tip};
 use super::review::Review;
 use super::{attempt, review};
 use crate::Engine;
@@ -235,7 +235,7 @@ impl Coordinator {
             .collect();
         let main = worktree::repository(&self.ground.repo)?;
         let message = format!("Base of {} in wave {}: merge", item.plan.id, self.ground.wave_id);
-        let sum = merge::sum(&main, base, &tips, &message)?;
+        let sum = merge::sum(&main, &Start { name: base, commit: base }, &tips, &message)?;
         Ok(match sum.conflicts.into_iter().next() {
             Some(conflict) => Err(conflict),
             None => Ok(sum.commit),

@@ -87,7 +87,8 @@ impl Engine {
         let claims = claim::claims(state);
         let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"];
         let branches = String::from_utf8_lossy(&Call::new(&main, &args).run()?).into_owned();
-        let waves = open_waves(state, &plan.repo);
+        let mut waves = open_waves(state);
+        waves.retain(|wave| wave.created.plan.repo == plan.repo);
         let taken = |id: &BeadsId| -> Result<Vec<String>, EngineError> {
             let mut why = Vec::new();
             if let Some(wave) = waves.iter().find(|wave| wave.position(id).is_some()) {
@@ -186,11 +187,10 @@ fn await_coordinator(state: &StateDir, wave: &str, pid: i32) -> Result<(), Engin
     Ok(())
 }
 
-/// The waves of this repository that have not ended.
-fn open_waves(state: &StateDir, repo: &str) -> Vec<Wave> {
+/// The waves that have not ended.
+pub(super) fn open_waves(state: &StateDir) -> Vec<Wave> {
     let read = |(_, paths): (String, WavePaths)| fold(&files::read(&paths).ok()?);
-    let is_open = |wave: &Wave| wave.ended_at.is_none() && wave.created.plan.repo == repo;
-    files::all(state).into_iter().filter_map(read).filter(is_open).collect()
+    files::all(state).into_iter().filter_map(read).filter(|wave| wave.ended_at.is_none()).collect()
 }
 
 fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: &str) -> StartRequest {

@@ -31,7 +31,7 @@ use coordinator::Coordinator;
 use dx_core::wave::{Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
 use dx_proc::clock;
-use dx_protocol::{WaveDocument, WavePlan, WavePlanDocument};
+use dx_protocol::{BeadsId, WaveDocument, WaveItem, WavePlan, WavePlanDocument};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -159,6 +159,25 @@ impl Engine {
         near.sort();
         near.truncate(3);
         Err(EngineError::NoWave { wave: wave.to_owned(), near })
+    }
+}
+
+/// The jobs of waves that have not ended, which still need them and their worktrees.
+pub(crate) struct OpenJobs(Vec<Wave>);
+
+impl OpenJobs {
+    pub(crate) fn read(state: &StateDir) -> Self {
+        Self(create::open_waves(state))
+    }
+
+    /// The wave that a job belongs to: that of an item, a unit's step, or a review.
+    pub(crate) fn wave_of(&self, job: &BeadsId) -> Option<&str> {
+        let is_of = |item: &WaveItem| match job.as_str().strip_prefix(item.id.as_str()) {
+            Some(rest) => rest.is_empty() || item.unit.is_some() || rest.starts_with(review::MARK),
+            None => false,
+        };
+        let wave = self.0.iter().find(|wave| wave.created.plan.items.iter().any(is_of))?;
+        Some(&wave.created.wave_id)
     }
 }
 

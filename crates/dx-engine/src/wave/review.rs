@@ -22,6 +22,9 @@ use dx_protocol::{
 /// An agent's text is read up to this length.
 const TEXT_MAX: usize = 1 << 20;
 
+/// What tells a review's job from its item's.
+pub(super) const MARK: &str = ".review-";
+
 /// A review that is decided.
 #[derive(Debug, Clone)]
 pub(super) struct Review {
@@ -110,7 +113,7 @@ fn moved(ground: &Ground, review: &Review) -> Result<Option<String>, EngineError
 fn id(wave_id: &str, review: &Review) -> Result<BeadsId, EngineError> {
     let Review { item, attempt, round, .. } = review;
     let of_wave = &sha256_hex(wave_id.as_bytes())[..8];
-    Ok(format!("{}.review-{attempt}-{round}-{of_wave}", item.id).parse()?)
+    Ok(format!("{}{MARK}{attempt}-{round}-{of_wave}", item.id).parse()?)
 }
 
 /// What the agent said, as its events tell it.

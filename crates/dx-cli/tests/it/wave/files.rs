@@ -4,6 +4,7 @@ use crate::world::write;
 use crate::{document, environment};
 use dx_testkit::TestEnv;
 use serde_json::json;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 fn world(text: &str) -> (TestEnv, PathBuf) {
@@ -206,4 +207,16 @@ fn a_file_that_is_not_there_is_told_as_that() {
     let output = env.run(&["wave", "plan", none.to_str().unwrap()]).assert_code(64);
     assert!(output.stderr.contains("failed to read the wave file"), "{output}");
     assert!(output.stderr.contains("try: name a wave file that can be read"), "{output}");
+}
+
+#[test]
+fn a_repository_whose_path_is_no_text_is_told() {
+    let (env, file) = world("");
+    let strange = file.parent().unwrap().join(std::ffi::OsStr::from_bytes(b"\xff"));
+    std::fs::rename(env.git_repo("other", &[("a.txt", "one\n")]), &strange).unwrap();
+    std::os::unix::fs::symlink(&strange, file.with_file_name("link")).unwrap();
+    write(&file, format!("[wave]\nprovider = \"exec\"\nrepo = \"link\"\n{}", item("a", "")));
+    let output = env.run(&["wave", "plan", file.to_str().unwrap()]).assert_code(64);
+    assert!(output.stderr.contains(":3:1: the path of the repository is not UTF-8: "), "{output}");
+    assert!(output.stderr.contains("; rename the folder"), "{output}");
 }
