@@ -73,7 +73,9 @@ fn outcome(wave: &Wave, at: usize, luck: u8, now: i64) -> WaveEvent {
             _ => Some(ReviewVerdict::Approved),
         };
         let findings = vec!["f".to_owned()];
-        return WaveEvent::Reviewed { item: id, attempt, round: item.review_round, verdict, findings };
+        let until = (luck % 16 == 8).then_some(Timestamp(now + 5));
+        let (round, pool) = (item.review_round, None);
+        return WaveEvent::Reviewed { item: id, attempt, round, verdict, findings, until, pool };
     }
     let provider = item.attempt().unwrap().provider.clone();
     let until = luck.is_multiple_of(3).then_some(Timestamp(now + 5));

@@ -279,6 +279,12 @@ pub enum WaveEvent {
         round: u32,
         verdict: Option<ReviewVerdict>,
         findings: Vec<String>,
+        /// There is none yet: who was asked for it takes nothing before then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+        /// What is parked until then in the ledger of all jobs, which may know better later.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pool: Option<QuotaPool>,
     },
     /// Nothing more happens to the item.
     Closed {

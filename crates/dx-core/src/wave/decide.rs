@@ -69,6 +69,8 @@ pub fn state_of(wave: &Wave, item: &Item) -> ItemState {
         Phase::Attempt => ItemState::Running,
         Phase::Waiting => ItemState::Pending,
         Phase::Judged(_) | Phase::Reviewed(_) if item.attempts.is_empty() => ItemState::Pending,
+        // All that can be waited for with nothing to mend is who reviews it.
+        Phase::Judged(AttemptVerdict::Passed) | Phase::Reviewed(None) if follows() => ItemState::Reviewing,
         Phase::Judged(_) | Phase::Reviewed(_) if follows() => ItemState::Revision,
         Phase::Judged(_) => ItemState::Checking,
         Phase::Review | Phase::Reviewed(_) => ItemState::Reviewing,
@@ -96,14 +98,16 @@ fn want(wave: &Wave, item: &Item, now: Timestamp) -> Want {
             Want::Close(ItemState::Done, ReasonCode::ReviewApproved, String::new())
         }
         _ if wave.cancelling => cancelled(),
-        Phase::Judged(AttemptVerdict::Passed) => Want::Review(1),
+        Phase::Judged(AttemptVerdict::Passed) => review(wave, item, now),
         Phase::Judged(AttemptVerdict::Failed) => {
             Want::Close(ItemState::Blocked, last(), item.message.clone())
         }
         Phase::Reviewed(Some(ReviewVerdict::Blocked)) => {
             Want::Close(ItemState::Blocked, ReasonCode::ReviewBlocked, item.findings.join("; "))
         }
-        Phase::Reviewed(None) if item.review_round < REVIEW_ROUNDS => Want::Review(item.review_round + 1),
+        Phase::Reviewed(None) if item.review_round - item.reviews_parked < REVIEW_ROUNDS => {
+            review(wave, item, now)
+        }
         Phase::Reviewed(None) => Want::Close(
             ItemState::Blocked,
             ReasonCode::ReviewUnreadable,
@@ -117,6 +121,15 @@ fn want(wave: &Wave, item: &Item, now: Timestamp) -> Want {
         }
         Phase::Judged(AttemptVerdict::Revise | AttemptVerdict::Fallback) => again(wave, item, now, last()),
         Phase::Waiting => begin(wave, item, now),
+    }
+}
+
+/// The next round of the review, when its provider takes something.
+fn review(wave: &Wave, item: &Item, now: Timestamp) -> Want {
+    let parked = item.review_pool().and_then(|pool| wave.parked.get(&pool));
+    match parked.map(|parked| parked.until).filter(|time| *time > now) {
+        Some(until) => Want::Wait(until),
+        None => Want::Review(item.review_round + 1),
     }
 }
 

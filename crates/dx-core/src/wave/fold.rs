@@ -89,6 +89,8 @@ pub struct Item {
     pub notes: Vec<String>,
     /// Of the newest attempt.
     pub review_round: u32,
+    /// Of its rounds, those that said nothing but when to come back.
+    pub reviews_parked: u32,
     pub review_run: Option<RunUuid>,
     pub reason: Option<ReasonCode>,
     pub message: String,
@@ -123,6 +125,7 @@ impl Item {
             gates: Vec::new(),
             notes: Vec::new(),
             review_round: 0,
+            reviews_parked: 0,
             review_run: None,
             reason: None,
             message: String::new(),
@@ -135,6 +138,13 @@ impl Item {
         let model = self.plan.model.clone().filter(|_| self.plan.providers.first() == Some(provider));
         let account = Account { provider: provider.clone(), profile: self.plan.profile.clone() };
         Pool { account, model }
+    }
+
+    /// What the item's review asks of its provider.
+    pub fn review_pool(&self) -> Option<Pool> {
+        let review = self.plan.review.as_ref()?;
+        let account = Account { provider: review.provider.clone(), profile: review.profile.clone() };
+        Some(Pool { account, model: review.model.clone() })
     }
 
     /// The newest attempt.
@@ -239,6 +249,12 @@ impl Wave {
     /// What an end or a refusal says of what was asked, for all items.
     fn note_provider(&mut self, item: usize, event: &WaveEvent) {
         let (provider, reason, until, ledger) = match event {
+            WaveEvent::Reviewed { until: Some(until), pool: ledger, .. } => {
+                if let Some(pool) = self.items[item].review_pool() {
+                    self.park(pool, *until, ledger.as_ref());
+                }
+                return;
+            }
             WaveEvent::Refused { provider, reason, until, pool, .. } => {
                 (Some(provider.clone()), reason, until, pool)
             }
@@ -251,15 +267,18 @@ impl Wave {
         let Some(provider) = provider else { return };
         let pool = self.items[item].pool(&provider);
         if let Some(until) = until {
-            let new = || Parked { until: *until, ledger: ledger.clone() };
-            let known = self.parked.entry(pool).or_insert_with(new);
-            known.until = known.until.max(*until);
-            known.ledger = ledger.clone().or(known.ledger.take());
+            self.park(pool, *until, ledger.as_ref());
         } else if reason.is_of_account() {
             self.refused.insert(pool.account);
         } else if reason.is_of_model() {
             self.missing.insert(pool);
         }
+    }
+
+    fn park(&mut self, pool: Pool, until: Timestamp, ledger: Option<&QuotaPool>) {
+        let known = self.parked.entry(pool).or_insert(Parked { until, ledger: None });
+        known.until = known.until.max(until);
+        known.ledger = ledger.cloned().or(known.ledger.take());
     }
 }
 
@@ -269,7 +288,7 @@ impl Item {
             WaveEvent::Attempt { attempt, provider, base, .. } => {
                 self.phase = Phase::Attempt;
                 self.base = Some(base.clone());
-                (self.review_round, self.review_run) = (0, None);
+                (self.review_round, self.reviews_parked, self.review_run) = (0, 0, None);
                 self.attempts.push(Attempt {
                     number: *attempt,
                     provider: provider.clone(),
@@ -333,7 +352,8 @@ impl Item {
                 (self.review_round, self.review_run) = (*round, None);
             }
             WaveEvent::ReviewStarted { run, .. } => self.review_run = Some(run.clone()),
-            WaveEvent::Reviewed { verdict, findings, .. } => {
+            WaveEvent::Reviewed { verdict, findings, until, .. } => {
+                self.reviews_parked += u32::from(until.is_some());
                 self.phase = Phase::Reviewed(*verdict);
                 self.findings.clone_from(findings);
                 if let Some(attempt) = self.attempts.last_mut() {

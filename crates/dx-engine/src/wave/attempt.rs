@@ -215,7 +215,7 @@ fn judge(
 }
 
 /// What the run used, when the ledger has it: where it could not be written, the time alone counts.
-fn in_ledger(ground: &Ground, found: &Found) -> Option<QuotaPool> {
+pub(super) fn in_ledger(ground: &Ground, found: &Found) -> Option<QuotaPool> {
     let pool = QuotaPool::of(&found.run.created);
     let known = pools::parked(&ground.state, Timestamp(clock::now_ms()));
     known.iter().any(|line| line.pool == pool).then_some(pool)
@@ -286,7 +286,7 @@ fn item_gates(
 }
 
 /// The time before which the provider takes nothing, when the job ended for that and its structured error names one.
-fn told_until(found: &Found, outcome: &Outcome) -> Option<Timestamp> {
+pub(super) fn told_until(found: &Found, outcome: &Outcome) -> Option<Timestamp> {
     let limited =
         matches!(&outcome.provider_verdict, ProviderVerdict::Failed { class, .. } if class.is_limit());
     let until = found.run.limited_until.filter(|_| limited)?;

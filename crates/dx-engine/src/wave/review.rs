@@ -3,7 +3,7 @@
 //!
 //! Called by the coordinator, in a thread. Must never write the wave's journal.
 
-use super::attempt::Ground;
+use super::attempt::{Ground, in_ledger, told_until};
 use super::watch::watch;
 use super::{prompt, verdict};
 use crate::api::{PromptSource, StartRequest};
@@ -16,7 +16,8 @@ use crate::worktree;
 use dx_events::Parser;
 use dx_monitor::{Access, MaskedFile};
 use dx_protocol::{
-    AgentEvent, BeadsId, Gates, OutcomeState, ReviewVerdict, RunUuid, WaveEvent, WaveItem, WaveReview,
+    AgentEvent, BeadsId, Gates, OutcomeState, QuotaPool, ReviewVerdict, RunUuid, Timestamp, WaveEvent,
+    WaveItem, WaveReview,
 };
 
 /// An agent's text is read up to this length.
@@ -38,22 +39,54 @@ pub(super) struct Review {
 
 /// Runs it to its end; tells each step.
 pub(super) fn run(ground: &Ground, review: &Review, tell: &mut dyn FnMut(WaveEvent)) {
-    let item = review.item.id.clone();
-    let (verdict, findings) = match look(ground, review, tell) {
-        Ok((verdict, findings)) => (Some(verdict), findings),
-        Err(why) => (None, vec![why]),
+    let reviewed = |verdict, findings, until, pool| WaveEvent::Reviewed {
+        item: review.item.id.clone(),
+        attempt: review.attempt,
+        round: review.round,
+        verdict,
+        findings,
+        until,
+        pool,
     };
-    tell(WaveEvent::Reviewed { item, attempt: review.attempt, round: review.round, verdict, findings });
+    let Unread { why, until, pool } = match look(ground, review, tell) {
+        Ok((verdict, findings)) => return tell(reviewed(Some(verdict), findings, None, None)),
+        Err(unread) => unread,
+    };
+    tell(reviewed(None, vec![why], until, pool));
+}
+
+/// Why there is no verdict.
+struct Unread {
+    why: String,
+    until: Option<Timestamp>,
+    pool: Option<QuotaPool>,
+}
+
+impl From<String> for Unread {
+    fn from(why: String) -> Self {
+        Self { why, until: None, pool: None }
+    }
+}
+
+impl From<EngineError> for Unread {
+    fn from(error: EngineError) -> Self {
+        let why = format!("the review failed: {}", told(&error));
+        match error {
+            EngineError::QuotaParked { until, pool, .. } => {
+                Self { why, until: Some(until), pool: Some(pool) }
+            }
+            _ => why.into(),
+        }
+    }
 }
 
 fn look(
     ground: &Ground,
     review: &Review,
     tell: &mut dyn FnMut(WaveEvent),
-) -> Result<(ReviewVerdict, Vec<String>), String> {
-    let failed = |error: EngineError| format!("the review failed: {}", told(&error));
-    let beads = id(&ground.wave_id, review).map_err(failed)?;
-    let bytes = prompt::read(&ground.paths.review_prompt(&review.item.id)).map_err(failed)?;
+) -> Result<(ReviewVerdict, Vec<String>), Unread> {
+    let beads = id(&ground.wave_id, review)?;
+    let bytes = prompt::read(&ground.paths.review_prompt(&review.item.id))?;
     let text = prompt::of_review(bytes, review.item.id.as_str(), &review.base, &review.commit);
     let request = StartRequest {
         beads: Some(beads.clone()),
@@ -67,7 +100,7 @@ fn look(
         gates: Gates { read_only: true, ..Gates::default() },
         ..StartRequest::new(&review.by.provider)
     };
-    let started = ground.start(&review.commit, &request).map_err(failed)?;
+    let started = ground.start(&review.commit, &request)?;
     let run = started.ids.run_uuid.clone();
     tell(WaveEvent::ReviewStarted {
         item: review.item.id.clone(),
@@ -75,20 +108,25 @@ fn look(
         round: review.round,
         run: run.clone(),
     });
-    let outcome = watch(ground, &started.ids, false).map_err(failed)?.outcome;
-    let moved = moved(ground, review).map_err(failed)?;
+    let outcome = watch(ground, &started.ids, false)?.outcome;
+    let moved = moved(ground, review)?;
     if outcome.state != OutcomeState::Success {
         let ended =
             format!("the review ended with exit code {} ({})", outcome.exit_code, outcome.reason_code);
-        return Err(moved.map_or_else(|| ended.clone(), |moved| format!("{ended}; {moved}")));
+        if let Some(moved) = moved {
+            return Err(format!("{ended}; {moved}").into());
+        }
+        let found = lookup::read_run(&ground.state, &ground.state.run(&run).journal(), false)?;
+        let until = told_until(&found, &outcome);
+        return Err(Unread { why: ended, until, pool: until.and_then(|_| in_ledger(ground, &found)) });
     }
     if let Some(moved) = moved {
-        return Err(moved);
+        return Err(moved.into());
     }
-    let said = said(ground, &run).map_err(failed)?;
+    let said = said(ground, &run)?;
     // One that is not clean stays, and `worktree list` shows it.
     let _removed = ground.engine.worktree_remove(&beads, Some(&ground.repo));
-    verdict::read(&said)
+    Ok(verdict::read(&said)?)
 }
 
 /// What to say when the item's branch is not in the work that was reviewed any more: somebody moved it meanwhile.

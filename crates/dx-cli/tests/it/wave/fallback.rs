@@ -1,7 +1,7 @@
 //! Providers that refuse until a time: the wave parks them, goes on with the fallback, comes back, or waits and says until
 //! when. With stand-ins that print what the real agents printed.
 
-use super::world::{World, row, states};
+use super::world::{World, item, row, states};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -17,6 +17,10 @@ if [ -e "$here/refuse" ] && [ "$(date +%s)" -lt "$(cat "$here/refuse")" ]; then
     exit 1
 fi
 while [ -e "$here/hold" ]; do sleep 0.05; done
+if [ -e "$here/approve" ]; then
+    sed 's/"result":"[^"]*"/"result":"{\\"verdict\\":\\"APPROVED\\"}"/' "$here/claude.out"
+    exit 0
+fi
 echo x > claude.txt
 sed 's/"result":"[^"]*"/"result":"429 rate limit exceeded, try again in 5 hours"/' "$here/claude.out"
 "#;
@@ -91,6 +95,29 @@ fn a_provider_that_refuses_until_a_time_is_asked_once_and_the_fallback_does_the_
     for item in ["i1", "i5"] {
         assert_eq!(providers(&wave, item), ["opencode"], "{wave:#}");
     }
+}
+
+/// The first review ends with the time, the next start is refused for it: neither is one of the two rounds.
+#[test]
+fn a_review_whose_provider_refuses_until_a_time_is_waited_for() {
+    let world = world(Some(6));
+    world.sandbox_off();
+    std::fs::write(world.env.bin_dir().join("approve"), "").unwrap();
+    std::fs::write(world.path("review.md"), "look").unwrap();
+    let more = "review = { provider = \"claude-code\", prompt_file = \"review.md\" }";
+    let items = ["i0", "i1", "i2"].map(|id| item(id, &[], "echo x > a.txt", more));
+    let file = world.file("max_parallel = 1", &items);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    dx_testkit::wait_until(super::world::PATIENCE, "it says until when", || {
+        let (_, wave) = world.ask(&["status", "w-1"]);
+        wave["waits_until"].is_string() && row(&wave, "i0")["state"] == "reviewing"
+            || wave["state"] != "running"
+    });
+    assert_eq!(world.ask(&["status", "w-1"]).1["state"], "running");
+    let output = world.env.run(&["wave", "status", "w-1", "--watch", "--json"]).assert_code(0);
+    let wave: Value = serde_json::from_str(&output.stdout).unwrap();
+    assert_eq!(states(&wave), vec!["done".to_owned(); 3], "{wave:#}");
+    assert_eq!(calls(&world), 4, "{wave:#}");
 }
 
 #[test]
