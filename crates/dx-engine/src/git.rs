@@ -325,8 +325,12 @@ pub(crate) fn failed(args: &[&str], message: String) -> EngineError {
     EngineError::Git { command: format!("git {}", args.join(" ")), message }
 }
 
+/// The last line that names a failure, behind which git may give advice; the last one when none does.
 pub(crate) fn last_line(errors: &[u8]) -> String {
-    String::from_utf8_lossy(errors).trim().lines().last().unwrap_or("it told no reason").to_owned()
+    let text = String::from_utf8_lossy(errors);
+    let names = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
+    let last = text.lines().rfind(names).or_else(|| text.trim().lines().last());
+    last.unwrap_or("it told no reason").to_owned()
 }
 
 /// First line of an output.

@@ -5,6 +5,7 @@
 //! repository's common directory while one is registered there. Git is called by the recorded paths. Must never lose work
 //! that is not in a ref.
 
+mod branch_ref;
 mod copy;
 mod create;
 pub(crate) mod disk_use;

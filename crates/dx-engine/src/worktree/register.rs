@@ -4,6 +4,7 @@
 //! worktree add` makes it in steps, between which every other git command that looks at all worktrees may fail, and what a
 //! kill leaves of it stays locked. Repositories whose layout has more parts are left to git itself.
 
+use super::branch_ref::update_ref;
 use super::lock::Lock;
 use super::made::{Made, Place, is_registered};
 use crate::error::EngineError;
@@ -37,8 +38,8 @@ fn branch(place: &Place, made: &mut Made, main: &Repository, base: Option<&str>)
     let knew = std::mem::replace(&mut made.branch_is_new, true);
     place.save(made)?;
     let message = format!("branch: Created from {} by dx-runner", made.base);
-    let args = ["update-ref", "--create-reflog", "-m", &message, &name, &made.base, ""];
-    let output = Call::new(main, &args).env(MARKER, made.mark.as_str()).output()?;
+    let args = ["--create-reflog", "-m", &message, &name, &made.base, ""];
+    let output = update_ref(main, made, &args)?;
     if output.status.success() {
         return Ok(());
     }
@@ -53,7 +54,7 @@ fn branch(place: &Place, made: &mut Made, main: &Repository, base: Option<&str>)
     });
     let Some((at, path)) = found else {
         return Err(EngineError::Git {
-            command: format!("git {}", args.join(" ")),
+            command: format!("git update-ref {}", args.join(" ")),
             message: crate::git::last_line(&output.stderr),
         });
     };

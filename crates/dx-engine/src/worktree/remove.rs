@@ -1,17 +1,17 @@
 //! `worktree remove`: takes a worktree away when all its work is in refs that stay. What is not saved is named, and then
 //! nothing is touched.
 
+use super::branch_ref::update_ref;
 use super::inspect::{Trees, recorded};
 use super::lock::Lock;
 use super::made::{Made, Place, Stage, is_registered};
 use super::{create, register, salvage, setup};
 use crate::Engine;
 use crate::error::EngineError;
-use crate::git::{Call, Repository, line};
+use crate::git::{Call, Repository, last_line, line};
 use crate::lookup;
 use crate::permission::Places;
 use dx_jobdir::{ClaimLock, StateDir, claim, disk, faults};
-use dx_monitor::MARKER;
 use dx_protocol::{BeadsId, WorktreeRemovedDocument};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -346,13 +346,17 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
         return Ok(false);
     }
     // With the value that was looked at: whoever moved it meanwhile keeps it.
-    let delete = ["update-ref", "-d", &name, &at];
-    match Call::new(main, &delete).env(MARKER, made.mark.as_str()).run() {
-        Ok(_) => Ok(true),
-        // Another git was in the way: the removal is not done, and the next command goes on with it.
-        Err(error) if tip()?.as_ref() == Some(&at) => Err(error),
-        Err(_) => Ok(false),
+    let delete = ["-d", &name, &at];
+    let output = update_ref(main, made, &delete)?;
+    if output.status.success() {
+        return Ok(true);
     }
+    // Another git was in the way: the removal is not done, and the next command goes on with it.
+    if tip()?.as_ref() == Some(&at) {
+        let command = format!("git update-ref {}", delete.join(" "));
+        return Err(EngineError::Git { command, message: last_line(&output.stderr) });
+    }
+    Ok(false)
 }
 
 /// Removes a folder, also one with folders in it that may not be written.

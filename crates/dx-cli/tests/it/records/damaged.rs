@@ -95,10 +95,13 @@ fn a_journal_that_lost_its_end_is_settled_from_the_exit_file() {
         }
         std::fs::hard_link(run.join("journal"), env.state_dir().join("live/exec.failed")).unwrap();
         std::fs::remove_file(super::view(&env, "failed.outcome")).unwrap();
+        // A monitor that is about to exit is there, and holds the journal, a moment longer.
+        dx_testkit::wait_until(std::time::Duration::from_mins(1), "nobody of ours is left", || {
+            ask(&env, &["check", "--beads", "failed"]).1["state"] != "launching"
+        });
         let (exits, check) = ask(&env, &["check", "--beads", "failed"]);
         let told = |d: &serde_json::Value| (d["outcome"]["exit_code"].clone(), d["reason_code"].clone());
         assert_eq!((exits, told(&check)), (3, (json!(code), json!(reason))), "{check:#}");
-        // A monitor that is about to exit holds the journal a moment longer.
         dx_testkit::wait_until(std::time::Duration::from_mins(1), "the run is settled", || {
             ask(&env, &["prune"]).1["pruned"] == 1
         });

@@ -124,6 +124,23 @@ fn a_git_that_outlives_its_command_is_ended_before_the_next() {
 }
 
 #[test]
+fn what_a_killed_git_left_locked_is_no_bar() {
+    let env = environment();
+    let repo = repository(&env);
+    let lock = repo.join(".git/refs/heads/bd-1.lock");
+    let leave = || {
+        let file = std::fs::File::create(&lock).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_mins(1)).unwrap();
+    };
+    leave();
+    let path = path_of(&create(&env, "bd-1", &repo, &[]));
+    assert_whole(&env, &path, "bd-1");
+    leave();
+    env.run(&["worktree", "remove", "bd-1"]).assert_code(0);
+    assert!(!lock.exists() && !repo.join(".git/refs/heads/bd-1").exists());
+}
+
+#[test]
 fn random_kills_never_leave_half_a_worktree() {
     const ROUNDS: u64 = 25;
     let env = environment();
@@ -174,9 +191,10 @@ fn a_branch_that_cannot_be_removed_now_is_not_forgotten() {
     let env = environment();
     let repo = repository(&env);
     create(&env, "bd-1", &repo, &[]);
-    // Another git holds it.
+    // Another git holds it, and has only just taken it when we look.
     let lock = repo.join(".git/refs/heads/bd-1.lock");
-    write(&lock, "");
+    let file = std::fs::File::create(&lock).unwrap();
+    file.set_modified(std::time::SystemTime::now() + Duration::from_mins(1)).unwrap();
     let refused = env.run(&["worktree", "remove", "bd-1", "--json"]).assert_code(1);
     let error: serde_json::Value = serde_json::from_str(&refused.stderr).unwrap();
     assert_eq!(error["error"]["reason_code"], "git_failed", "{error:#}");
