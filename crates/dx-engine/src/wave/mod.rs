@@ -31,7 +31,8 @@ use coordinator::Coordinator;
 use dx_core::wave::{Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
 use dx_proc::clock;
-use dx_protocol::{BeadsId, WaveDocument, WaveItem, WavePlan, WavePlanDocument};
+use dx_protocol::{BeadsId, WaveDocument, WaveItem, WavePlan, WavePlanDocument, WaveState};
+use show::state_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -193,8 +194,11 @@ fn lock(wave: &str, paths: &WavePaths) -> Result<WaveWriter, EngineError> {
         if let Some(writer) = WaveWriter::try_lock(paths)? {
             return Ok(writer);
         }
-        // The coordinator of one that has ended clears up for moments.
-        if ended(paths)?.is_none() || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
+        // The coordinator of one that has ended clears up for moments. That of one that was killed may have left a child which
+        // has not begun its program yet, and holds the lock until then.
+        let records = files::read(paths)?;
+        let works = fold(&records).is_none_or(|wave| state_of(&wave, &records) == WaveState::Running);
+        if works || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
             return Err(EngineError::WaveRunning { wave: wave.to_owned() });
         }
         std::thread::sleep(CLEAR_TICK);

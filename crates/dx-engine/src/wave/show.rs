@@ -108,7 +108,7 @@ fn read(paths: &WavePaths) -> Result<Option<(Wave, WaveState)>, JournalError> {
 }
 
 /// Whether the newest coordinator lives; told by its identity, so that no lock is taken.
-fn state_of(wave: &Wave, records: &[WaveRecord]) -> WaveState {
+pub(super) fn state_of(wave: &Wave, records: &[WaveRecord]) -> WaveState {
     if let Some(verdict) = wave.verdict() {
         return verdict;
     }
