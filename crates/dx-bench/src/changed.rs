@@ -61,6 +61,7 @@ pub(crate) fn between(begun: &BenchManifest, now: &BenchManifest) -> Vec<Change>
         reported_commit,
         branch,
         later_agents: _,
+        opencode_url,
         jobs,
     } = begun;
     let mut changes = Vec::new();
@@ -90,6 +91,12 @@ pub(crate) fn between(begun: &BenchManifest, now: &BenchManifest) -> Vec<Change>
     differ("--parallel", parallel.to_string(), now.parallel.to_string(), OPTION);
     differ("--max-retries", max_retries.to_string(), now.max_retries.to_string(), OPTION);
     differ("--timeout", timeout_sec.to_string(), now.timeout_sec.to_string(), OPTION);
+    let told = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let server = match opencode_url {
+        Some(host) => format!("set OPENCODE_URL to {host}"),
+        None => "unset OPENCODE_URL".to_owned(),
+    };
+    differ("OPENCODE_URL", told(opencode_url), told(&now.opencode_url), &server);
     // A gate may be added to a run, but one that failed is not passed by leaving it away.
     let gates = [
         ("--required-baseline", required_baseline, &now.required_baseline),
@@ -98,7 +105,6 @@ pub(crate) fn between(begun: &BenchManifest, now: &BenchManifest) -> Vec<Change>
         ("--branch", branch, if reported_commit.is_some() { &now.branch } else { branch }),
     ];
     for (what, begun, now) in gates {
-        let told = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         if begun.is_some() || (what == "--branch" && reported_commit.is_some()) {
             differ(what, told(begun), told(now), OPTION);
         }

@@ -3,9 +3,12 @@
 
 use crate::error::BenchError;
 use crate::folder::Folder;
+use crate::render::failed;
 use crate::stats;
 use crate::summary::{by_workflow, paired};
-use dx_protocol::{BenchCompareDocument, BenchComparedWorkflow, BenchManifest, BenchPlanned, BenchRecord};
+use dx_protocol::{
+    BenchCompareDocument, BenchComparedWorkflow, BenchGate, BenchManifest, BenchPlanned, BenchRecord,
+};
 
 const SCHEMA: &str = "dx-runner/bench-compare/1";
 
@@ -17,6 +20,7 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
         records.retain(|record| record.round > 0);
         Ok((manifest, records))
     };
+    let (failed_a, failed_b) = (failed_gates(a)?, failed_gates(b)?);
     let ((a, records_a), (b, records_b)) = (load(a)?, load(b)?);
     let asked = |manifest: &BenchManifest, id: &str| manifest.prompts.iter().any(|prompt| prompt.id == id);
     let (missing_a, missing_b) = (missing(&a, &records_a, |_| true), missing(&b, &records_b, |_| true));
@@ -42,6 +46,7 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
             success_a,
             success_b,
             success_differs: is_fair && stats::shares_differ(&success_a, &success_b),
+            success_could_differ: is_fair && stats::shares_could_differ(success_a.of, success_b.of),
             first_output: paired(&of_a, &of_b, |record| record.first_output_ms).filter(|_| is_fair),
             completion: paired(&of_a, &of_b, |record| record.completion_ms).filter(|_| is_fair),
             missing_a,
@@ -63,7 +68,14 @@ pub fn compare(a: &Folder, b: &Folder) -> Result<BenchCompareDocument, BenchErro
         same_prompts: a.prompts_sha256 == b.prompts_sha256,
         missing_a,
         missing_b,
+        failed_gates_a: failed_a,
+        failed_gates_b: failed_b,
     })
+}
+
+/// What a run that ended failed.
+fn failed_gates(folder: &Folder) -> Result<Vec<BenchGate>, BenchError> {
+    Ok(folder.ending()?.map(|ending| failed(&ending.gates)).unwrap_or_default())
 }
 
 fn fallbacks(records: &[&BenchRecord]) -> u64 {

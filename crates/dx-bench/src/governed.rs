@@ -7,7 +7,7 @@ use crate::job::{self, Ground, RunClock, Task};
 use crate::prompts::{Prompt, Prompts};
 use crate::render::{failed, render};
 use crate::servers::Servers;
-use crate::{changed, gates, plan, progressive, workflow};
+use crate::{changed, gates, plan, progressive, servers, workflow};
 use dx_engine::{Cancel, Engine, mask_text};
 use dx_proc::clock;
 use dx_protocol::{
@@ -273,6 +273,7 @@ fn prepare(request: &Request) -> Result<Prepared, BenchError> {
         commit: dx_engine::head_of(&request.repo).unwrap_or_else(|| "-".to_owned()),
         prompts_version: prompts.version,
         prompts_sha256: dx_engine::sha256_hex(text.as_bytes()),
+        opencode_url: servers::given_host(&workflows),
         jobs: plan::jobs(&workflows, &rows, request.rounds),
         workflows,
         prompts: rows,

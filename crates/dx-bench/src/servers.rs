@@ -8,6 +8,26 @@ use crate::error::BenchError;
 use dx_engine::Engine;
 use dx_protocol::{BeadsId, BenchGate, BenchWorkflow, ExitCode, Lane, ReasonCode};
 
+/// The server that is used instead of one of our own.
+fn given() -> Option<String> {
+    std::env::var("OPENCODE_URL").ok().filter(|url| !url.is_empty())
+}
+
+/// Host and port of that server, when one of these workflows uses it: an address may hold a password.
+pub(crate) fn given_host(workflows: &[BenchWorkflow]) -> Option<String> {
+    workflows.iter().any(needs_one).then(given)?.as_deref().map(host_of)
+}
+
+fn needs_one(workflow: &BenchWorkflow) -> bool {
+    workflow.lane != Lane::Run.as_str()
+}
+
+fn host_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit('@').next().unwrap_or_default().to_owned()
+}
+
 /// Servers by workflow. Those that were started here end with this value.
 pub(crate) struct Servers<'a> {
     engine: &'a Engine,
@@ -33,8 +53,8 @@ impl<'a> Servers<'a> {
         gates: &mut Vec<BenchGate>,
     ) -> Result<Self, BenchError> {
         let mut this = Self { engine, urls: Vec::new(), own: Vec::new() };
-        let given = std::env::var("OPENCODE_URL").ok().filter(|url| !url.is_empty());
-        for workflow in workflows.filter(|workflow| workflow.lane != Lane::Run.as_str()) {
+        let given = given();
+        for workflow in workflows.filter(|workflow| needs_one(workflow)) {
             let url = match &given {
                 Some(url) => Ok(url.clone()),
                 None => this.start_own(&format!("bench-{run_id}-{}", workflow.lane))?,
@@ -68,5 +88,20 @@ impl<'a> Servers<'a> {
     /// The address of a workflow's server; `None` for one that needs none.
     pub(crate) fn url(&self, workflow: &str) -> Option<&str> {
         self.urls.iter().find(|(name, _)| name == workflow).map(|(_, url)| url.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::host_of;
+
+    #[test]
+    fn of_an_address_only_host_and_port_are_told() {
+        for url in
+            ["http://me:p@ss@box:4096/x?y#z", "http://box:4096", "me:secret@box:4096", "http://box:4096?a=@b"]
+        {
+            assert_eq!(host_of(url), "box:4096", "{url}");
+        }
+        assert_eq!(host_of("http://[::1]:4096/"), "[::1]:4096");
     }
 }

@@ -124,3 +124,8 @@ pub fn shares_differ(a: &BenchShare, b: &BenchShare) -> bool {
     let high = d + ((b.high - b.rate).powi(2) + (a.rate - a.low).powi(2)).sqrt();
     low > 0.0 || high < 0.0
 }
+
+/// Whether so many trials on each side could show a difference at this level at all: none failed there, and all here.
+pub fn shares_could_differ(a: u64, b: u64) -> bool {
+    shares_differ(&share(a, a), &share(0, b))
+}

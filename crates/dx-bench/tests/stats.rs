@@ -1,6 +1,6 @@
 //! The statistics against truths that are known: intervals hold their level, equal lanes are equal, a slower one is found.
 
-use dx_bench::stats::{quantile, ratio, share, shares_differ};
+use dx_bench::stats::{quantile, ratio, share, shares_could_differ, shares_differ};
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the same numbers on every machine.
 struct Random(u64);
@@ -132,4 +132,8 @@ fn known_numbers() {
     }
     assert!(shares_differ(&share(2, 20), &share(18, 20)));
     assert!(!shares_differ(&share(9, 10), &share(10, 10)));
+    // One job says nothing, whatever became of it.
+    for (a, b, could) in [(0, 9, false), (1, 1, false), (2, 2, true), (1, 20, true)] {
+        assert_eq!(shares_could_differ(a, b), could, "{a} {b}");
+    }
 }

@@ -24,7 +24,7 @@ impl Engine {
         let io = |source| EngineError::Io { what: "make a scratch repository", source };
         self.remove_scratch(name)?;
         let git_dir = path.join(".git");
-        std::fs::create_dir_all(git_dir.join("objects")).map_err(io)?;
+        make(&git_dir.join("objects")).map_err(io)?;
         std::fs::create_dir_all(git_dir.join("refs/heads")).map_err(io)?;
         std::fs::write(git_dir.join("HEAD"), "ref: refs/heads/main\n").map_err(io)?;
         let config = "[core]\n\trepositoryformatversion = 0\n\tbare = false\n\
@@ -49,18 +49,8 @@ impl Engine {
     /// Takes a scratch repository away, or all below a name.
     pub fn remove_scratch(&self, name: &str) -> Result<(), EngineError> {
         let path = self.scratch(name)?;
-        match std::fs::remove_dir_all(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(EngineError::Io { what: "remove a scratch repository", source })
-            }
-            _ => {
-                // The folders above it go with the last one below them.
-                let root = self.places()?.worktree_root()?.join(FOLDER);
-                let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&root));
-                let _kept = above.map(std::fs::remove_dir).take_while(Result::is_ok).count();
-                Ok(())
-            }
-        }
+        let root = self.places()?.worktree_root()?.join(FOLDER);
+        remove(&path, &root).map_err(|source| EngineError::Io { what: "remove a scratch repository", source })
     }
 
     fn scratch(&self, name: &str) -> Result<PathBuf, EngineError> {
@@ -69,5 +59,52 @@ impl Engine {
             return Err(EngineError::Argument(format!("`{name}` is no name of a scratch repository")));
         }
         Ok(self.places()?.worktree_root()?.join(FOLDER).join(name))
+    }
+}
+
+/// Makes a folder and those above it. One above it may go meanwhile, with the last repository of another job, until there is
+/// something in it.
+fn make(folder: &Path) -> io::Result<()> {
+    const TRIES: usize = 1_000;
+    for _ in 1..TRIES {
+        match std::fs::create_dir_all(folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => std::thread::yield_now(),
+            made => return made,
+        }
+    }
+    std::fs::create_dir_all(folder)
+}
+
+/// The folders above it, as far as `root`, go with the last one below them.
+fn remove(folder: &Path, root: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let above = folder.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    let _kept = above.map(std::fs::remove_dir).take_while(Result::is_ok).count();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{make, remove};
+
+    #[test]
+    fn jobs_that_begin_and_end_at_once_are_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("root");
+        std::thread::scope(|scope| {
+            for job in 0..4 {
+                let (folder, root) = (root.join("run").join(job.to_string()), &root);
+                scope.spawn(move || {
+                    for _ in 0..300 {
+                        make(&folder.join(".git/objects")).unwrap();
+                        remove(&folder, root).unwrap();
+                    }
+                });
+            }
+        });
+        assert!(!root.exists());
     }
 }

@@ -34,6 +34,15 @@ pub fn descendants(pid: i32) -> Vec<i32> {
     found
 }
 
+/// Parent, its parent and so on of the calling process, as far as its namespace shows. An orphan's parent is who adopted it.
+pub fn ancestors() -> Vec<i32> {
+    // A pid that is used again while we look could lead in a circle.
+    const MOST: usize = 1_000;
+    let parent = |pid: i32| stat::read(pid).ok().flatten().map(|stat| stat.ppid).filter(|ppid| *ppid > 0);
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    std::iter::successors(parent(own), |pid| parent(*pid)).take(MOST).collect()
+}
+
 /// CPU time in milliseconds of the roots and all their descendants: user and system time of each and of the children
 /// it has waited for. May go down when a process ends whose parent does not wait; compare with the highest seen.
 pub fn tree_cpu_ms(roots: &[i32]) -> u64 {

@@ -42,6 +42,9 @@ pub struct BenchManifest {
     /// Further versions of agents' programs that the run went on with, by provider, in their order: it mixes them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub later_agents: BTreeMap<String, Vec<String>>,
+    /// Host and port of the OpenCode server that `OPENCODE_URL` named for the lanes of a server; without it each had its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opencode_url: Option<String>,
     /// All jobs, in the order in which they are begun. Those of round 0 warm up and are in no figure.
     pub jobs: Vec<BenchPlanned>,
 }
@@ -274,48 +277,6 @@ pub struct BenchComparison {
     pub success_differs: bool,
 }
 
-/// `bench compare`: what changed between two runs beyond noise.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BenchCompareDocument {
-    pub schema: String,
-    pub a: String,
-    pub b: String,
-    /// For each workflow that both runs have.
-    pub workflows: Vec<BenchComparedWorkflow>,
-    /// Workflows that only one run has.
-    pub only_in_one: Vec<String>,
-    /// Whether the runs asked the same prompts.
-    pub same_prompts: bool,
-    /// Planned jobs of each run that have no record: it was interrupted or killed, or runs.
-    #[serde(default)]
-    pub missing_a: u64,
-    #[serde(default)]
-    pub missing_b: u64,
-}
-
-/// One workflow in two runs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BenchComparedWorkflow {
-    pub workflow: String,
-    pub success_a: BenchShare,
-    pub success_b: BenchShare,
-    /// As those below without a verdict where a run lacks jobs of the workflow.
-    pub success_differs: bool,
-    pub first_output: Option<BenchRatio>,
-    pub completion: Option<BenchRatio>,
-    /// Planned jobs on the prompts of both runs that have no record. Slow ones are the last to get theirs, so that those
-    /// which are there are no fair choice.
-    #[serde(default)]
-    pub missing_a: u64,
-    #[serde(default)]
-    pub missing_b: u64,
-    /// Jobs of each run that ran on another model than the one asked for or preferred.
-    #[serde(default)]
-    pub fallbacks_a: u64,
-    #[serde(default)]
-    pub fallbacks_b: u64,
-}
-
 /// `governance_report.json`, and the answer of `bench run --json`: what was asked of the run and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BenchDocument {
@@ -341,88 +302,4 @@ pub struct BenchGate {
     pub details: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<GateDocument>,
-}
-
-/// A kind of thing that keeps a phase from passing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BenchFault {
-    /// The model is not offered, or not allowed.
-    ModelUnavailable,
-    /// Something that the jobs need is not there; nothing was run.
-    PreflightFailed,
-    /// A job ran into a limit of time.
-    StalledRun,
-    /// HEAD does not contain the required commit; nothing was run.
-    BaselineGateFailed,
-    /// The reported commit is not on the branch.
-    IntegrityGateFailed,
-    /// A job changed what its prompt does not allow.
-    ScopeDriftFailed,
-}
-
-impl BenchFault {
-    /// The published word.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ModelUnavailable => "model_unavailable",
-            Self::PreflightFailed => "preflight_failed",
-            Self::StalledRun => "stalled_run",
-            Self::BaselineGateFailed => "baseline_gate_failed",
-            Self::IntegrityGateFailed => "integrity_gate_failed",
-            Self::ScopeDriftFailed => "scope_drift_failed",
-        }
-    }
-}
-
-/// Where a phase stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BenchPhaseState {
-    /// Begun, and not ended: it runs, or was interrupted or killed.
-    Begun,
-    Passed,
-    Failed,
-}
-
-/// A phase of the progressive benchmark, as it went the last time on a commit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BenchPhase {
-    pub phase: String,
-    /// The commit that it is about: the required one, else HEAD of the repository; `-` outside of one.
-    pub baseline: String,
-    /// Its run, a folder of this name beside that of the state.
-    pub run_id: String,
-    pub state: BenchPhaseState,
-    /// Share of the jobs that must succeed.
-    pub minimum: f64,
-    pub succeeded: u64,
-    /// Planned jobs without the warm-up; 0 when none was run.
-    pub of: u64,
-    pub reason_code: ReasonCode,
-    /// What kept it from passing, where it is of a kind that has a name.
-    pub faults: Vec<BenchFault>,
-    pub details: String,
-}
-
-/// `progressive/state.json`: the last of each phase on each commit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BenchProgress {
-    pub schema: String,
-    pub phases: Vec<BenchPhase>,
-}
-
-/// The answer of `bench progressive --json`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct BenchProgressiveDocument {
-    pub schema: String,
-    /// The folder of all runs.
-    pub out: String,
-    pub baseline: String,
-    pub passed: bool,
-    pub reason_code: ReasonCode,
-    pub exit_code: i32,
-    pub next_action: String,
-    /// Those that this call ran, in their order.
-    pub phases: Vec<BenchPhase>,
 }

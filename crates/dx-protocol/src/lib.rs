@@ -5,6 +5,8 @@
 
 mod agent_event;
 mod bench;
+mod bench_compare;
+mod bench_phase;
 mod config_document;
 mod document;
 mod exit_code;
@@ -39,6 +41,8 @@ mod worktree;
 
 pub use agent_event::*;
 pub use bench::*;
+pub use bench_compare::*;
+pub use bench_phase::*;
 pub use config_document::*;
 pub use document::*;
 pub use exit_code::*;

@@ -110,9 +110,15 @@ pub struct TaskStep {
     pub report: Option<String>,
     /// What a validator's report says.
     pub claims_pass: Option<bool>,
-    /// Hashes of files below `.ai` when it began: some projects have git pass over that folder.
+    /// What one should know of it, and what alone fails nothing: tools that its role refused it, files that were not compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What git may not tell of, as it was when it began: hashes of files below `.ai`, sizes and times of others that git ignores.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub before: std::collections::BTreeMap<String, String>,
+    /// While it runs: what `.ai/context.md` said of `agy` when it began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agy: Option<String>,
     pub started_at: Timestamp,
     pub ended_at: Option<Timestamp>,
 }
@@ -132,7 +138,7 @@ pub struct TaskCommand {
     /// What it changed and nobody's test may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<String>,
-    /// Hashes of files below `.ai` when it began.
+    /// As that of a step.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     pub before: std::collections::BTreeMap<String, String>,
     pub at: Timestamp,

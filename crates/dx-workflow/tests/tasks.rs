@@ -205,9 +205,24 @@ fn defects_of_plans_are_found() {
     }
     files.units[1].spec = Some(spec_on("left.py"));
     files.units[2].spec = Some(spec_on("left.py"));
+    // What changes no file that is known cannot be kept apart from the other.
+    let vague = spec_on("left.py").replace("Change `left.py`.", "Improve the left side.");
+    files.units[1].spec = Some(vague.clone());
+    files.units[2].spec = Some(spec_on("right.py"));
+    assert_found(
+        &files,
+        "001-greeting/02-left/task-spec.md",
+        line_of(&vague, "## Scope"),
+        "unit_scope",
+        "vague",
+    );
+    files.units[2].spec = Some(vague.clone());
     // One after the other they may.
     let ordered = PLAN.replace("| 1 | 3 |", "| 1 | None |").replace("| 1 | 2 |", "| 2 | None |");
     files.own.spec = Some(ordered);
+    assert_eq!(check_task(&files), []);
+    files.units[1].spec = Some(spec_on("left.py"));
+    files.units[2].spec = Some(spec_on("left.py"));
     assert_eq!(check_task(&files), []);
     let mut files = plan(PLAN);
     files.units.remove(3);

@@ -317,6 +317,9 @@ fn comparison(document: &BenchCompareDocument) -> String {
             lines.push(format!("{run} is incomplete: {missing} planned jobs have no record; {GO_ON}"));
         }
     }
+    for (run, gates) in [(a, &document.failed_gates_a), (b, &document.failed_gates_b)] {
+        lines.extend(gates.iter().map(|gate| format!("{run}: {}", failed(gate))));
+    }
     for row in &document.workflows {
         let name = &row.workflow;
         let share = |share: &dx_protocol::BenchShare| format!("{}/{}", share.count, share.of);
@@ -330,7 +333,11 @@ fn comparison(document: &BenchCompareDocument) -> String {
             lines.push(format!("{name}: success {success_a} and {success_b}: no verdict, {lacking}"));
             continue;
         }
-        let word = if row.success_differs { "changed" } else { "no change beyond noise" };
+        let word = match (row.success_differs, row.success_could_differ) {
+            (true, _) => "changed",
+            (false, true) => "no change beyond noise",
+            (false, false) => "so few jobs can show nothing",
+        };
         lines.push(format!(
             "{name}: success {} and {}: {word}",
             share(&row.success_a),

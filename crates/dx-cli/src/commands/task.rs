@@ -257,6 +257,7 @@ pub(crate) fn text(document: &TaskDocument) -> String {
             };
             let by = if step.by.is_empty() { String::new() } else { format!(", by {}", step.by) };
             lines.push(format!("  {} (round {}{by}): {result}", step.agent, step.round));
+            lines.extend(step.notes.iter().map(|note| format!("    {note}")));
         }
         for command in &state.commands {
             let result = match command.exit_code {

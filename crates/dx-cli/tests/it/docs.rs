@@ -55,6 +55,12 @@ const NOT_RUN: &[(&str, &str, &str)] = &[
         "dx-runner task run 1 --worktree auto",
         "needs a real opencode; tests/it/workflow/guide.rs follows the whole page with one",
     ),
+    ("docs/guide/tasks.md", "dx-runner task show 1", "shows what that run did; the same test"),
+    (
+        "docs/guide/tasks.md",
+        "place=$(dx-runner task show 1 | sed -n 's/^  agents work in: //p')",
+        "brings home what that run made; the same test",
+    ),
     (
         "docs/guide/waves.md",
         "dx-runner wave plan wave.toml --from-beads",

@@ -75,6 +75,12 @@ fn phases_run_in_order_six_jobs_at_once_and_a_killed_one_goes_on() {
     let none = [("OPENCODE_CANONICAL_MODEL", "zhipuai-coding-plan/none")];
     let failed = world.json(&none, &["--phase", "phase1_smoke"], 21);
     assert_eq!(failed["phases"][0]["state"], "failed", "{failed:#}");
+    // What refused it is in its folder, of which people are told.
+    let line =
+        "OPENCODE_CANONICAL_MODEL=zhipuai-coding-plan/none dx-runner bench progressive --phase phase1_smoke";
+    let told = world.line(line).assert_code(21).stdout;
+    let page = told.lines().find(|line| line.ends_with("/summary.md")).unwrap();
+    assert!(read(page).contains("No job was run"), "{told}");
     world.is_blocked("phase2_6stream");
     // Forced, it runs although the first one has failed. The warm-up is answered; then nobody is before all six ask.
     model.hold_after(1);

@@ -198,6 +198,29 @@ fn check_names_file_and_line_and_the_projects_facts() {
     assert!(text.ends_with("1 tasks: 3 findings\n"), "{text}");
 }
 
+/// Neither with an empty environment, nor as an orphan in a session of its own.
+fn no_job_approves(project: &Project) {
+    let approve = format!(
+        "env -i HOME=/nowhere DX_RUNNER_STATE_DIR={} {} task approve 1 --json",
+        project.env.path("another").display(),
+        env!("CARGO_BIN_EXE_dx-runner")
+    );
+    let script = format!(
+        "{approve} 2> first; echo $? > codes\n(setsid sh -c '{approve} 2> second; echo $? >> codes; echo > done' &)\n\
+         until test -e done; do sleep 0.05; done"
+    );
+    let top = project.top.display().to_string();
+    let start =
+        ["start", "--beads", "outer", "--provider", "exec", "--worktree", &top, "--", "sh", "-c", &script];
+    project.env.run(&start).assert_code(0);
+    project.env.run(&["wait", "--beads", "outer"]).assert_code(0);
+    assert_eq!(read(project.top.join("codes")), "22\n22\n");
+    for name in ["first", "second"] {
+        let told = crate::document(&project.env, "error", &read(project.top.join(name)));
+        assert_eq!(told["error"]["reason_code"], "nested_start_denied", "{told}");
+    }
+}
+
 #[test]
 fn a_plan_is_drawn_and_approved_as_it_is() {
     let project = Project::new();
@@ -222,6 +245,8 @@ fn a_plan_is_drawn_and_approved_as_it_is() {
     inside.env("DX_RUNNER_MARK", "01890000-0000-7000-8000-000000000000");
     let error = crate::world::error_of(&project.env, &project.env.run_command(inside).assert_code(22));
     assert_eq!(error["reason_code"], "nested_start_denied");
+    no_job_approves(&project);
+    assert_eq!(project.ask(0, "task", &["show", "1"])["approved"], false);
     assert_eq!(project.ask(0, "task", &["approve", "1"])["approved"], true);
     assert_eq!(project.ask(0, "tasks", &["next"])["next"], "001-plan");
     document(&project.env, "task-state", &read(project.folder("001-plan/state.json")));

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 const MOST_ENTRIES: usize = 500_000;
 /// What package managers and compilers fill. Packages bring test keys and certificates of their own, so only what lies
 /// directly in such a folder is looked at.
-const FILLED: [&str; 10] = [
+pub(crate) const FILLED: [&str; 10] = [
     "node_modules",
     "bower_components",
     "target",

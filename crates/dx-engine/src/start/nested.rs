@@ -1,14 +1,17 @@
-//! Starts from inside a job: refused, unless the record of that job allows them.
+//! Starts from inside a job: refused, unless the record of that job allows them; and what only a person may do.
 //!
-//! Called by: `start` and `restart`. Must never: believe the environment more than a marker, or give a job more rights than
-//! the one it is started in.
+//! Called by: `start`, `restart` and `task`. Must never: believe the environment more than a marker, or give a job more rights
+//! than the one it is started in.
 
 use crate::api::StartRequest;
 use crate::error::EngineError;
 use crate::lookup;
 use dx_jobdir::StateDir;
-use dx_monitor::MARKER;
+use dx_monitor::{Invocation, MARKER};
+use dx_proc::tree;
 use dx_protocol::{Confinement, Created, SandboxMode};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
 
 /// The job in which this is called, when its record allows it to start jobs; `None` outside of jobs. The record counts and
 /// not the environment, which is the agent's.
@@ -39,4 +42,17 @@ pub(super) fn within(parent: Option<&Created>, request: &StartRequest) -> StartR
 pub(crate) fn refuse_nested() -> Result<(), EngineError> {
     std::env::var_os(MARKER)
         .map_or(Ok(()), |mark| Err(EngineError::Nested(mark.to_string_lossy().into_owned())))
+}
+
+/// Refuses in every job, whatever it made of its environment, for what only a person may say. All processes of a job, also those
+/// that left their session and their parent, are below its launcher or its monitor, and the kernel tells so.
+pub(crate) fn refuse_in_job() -> Result<(), EngineError> {
+    refuse_nested()?;
+    let job = tree::ancestors().into_iter().find_map(|pid| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let words = line.strip_suffix(b"\0").unwrap_or(&line).split(|byte| *byte == 0).skip(1);
+        let args: Vec<OsString> = words.map(|word| OsString::from_vec(word.to_vec())).collect();
+        Invocation::parse(&args)
+    });
+    job.map_or(Ok(()), |job| Err(EngineError::Nested(job.run.to_string())))
 }

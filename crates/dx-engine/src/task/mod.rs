@@ -3,7 +3,12 @@
 //! What the files say and what is wrong with them is `dx_workflow::task`'s; here are the effects. Must never: take an agent's word
 //! for what the runner can see itself.
 
+mod command;
 mod files;
+mod handoff;
+mod ignored;
+mod judge;
+mod papers;
 mod plan;
 mod prompt;
 mod run;
@@ -67,7 +72,6 @@ impl Engine {
 
     /// A user's yes to a plan as it is now. No job may give it.
     pub fn task_approve(&self, id: &str) -> Result<TaskDocument, EngineError> {
-        crate::start::refuse_nested()?;
         let task = Project::here()?.find(id)?;
         let files = task.files();
         refuse_findings(&task, &files)?;
@@ -76,7 +80,9 @@ impl Engine {
     }
 }
 
+/// A user's yes: no job's.
 fn approve(task: &Task, files: &TaskFiles) -> Result<(), EngineError> {
+    crate::start::refuse_in_job()?;
     let mut state = task.state()?.unwrap_or_else(|| task.new_state());
     state.approved = Some(TaskApproval { sha256: plan_hash(files), at: Timestamp(clock::now_ms()) });
     task.put_state(&state)

@@ -5,7 +5,7 @@
 use super::files::Task;
 use dx_protocol::TaskState;
 use dx_workflow::hash;
-use dx_workflow::task::{Report, ReportKind, SPEC, Spec, VALIDATOR};
+use dx_workflow::task::{Report, ReportKind, SPEC, VALIDATOR};
 use std::fmt::Write;
 
 /// The prompt of one turn.
@@ -66,32 +66,4 @@ pub(super) fn of(task: &Task, spec: &str, state: &TaskState, agent: &str, round:
 
 fn indented(output: &str) -> String {
     output.lines().map(|line| format!("      {line}\n")).collect::<Vec<_>>().concat()
-}
-
-/// Whether the user lets `agy` carry out implementation steps: `agy: enabled`, in whatever list or emphasis.
-pub(super) fn agy_is_enabled(context: Option<&str>) -> bool {
-    let spec = Spec::parse(context.unwrap_or_default());
-    let Some(section) = spec.section("Workflow") else { return false };
-    section.lines.iter().any(|(_, line)| {
-        let plain: String =
-            line.chars().filter(|c| !matches!(c, '*' | '`' | '_' | '-' | ' ' | '\t')).collect();
-        plain.eq_ignore_ascii_case("agy:enabled")
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_flag_is_read_in_either_spelling_and_only_where_it_belongs() {
-        for line in ["agy: enabled", "- **agy**: enabled", "- agy: `enabled`"] {
-            assert!(agy_is_enabled(Some(&format!("# C\n## Workflow\n{line}\n"))), "{line}");
-            assert!(!agy_is_enabled(Some(&format!("# C\n## Conventions\n{line}\n"))), "{line}");
-        }
-        for line in ["agy: disabled", "agy: enabled?", "never agy: enabled", ""] {
-            assert!(!agy_is_enabled(Some(&format!("# C\n## Workflow\n{line}\n"))), "{line}");
-        }
-        assert!(!agy_is_enabled(None));
-    }
 }

@@ -7,6 +7,7 @@ use super::files::{Project, Task};
 use super::seen;
 use super::step::{self, Ground};
 use super::{approve, document, identity, is_approved, refuse_findings};
+use super::{command, papers};
 use crate::Engine;
 use crate::api::JobName;
 use crate::error::EngineError;
@@ -198,7 +199,7 @@ pub(super) fn run_steps(ground: &Ground<'_>, mut state: TaskState) -> Result<Tas
     state.worktree = place.display().to_string();
     task.put_state(&state)?;
     faults::step("task.begun");
-    step::bring(project, task, place)?;
+    papers::bring(project, task, place)?;
     let commands: Vec<String> = spec.test_commands.iter().map(|(_, command)| command.clone()).collect();
     loop {
         match next(&spec.execution, &commands, &state) {
@@ -208,7 +209,7 @@ pub(super) fn run_steps(ground: &Ground<'_>, mut state: TaskState) -> Result<Tas
             }
             Next::Command { index, round } => {
                 let Some(command) = commands.get(index) else { return Ok(state) };
-                step::command(ground, &mut state, command, index, round)?;
+                command::run(ground, &mut state, command, index, round)?;
             }
             Next::End { status, reason, message } => {
                 return end(task, state, status, reason, message);

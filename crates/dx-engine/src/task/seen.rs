@@ -3,6 +3,7 @@
 //! Called by `step`, after an agent and after a test command. Must never: judge whether it was allowed.
 
 use super::files::Task;
+use super::ignored;
 use super::step::Ground;
 use crate::apply::Work;
 use crate::error::EngineError;
@@ -17,6 +18,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+/// What is compared by content.
+const PAPERS: &str = ".ai/";
 /// Of `.ai` no more files are looked at.
 const MAX_FILES: usize = 10_000;
 /// In the record of a sandbox that does not keep hooks and configuration from the agent.
@@ -28,28 +31,38 @@ pub(super) struct Seen {
     pub(super) changed: BTreeSet<String>,
     /// HEAD is not where it was.
     pub(super) moved: bool,
+    /// Not all files that git ignores were compared.
+    pub(super) is_part: bool,
 }
 
-/// Looks; `before` are the [`hidden_files`] from before the job.
+/// Looks; `before` are the [`hidden_files`] from before the job. Of what git ignores only what is `denied` to the job is told: all
+/// of it would be every build's output.
 pub(super) fn of(
     ground: &Ground<'_>,
     uuid: &RunUuid,
     before: &BTreeMap<String, String>,
+    denied: &dyn Fn(&str) -> bool,
 ) -> Result<Seen, EngineError> {
     let state = ground.engine.state()?;
     let found = lookup::read_run(&state, &state.run(uuid).journal(), false)?;
-    let mut seen = Seen { changed: of_git(&found), moved: false };
+    let mut seen = Seen { changed: of_git(&found), moved: false, is_part: false };
     if let Some(tree) = &found.run.created.tree {
         let work = Work::of(&found, tree)?;
         seen.changed.extend(work.changes.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()));
         seen.moved = work.changes.report.head_move != HeadMove::Stay;
-        // Of what git ignores: what no job should write unasked. All of it would be every build's output.
+        // Of what git ignores: what no job should write unasked, and new repositories.
         let look = Look::of(tree, found.run.created_at);
         seen.changed.extend(look.forbidden(&Scope::parse(&[], &[])?));
     }
-    let now = hidden_files(ground.place);
-    let all: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
-    seen.changed.extend(all.into_iter().filter(|path| before.get(*path) != now.get(*path)).cloned());
+    let (had, stamps): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        before.clone().into_iter().partition(|(path, _)| path.starts_with(PAPERS));
+    let now = papers(ground.place);
+    let all: BTreeSet<&String> = had.keys().chain(now.keys()).collect();
+    seen.changed.extend(all.into_iter().filter(|path| had.get(*path) != now.get(*path)).cloned());
+    let now = ignored::look(ground.place)?;
+    seen.is_part = !now.whole || stamps.len() == ignored::MOST;
+    let changed = ignored::changed(ground.place, &stamps, &now, found.run.created_at);
+    seen.changed.extend(changed.into_iter().filter(|path| denied(path)));
     // What we write ourselves beside an agent.
     let own = own_files(ground.task);
     seen.changed.retain(|path| !own.contains(path));
@@ -99,8 +112,15 @@ pub(super) fn is_lost(ground: &Ground<'_>, state: &TaskState) -> Result<bool, En
     Ok(before.is_some_and(|before| before.misleads(&Repository::recorded(tree))))
 }
 
-/// Hashes of everything below `.ai`: some projects have git pass over it.
-pub(super) fn hidden_files(place: &Path) -> BTreeMap<String, String> {
+/// What git may not tell of, as it stands: hashes of everything below `.ai`, which some projects have it ignore, and stamps of
+/// the other files that it ignores.
+pub(super) fn hidden_files(place: &Path) -> Result<BTreeMap<String, String>, EngineError> {
+    let mut found = papers(place);
+    found.extend(ignored::look(place)?.stamps);
+    Ok(found)
+}
+
+fn papers(place: &Path) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let mut folders = vec![".ai".to_owned()];
     while let Some(folder) = folders.pop() {

@@ -12,7 +12,7 @@ use dx_protocol::ReasonCode;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// A fresh home is set up by the first question.
@@ -58,6 +58,12 @@ fn reflect(from: &Path, to: &Path, without: &[&str]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// How it ended, and what it said.
+pub(super) struct Refusal {
+    pub(super) status: ExitStatus,
+    pub(super) said: String,
 }
 
 /// A folder that goes with the value.
@@ -117,16 +123,20 @@ impl Scratch {
 
     /// What OpenCode prints.
     pub(super) fn ask(&self, args: &[&str], around: &Surroundings) -> Result<String, EngineError> {
-        let command = format!("opencode {}", args.join(" "));
-        let failed = |reason, message: String| EngineError::Provider {
-            reason,
-            message: format!("`{command}` {message}"),
-            next_action: None,
-        };
-        let reason = match args.first() {
-            Some(&"models") => ReasonCode::OpencodeModelsFailed,
-            _ => ReasonCode::OpencodeAgentsFailed,
-        };
+        self.try_ask(args, around)?.map_err(|refusal| {
+            let said = refusal.said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing");
+            failed(args, reason_of(args), &format!("ended with {}: {said}", refusal.status))
+        })
+    }
+
+    /// The same, with its own refusal told apart from what keeps it from being asked.
+    pub(super) fn try_ask(
+        &self,
+        args: &[&str],
+        around: &Surroundings,
+    ) -> Result<Result<String, Refusal>, EngineError> {
+        let reason = reason_of(args);
+        let failed = |reason, message: String| failed(args, reason, &message);
         // A file of our own is not OpenCode's fault.
         let ours = |source| EngineError::Io { what: "keep what OpenCode prints", source };
         let missing = || failed(ReasonCode::OpencodeBinaryMissing, "is not on PATH".to_owned());
@@ -146,18 +156,26 @@ impl Scratch {
             .map_err(|error| failed(reason, error.to_string()))?;
         let text = |path: &Path| String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned();
         match status {
-            Some(status) if status.success() => Ok(text(&out)),
-            Some(status) => {
-                let said = text(&err);
-                let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("nothing").to_owned();
-                Err(failed(reason, format!("ended with {status}: {said}")))
-            }
+            Some(status) if status.success() => Ok(Ok(text(&out))),
+            Some(status) => Ok(Err(Refusal { status, said: text(&err) })),
             None => {
                 let message = format!("did not answer in {} s", DEADLINE.as_secs());
                 Err(failed(reason, message))
             }
         }
     }
+}
+
+fn reason_of(args: &[&str]) -> ReasonCode {
+    match args.first() {
+        Some(&"models") => ReasonCode::OpencodeModelsFailed,
+        _ => ReasonCode::OpencodeAgentsFailed,
+    }
+}
+
+fn failed(args: &[&str], reason: ReasonCode, message: &str) -> EngineError {
+    let message = format!("`opencode {}` {message}", args.join(" "));
+    EngineError::Provider { reason, message, next_action: None }
 }
 
 impl Drop for Scratch {

@@ -2,7 +2,7 @@
 //!
 //! Must never: change the target, or let a definition of the user's pass for one of the package.
 
-use super::asking::{Scratch, Surroundings};
+use super::asking::{Refusal, Scratch, Surroundings};
 use super::target::{MAX_BYTES, Target, WorkflowScope};
 use crate::Engine;
 use crate::error::EngineError;
@@ -68,7 +68,11 @@ impl Engine {
         let scratch = Scratch::new(&self.state()?.cache_dir())?;
         let mine = if scope.is_some() { scratch.mine()? } else { package_alone(&scratch)? };
         let version = scratch.ask(&["--version"], &mine)?.trim().to_owned();
-        let listed = read_list(&scratch.ask(&["agent", "list"], &mine)?);
+        let listed = match scratch.try_ask(&["agent", "list"], &mine)? {
+            Ok(text) => read_list(&text),
+            // It starts with no agent at all then.
+            Err(refusal) => return Ok((version, vec![refused(&refusal, files)])),
+        };
         let own = |agent: &str| {
             let path = format!("agents/{agent}.md");
             let bytes = files.iter().find(|(name, _)| *name == path).map(|(_, bytes)| bytes.as_slice());
@@ -76,6 +80,26 @@ impl Engine {
         };
         let found = agents().flat_map(|agent| compare(agent, &own(agent), listed.get(agent)));
         Ok((version, found.collect()))
+    }
+}
+
+/// What OpenCode does not take, as one finding: it names one file, and what it expected there.
+fn refused(refusal: &Refusal, files: &[(String, Vec<u8>)]) -> PackFinding {
+    let said: Vec<&str> = refusal.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let named = said.iter().position(|line| line.contains(" invalid at "));
+    let path = named.and_then(|at| said[at].rsplit_once(" invalid at ")).map_or("", |(_, path)| path);
+    let ours = files.iter().map(|(name, _)| name.as_str()).find(|name| Path::new(path).ends_with(name));
+    let other = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("opencode");
+    let why: Vec<&str> = match named {
+        Some(at) => said[at + 1..].iter().map(|line| line.trim_start_matches(['↳', ' '])).collect(),
+        None => said.last().into_iter().copied().collect(),
+    };
+    PackFinding {
+        file: ours.unwrap_or(other).to_owned(),
+        line: 1,
+        rule: "live_refused".to_owned(),
+        message: format!("OpenCode does not start with it ({}): {}", refusal.status, why.join("; ")),
+        fix: "mend it; until then OpenCode loads no agent".to_owned(),
     }
 }
 

@@ -287,6 +287,22 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
             "give it a row, or remove it",
         );
     }
+    for (unit, spec) in &planned {
+        let Some(other) = table.iter().find(|other| other.number != unit.number && are_parallel(unit, other))
+        else {
+            continue;
+        };
+        let scope = spec.section("Scope");
+        if scope.is_some_and(|scope| !scope.is_empty() && scope::paths(&scope.lines).is_empty()) {
+            let (number, beside) = (unit.number.unwrap_or_default(), other.number.unwrap_or_default());
+            let path = format!("{}/{}/{SPEC}", files.own.folder, unit.folder());
+            let message = format!(
+                "units {number} and {beside} are parallel, and this one names no file that it changes"
+            );
+            let fix = "name its files and folders, or let one need the other";
+            checker.found.add(&path, scope.map_or(1, |scope| scope.line), "unit_scope", message, fix);
+        }
+    }
     for (index, (a, spec)) in planned.iter().enumerate() {
         for (b, other) in planned[index + 1..].iter().filter(|(b, _)| are_parallel(a, b)) {
             let theirs = other.paths();

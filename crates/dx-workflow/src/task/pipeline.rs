@@ -120,6 +120,8 @@ mod tests {
             violations: Vec::new(),
             report: None,
             claims_pass,
+            notes: Vec::new(),
+            agy: None,
             before: std::collections::BTreeMap::new(),
             started_at: Timestamp(0),
             ended_at: None,

@@ -81,6 +81,16 @@ impl Spec {
         self.sections.iter().find(|section| same(&section.title, title))
     }
 
+    /// Files of the project that `## Relevant Files` names.
+    pub fn relevant_files(&self) -> Vec<String> {
+        let mut paths =
+            self.section("Relevant Files").map(|section| scope::paths(&section.lines)).unwrap_or_default();
+        paths.retain(|path| !path.is_empty() && !path.contains(['*', '?']));
+        paths.sort();
+        paths.dedup();
+        paths
+    }
+
     /// Files that it says are changed: what `## Scope` and the test files name.
     pub fn paths(&self) -> Vec<String> {
         let mut paths = self.section("Scope").map(|section| scope::paths(&section.lines)).unwrap_or_default();

@@ -64,10 +64,9 @@ fn result(document: &BenchProgressiveDocument) -> String {
     let mut lines: Vec<String> = Vec::new();
     for phase in &document.phases {
         lines.push(line(phase));
-        if phase.of > 0 {
-            let page = Path::new(&document.out).join(&phase.run_id).join("summary.md");
-            lines.push(page.display().to_string());
-        }
+        // Also of a phase that a gate refused: it says why.
+        let page = Path::new(&document.out).join(&phase.run_id).join("summary.md");
+        lines.push(page.display().to_string());
     }
     lines.push(format!("baseline {}: {}", document.baseline, document.reason_code));
     lines.join("\n")

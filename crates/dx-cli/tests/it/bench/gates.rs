@@ -83,6 +83,19 @@ fn nothing_runs_when_a_gate_fails_and_integrity_is_looked_at_in_the_end() {
     for top in tops("base") {
         assert!(!top.contains("Gate ") && !top.contains("No job was run"), "{top}");
     }
+    // Two runs of one job each show nothing, and what one of them failed is told.
+    let compared = world.json("bench-compare", 0, &["compare", "integrity", "base"]);
+    assert_eq!(compared["failed_gates_a"][0]["name"], "integrity", "{compared:#}");
+    let told = world.bench(&["compare", "integrity", "base"]).assert_code(0).stdout;
+    assert!(told.contains("integrity: Gate integrity failed"), "{told}");
+    assert!(told.contains("success 1/1 and 1/1: so few jobs can show nothing"), "{told}");
+    // A server of the user's is named, without what his address keeps secret.
+    let mut named = world.agent.env.product();
+    named.args(["bench", "run", "--workflows", "opencode_server_http", "--dry-run", "--json"]);
+    named.env("OPENCODE_URL", "http://me:hunter2@127.0.0.1:9/").current_dir(&world.agent.repository);
+    let named = world.agent.env.run_command(named).assert_code(0).stdout;
+    assert!(!named.contains("hunter2"), "{named}");
+    assert_eq!(crate::document(&world.agent.env, "bench-manifest", &named)["opencode_url"], "127.0.0.1:9");
     let unknown =
         world.bench(&["run", "--workflows", "codex_headles", "--run-id", "x", "--json"]).assert_code(64);
     assert!(error_of(&world.agent.env, &unknown)["message"].as_str().unwrap().contains("codex_headless"));

@@ -5,7 +5,7 @@
 
 use super::cases::validates;
 use super::kills::{agy_that_writes, ran};
-use super::world::{World, documented, report, steps, writes};
+use super::world::{CONTEXT, World, documented, report, steps, writes};
 use crate::world::{read, write};
 use dx_testkit::wait_until;
 use serde_json::{Value, json};
@@ -49,22 +49,27 @@ pub(super) fn gits_own_files_and_what_it_ignores_are_in_the_boundary(world: &mut
     world.context("agy: enabled");
     ends_as_violation(world, "git", &[".git/config", ".git/hooks/post-merge", ".git/info/exclude"]);
 
-    // The real agent's rules forbid this one; so a shell does it before the agent begins.
-    let turn = [("documentation, round 0", writes(&[(&report("documentation"), &documented())]))];
-    world.case("ignored", &["documentation"], &turn);
+    // The real agent's rules forbid these; so a shell does it before the agent begins. And one that they allow: the line about
+    // agy in a file that is its to write.
+    let switched = CONTEXT.replace("disabled", "enabled");
+    let files = [(".ai/context.md", switched.as_str()), (&report("documentation"), &documented())];
+    world.case("ignored", &["documentation"], &[("documentation, round 0", writes(&files))]);
+    write(world.top.join("old.log"), "x");
+    write(world.top.join("kept.log"), "x");
     let (program, real) = (world.env.bin_dir().join("opencode"), world.env.path("opencode-real"));
     std::fs::rename(&program, &real).unwrap();
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *documentation*) echo key > .env;; esac\nexec {} \"$@\"\n",
-        real.display()
-    );
+    let does = "echo key > .env; rm old.log; echo x > new.log; mkdir -p target docs; echo x > target/b.log; echo x > docs/a.log";
+    let script =
+        format!("#!/bin/sh\ncase \"$*\" in *documentation*) {does};; esac\nexec {} \"$@\"\n", real.display());
     write(&program, script);
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
     let run = world.run(&[]);
     std::fs::rename(&real, &program).unwrap();
     let (code, ended) = run;
     assert_eq!((code, &ended["state"]["reason_code"]), (29, &"role_scope_violation".into()), "{ended:#}");
-    assert_eq!(ended["state"]["steps"][0]["violations"], json!([".env"]), "{ended:#}");
+    let step = &ended["state"]["steps"][0];
+    assert_eq!(step["violations"], json!([".env", "new.log", "old.log", ".ai/context.md"]), "{ended:#}");
+    assert!(step["message"].as_str().unwrap().ends_with("what it says of agy is the user's"), "{step:#}");
 }
 
 pub(super) fn a_worktree_that_is_gone_ends_the_attempt(world: &mut World) {

@@ -1,6 +1,6 @@
 //! How runs of one specification end. All share one home: in a fresh one the real OpenCode takes long to begin.
 
-use super::world::{World, codes, documented, implemented, report, steps, validated, writes};
+use super::world::{CONTEXT, World, codes, documented, implemented, report, steps, validated, writes};
 use super::{boundary, kills};
 use crate::world::{read, write};
 use dx_scripted_model::Scenario;
@@ -56,14 +56,29 @@ fn the_ends_of_a_run() {
 }
 
 fn four_agents_in_order_make_a_validated_change(world: &mut World) {
+    // One tries what its role refuses it, and then does its part.
+    let test = "grep -q hello greet.txt && echo fine\n";
+    let facts = CONTEXT.replace("plain", "plain and short");
     let turns = [
-        ("test-writer, round 0", writes(&[("tests/greet.sh", "grep -q hello greet.txt && echo fine\n")])),
+        (
+            "test-writer, round 0",
+            Scenario::write("greet.txt", "mine\n").then_write("tests/greet.sh", test).then_text("done"),
+        ),
         ("implementer, round 0", implements(GOOD)),
         (
             "documentation, round 0",
-            writes(&[("README.md", "# App\nIt greets.\n"), (&report("documentation"), &documented())]),
+            writes(&[
+                ("README.md", "# App\nIt greets.\n"),
+                (".ai/context.md", &facts),
+                (&report("documentation"), &documented()),
+            ]),
         ),
-        ("validator, round 0", validates("PASS", "None")),
+        (
+            "validator, round 0",
+            Scenario::bash("sh tests/greet.sh")
+                .then_write(report("validation"), validated("PASS", "None"))
+                .then_text("done"),
+        ),
     ];
     world.case("four", &["test-writer", "implementer", "documentation"], &turns);
     let (code, done) = world.run(&[]);
@@ -73,6 +88,16 @@ fn four_agents_in_order_make_a_validated_change(world: &mut World) {
     assert_eq!(steps(&done), expected);
     assert_eq!((codes(&done), done["reports"].as_array().unwrap().len()), (vec![0], 3));
     assert_eq!(done["state"]["commands"][0]["output"], "fine\n");
+    for (step, refused) in [true, false, false, true].into_iter().enumerate() {
+        let notes = done["state"]["steps"][step]["notes"].to_string();
+        assert_eq!(notes.contains("its role refused it a tool: "), refused, "{step}: {notes}");
+    }
+    let show = world.env.run_command({
+        let mut command = world.env.product();
+        command.current_dir(&world.top).args(["task", "show", "1"]);
+        command
+    });
+    assert!(show.stdout.contains("passed\n    its role refused it a tool: "), "{show}");
     let changed = &done["state"]["steps"][1]["changed_paths"];
     assert_eq!(changed, &json!([report("implementation"), "greet.txt"]));
     assert!(read(world.top.join("README.md")).contains("It greets."));

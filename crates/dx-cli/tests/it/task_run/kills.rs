@@ -64,9 +64,13 @@ pub(super) fn a_run_that_is_killed_at_any_step_is_gone_on_from(world: &mut World
     assert_eq!(ran.lines().count(), 1);
     assert!(ran.starts_with("--dangerously-skip-permissions --print Read "), "{ran}");
     let handoff = read(world.top.join(".ai/tasks/001-greet/agy-handoff.md"));
-    for part in
-        ["# Implementer", "## Testable Acceptance Criteria", "## Conventions", "step implementer, round 0"]
-    {
+    for part in [
+        "# Implementer",
+        "## Testable Acceptance Criteria",
+        "## Conventions",
+        "step implementer, round 0",
+        "# Relevant files\n\n## greet.txt\n",
+    ] {
         assert!(handoff.contains(part), "{part}");
     }
 }

@@ -14,9 +14,10 @@ use std::time::Duration;
 
 /// The specification's hash, in reports of scenarios.
 const HASH: &str = "HASH";
-const CONTEXT: &str = "# Facts\n## Test Setup\nsh\n## Conventions\nplain\n## Workflow\nagy: disabled\n";
-/// What decides the criterion; the second line is for validators that are told what it printed.
-const TEST: &str = "grep -q hello greet.txt\n";
+pub(super) const CONTEXT: &str =
+    "# Facts\n## Test Setup\nsh\n## Conventions\nplain\n## Workflow\nagy: disabled\n";
+/// What decides the criterion. Git ignores what it writes beside that, as it does builds.
+const TEST: &str = "echo ran > test.log\ngrep -q hello greet.txt\n";
 
 pub(super) struct World {
     pub(super) env: TestEnv,
@@ -103,7 +104,9 @@ impl World {
         });
         let default = Scenario::text("nothing is planned for this turn");
         self.model = ScriptedModel::start_by_prompt(turns.collect(), default).unwrap();
-        self.env.set("OPENCODE_CONFIG_CONTENT", opencode_config(&self.model.base_url()).to_string());
+        // In the user's file: settings in the environment would replace what `task run` gives its agents there.
+        let config = opencode_config(&self.model.base_url());
+        write(self.env.path("xdg/config/opencode/opencode.json"), config.to_string());
     }
 
     pub(super) fn command(&self, args: &[&str]) -> Command {

@@ -82,6 +82,17 @@ fn the_real_opencode_loads_all_agents_with_the_rules_of_the_table() {
     for (file, keys) in REFUSED {
         refused(&env, &folder.join(file), keys);
     }
+    // What is found without OpenCode is told beside its refusal.
+    std::fs::write(folder.join("agents/mine.md"), "---\ndescription: 7\n---\nYou.\n").unwrap();
+    let found = check(&env, 1, &scope);
+    let rows = found["findings"].as_array().unwrap();
+    let of = |rule: &str| {
+        rows.iter().find(|row| row["rule"] == rule).unwrap_or_else(|| panic!("{rule}: {found:#}"))
+    };
+    assert_eq!((&of("boundary")["file"], &of("value")["line"]), (&"agents/research.md".into(), &2.into()));
+    let live = of("live_refused");
+    assert_eq!(live["file"], "agents/mine.md", "{live}");
+    assert!(live["message"].as_str().unwrap().contains("got 7 description"), "{live}");
 }
 
 /// The check and the real program refuse the same keys.
