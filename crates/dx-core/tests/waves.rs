@@ -3,10 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use dx_core::wave::{Phase, Step, Wave, next_steps, state_of};
+use dx_core::wave::{Notices, Phase, Step, Wave, next_steps, state_of};
 use dx_protocol::{
-    AttemptVerdict, ItemState, QuotaPool, ReasonCode, ReviewVerdict, Timestamp, WaveCreated, WaveEvent,
-    WaveItem, WavePlan, WaveRecord, WaveReview,
+    AttemptVerdict, ItemState, QuotaPool, ReasonCode, ReviewVerdict, Timestamp, WaveChange, WaveCreated,
+    WaveEvent, WaveItem, WaveNotice, WavePlan, WaveRecord, WaveReview,
 };
 use proptest::prelude::*;
 
@@ -281,7 +281,35 @@ fn a_revision_is_one_that_follows() {
         state_of(&wave, &wave.items[0])
     };
     assert_eq!(shown(2, false), ItemState::Revision);
-    assert_eq!((shown(1, false), shown(2, true)), (ItemState::Checking, ItemState::Checking));
+    assert_eq!((shown(1, false), shown(2, true)), (ItemState::Checking, ItemState::Cancelled));
+}
+
+/// It is told once, and with the record that says so.
+#[test]
+fn an_item_that_is_given_up_is_told_as_cancelled() {
+    let mut wave = wave(vec![item(0, &[], false, 3)], 1, false);
+    let mut notices = Notices::default();
+    let created = WaveEvent::Created(Box::new(wave.created.clone()));
+    notices.next(&WaveRecord { at: Timestamp(0), event: created });
+    let mut told = Vec::new();
+    let mut take = |wave: &mut Wave, event| {
+        let record = WaveRecord { at: Timestamp(1), event };
+        wave.apply(&record);
+        if let Some(WaveNotice { number, change: WaveChange::Item { state, .. }, .. }) = notices.next(&record)
+        {
+            told.push((number, state));
+        }
+    };
+    let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+    let event = event_of(&wave, &step);
+    take(&mut wave, event);
+    let parked = outcome(&wave, 0, 5, 1);
+    take(&mut wave, parked);
+    take(&mut wave, WaveEvent::Cancelling);
+    let step = next_steps(&wave, Timestamp(1)).steps.remove(0);
+    let event = event_of(&wave, &step);
+    take(&mut wave, event);
+    assert_eq!(told, [(2, ItemState::Running), (3, ItemState::Revision), (5, ItemState::Cancelled)]);
 }
 
 #[test]

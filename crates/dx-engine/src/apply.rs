@@ -22,7 +22,7 @@ use crate::lookup::{self, Found};
 use crate::secrets::{self, mask_text};
 use crate::view::View;
 use crate::work;
-use crate::worktree::{apply_ref, paths};
+use crate::worktree::{Lock, apply_ref, paths};
 use dx_proc::Host;
 use dx_protocol::{ApplyDocument, TreeStart};
 use std::path::Path;
@@ -50,8 +50,9 @@ impl Engine {
         let tree = tree.ok_or_else(|| EngineError::NoRepository(worktree.to_owned()))?;
         secrets::also_of(&Host::current()?, &found);
         let work = Work::of(&found, tree)?;
-        let target =
-            Target::find(&Repository::recorded(tree), request.branch.as_deref(), work.branch.as_deref())?;
+        let repository = Repository::recorded(tree);
+        let _turn = Lock::merging(&repository.common_dir)?;
+        let target = Target::find(&repository, request.branch.as_deref(), work.branch.as_deref())?;
         let mut document = ApplyDocument {
             schema: "dx-runner/apply/1".to_owned(),
             beads: ids.beads.to_string(),

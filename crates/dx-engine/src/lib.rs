@@ -20,6 +20,7 @@ mod fingerprint;
 mod gates;
 mod gc;
 mod git;
+mod halt;
 pub mod helper_entry;
 mod history;
 mod hooks;

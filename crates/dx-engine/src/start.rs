@@ -236,6 +236,15 @@ impl Engine {
         })
     }
 
+    /// Refuses what [`Self::start_queued`] would refuse by its looks: no other provider is taken.
+    pub(crate) fn refuse_unstartable(&self, request: &StartRequest) -> Result<(), EngineError> {
+        let state = self.state()?;
+        let (request, lineage) = self.first_start(&state, request)?;
+        let lineage = Lineage { dry: true, ..lineage };
+        let beads = id_of(&state, &request)?;
+        self.prepare(&state, &beads, &request, &lineage, &new_uuid()?, &mut None).map(drop)
+    }
+
     fn start_run(
         &self,
         state: &StateDir,

@@ -20,6 +20,7 @@ mod remove;
 pub(crate) mod salvage;
 pub(crate) mod setup;
 
+pub(crate) use branch_ref::PATIENT;
 pub(crate) use create::{Ready, Wish, create, is_branch_name, place, repository, undo_unused};
 pub(crate) use disk_use::of as disk_use_of;
 pub(crate) use inspect::{operation, paths};
@@ -48,6 +49,7 @@ impl Engine {
             places: &self.places()?,
             sandbox: &self.sandbox_in(&request.repo)?,
             progress: &progress,
+            halt: None,
         })?;
         let Ready { made, place, .. } = &ready;
         let set_up = !made.setup.is_empty();

@@ -64,6 +64,7 @@ pub fn next_steps(wave: &Wave, now: Timestamp) -> Next {
 /// follows: not when the item is about to be closed.
 pub fn state_of(wave: &Wave, item: &Item) -> ItemState {
     let follows = || matches!(want(wave, item, Timestamp(0)), Want::Attempt(_) | Want::Wait(_));
+    let is_given_up = || matches!(want(wave, item, Timestamp(0)), Want::Close(ItemState::Cancelled, ..));
     match item.phase {
         Phase::Closed(state) => state,
         Phase::Attempt => ItemState::Running,
@@ -72,6 +73,7 @@ pub fn state_of(wave: &Wave, item: &Item) -> ItemState {
         // All that can be waited for with nothing to mend is who reviews it.
         Phase::Judged(AttemptVerdict::Passed) | Phase::Reviewed(None) if follows() => ItemState::Reviewing,
         Phase::Judged(_) | Phase::Reviewed(_) if follows() => ItemState::Revision,
+        Phase::Judged(_) | Phase::Reviewed(_) if is_given_up() => ItemState::Cancelled,
         Phase::Judged(_) => ItemState::Checking,
         Phase::Review | Phase::Reviewed(_) => ItemState::Reviewing,
     }

@@ -44,9 +44,15 @@ impl Notices {
     }
 }
 
-/// `checking` passes with the next record and says nothing to who is called.
+/// `checking` passes with the next record and says nothing to who is called, and `cancelled` is told when it is recorded.
 fn told(wave: &Wave, at: usize) -> Option<ItemState> {
-    Some(state_of(wave, &wave.items[at])).filter(|state| *state != ItemState::Checking)
+    let item = &wave.items[at];
+    let passes = match state_of(wave, item) {
+        ItemState::Checking => true,
+        ItemState::Cancelled => !matches!(item.phase, Phase::Closed(_)),
+        _ => false,
+    };
+    (!passes).then(|| state_of(wave, item))
 }
 
 fn of_wave(wave: &Wave, state: WaveState) -> WaveChange {

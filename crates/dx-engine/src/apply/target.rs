@@ -3,7 +3,7 @@
 use super::checkout::{self, Note};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, failed, line};
-use crate::worktree::{main_checkout, operation, paths, quoted};
+use crate::worktree::{PATIENT, main_checkout, operation, paths, quoted};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout};
@@ -126,7 +126,7 @@ impl Target {
         let old = self.at.as_deref().unwrap_or_default();
         let (Some(checkout), Some(at)) = (&self.checkout, &self.at) else {
             let args = ["update-ref", "--create-reflog", "-m", message, &name, new, old];
-            return Call::new(&self.main, &args).run().map(drop);
+            return Call::new(&self.main, &[&PATIENT, &args[..]].concat()).run().map(drop);
         };
         let lock = RefLock::take(checkout, &name, new, at, message)?;
         // Between the look and the lock somebody may have begun to work.
@@ -169,7 +169,8 @@ impl RefLock {
         old: &str,
         message: &str,
     ) -> Result<Self, EngineError> {
-        let mut child = Call::new(repository, &["update-ref", "-m", message, "--stdin"]).start()?;
+        let args = [&PATIENT, &["update-ref", "-m", message, "--stdin"][..]].concat();
+        let mut child = Call::new(repository, &args).start()?;
         let none = || failed(&CALL, "no pipe".to_owned());
         let stdin = child.stdin.take().ok_or_else(none)?;
         let stdout = BufReader::new(child.stdout.take().ok_or_else(none)?);

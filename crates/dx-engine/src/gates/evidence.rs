@@ -70,6 +70,7 @@ impl Engine {
                 tmp: &scratch.index("tmp"),
                 sandbox: &asked,
                 progress: &|what| self.progress(what),
+                halt: None,
             });
             match ran {
                 Ok(()) => Ok((true, "run now: exit status: 0".to_owned())),

@@ -54,6 +54,18 @@ impl Engine {
         }
     }
 
+    /// The providers that take over from one in a repository when nobody names any.
+    pub(crate) fn configured_fallback(
+        &self,
+        provider: &ProviderName,
+        profile: Option<&str>,
+        repo: &Path,
+    ) -> Result<Vec<ProviderName>, EngineError> {
+        let layers = self.layers(project_of(repo).as_deref(), profile)?;
+        let provider = layers.providers.find(provider)?;
+        fallback_of(&layers.with_provider(provider))
+    }
+
     /// The layers for a project (the top of its main checkout) and a profile.
     pub(crate) fn layers(
         &self,
@@ -84,8 +96,7 @@ impl Engine {
         let provider = layers.providers.find(&request.provider)?;
         let is_exec = provider.name == EXEC;
         let settings = with_flags(layers.with_provider(provider), request);
-        let fallback: Vec<ProviderName> =
-            settings.list(&FALLBACK)?.iter().map(|name| name.parse()).collect::<Result<_, _>>()?;
+        let fallback = fallback_of(&settings)?;
         if !request.command.is_empty() && !is_exec && !fallback.iter().any(|name| name.as_str() == EXEC) {
             let message =
                 format!("a command after `--` is only for provider {EXEC}, not for {}", request.provider);
@@ -129,6 +140,10 @@ impl Engine {
         let provider = layers.providers.find(provider)?;
         Ok(Arc::new(layers.with_provider(provider)))
     }
+}
+
+fn fallback_of(layers: &Layers) -> Result<Vec<ProviderName>, EngineError> {
+    layers.list(&FALLBACK)?.iter().map(|name| Ok(name.parse()?)).collect()
 }
 
 fn sandbox_word(mode: SandboxMode) -> &'static str {

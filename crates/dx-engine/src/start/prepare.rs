@@ -299,6 +299,7 @@ impl Engine {
                     places: &places,
                     sandbox: &Asked::of(request, &lineage.settings)?,
                     progress: &progress,
+                    halt: None,
                 };
                 let made = ready.insert(worktree::create(&wish)?);
                 for remark in &made.remarks {

@@ -15,7 +15,7 @@ mod run;
 mod seen;
 mod step;
 
-pub(crate) use plan::{Halt, UnitTurn, unit_recorded};
+pub(crate) use plan::{UnitTurn, unit_recorded};
 pub use run::TaskRunRequest;
 
 use crate::Engine;

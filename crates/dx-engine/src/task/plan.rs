@@ -10,6 +10,7 @@ use super::{document, identity};
 use crate::Engine;
 use crate::error::EngineError;
 use crate::git::{Call, Repository};
+use crate::halt::Halt;
 use crate::wave::conflict_text;
 use crate::worktree;
 use dx_core::wave::{Item, Wave};
@@ -20,20 +21,10 @@ use dx_protocol::{
 };
 use dx_workflow::hash;
 use dx_workflow::task::{TaskFiles, Unit, waits};
-use std::io::PipeReader;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
 /// So many units are at work at once.
 const MAX_PARALLEL: u32 = 4;
-
-/// What ends a wave early: the flag for who looks, the pipe for who waits.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Halt<'a> {
-    pub(crate) wave: &'a str,
-    pub(crate) flag: &'a AtomicBool,
-    pub(crate) pipe: &'a PipeReader,
-}
 
 /// A unit's turn in its wave.
 pub(crate) struct UnitTurn<'a> {

@@ -129,6 +129,7 @@ impl Engine {
                 places: &self.places()?,
                 sandbox: &self.sandbox_in(&project.top)?,
                 progress: &|_| {},
+                halt: None,
             })?;
             Ok(ready.path())
         };

@@ -6,12 +6,12 @@ use super::files::{Project, TASKS, Task, text};
 use super::handoff::{self, AGY};
 use super::judge::{CONTEXT, judge};
 use super::papers::take_back;
-use super::plan::Halt;
 use super::prompt;
 use super::run::{TaskRunRequest, job_prefix};
 use super::seen::hidden_files;
 use crate::api::{JobName, PromptSource, StartRequest, Started, WaitRequest, WorktreeChoice};
 use crate::error::{EngineError, told};
+use crate::halt::Halt;
 use crate::{Engine, GiveUp};
 use dx_jobdir::faults;
 use dx_proc::clock;
@@ -19,9 +19,7 @@ use dx_protocol::{
     BeadsId, CheckDocument, ProviderName, ReasonCode, TaskState, TaskStep, TaskStepState, Timestamp,
 };
 use dx_workflow::hash;
-use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// A turn that takes longer is ended.
@@ -56,7 +54,7 @@ impl Ground<'_> {
     }
 
     fn is_halted(&self) -> bool {
-        self.halt.is_some_and(|halt| halt.flag.load(Ordering::Relaxed))
+        self.halt.is_some_and(|halt| halt.is_over())
     }
 
     /// Starts a job. A unit waits for its turn under the provider's cap, as an item of a wave does; when the wave is ended, only
@@ -64,10 +62,9 @@ impl Ground<'_> {
     pub(super) fn start(&self, request: &StartRequest) -> Result<Started, EngineError> {
         let Some(halt) = self.halt else { return self.engine.start(request) };
         if self.is_halted() {
-            let left = || EngineError::WaveCancelled { wave: halt.wave.to_owned() };
-            return self.engine.started_before(request)?.ok_or_else(left);
+            return self.engine.started_before(request)?.ok_or_else(|| halt.error());
         }
-        self.engine.start_queued(request, GiveUp::When(halt.pipe.as_fd()))
+        self.engine.start_queued(request, GiveUp::When(halt.fd()))
     }
 
     pub(super) fn wait(

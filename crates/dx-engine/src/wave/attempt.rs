@@ -14,6 +14,7 @@ use crate::apply::Work;
 use crate::error::{EngineError, told};
 use crate::gates::touched;
 use crate::git::Repository;
+use crate::halt::Halt;
 use crate::lookup::{self, Found};
 use crate::worktree::{self, Wish};
 use dx_core::commit_gate;
@@ -25,8 +26,7 @@ use dx_protocol::{
     TreeStart, WaveEvent, WaveItem,
 };
 use std::io::PipeReader;
-use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,21 +50,27 @@ impl Ground {
         self.cancelling.load(Ordering::Relaxed)
     }
 
-    /// Makes the worktree, or takes it up, and starts the job in it; waits while the provider has no place. When the wave is
-    /// cancelled nothing new is begun, but a predecessor's job is taken up, so that it is ended and not forgotten.
+    /// Makes the worktree and starts the job in it; waits while the provider has no place. What a predecessor has started is
+    /// taken up, also when the wave is cancelled, so that it is ended and not forgotten; then nothing new is begun.
     pub(super) fn start(&self, base: &str, request: &StartRequest) -> Result<Started, EngineError> {
         let beads = request.beads.as_ref().ok_or(EngineError::MonitorLost)?;
-        let place = if self.is_cancelling() { None } else { Some(self.place(beads, base)?) };
+        if let Some(started) = self.engine.started_before(request)? {
+            return Ok(started);
+        }
+        let place = self.place(beads, base)?;
         // Its set-up may have taken long.
-        let Some(place) = place.filter(|_| !self.is_cancelling()) else {
-            let left = || EngineError::WaveCancelled { wave: self.wave_id.clone() };
-            return self.engine.started_before(request)?.ok_or_else(left);
-        };
+        if self.is_cancelling() {
+            return Err(self.halt().error());
+        }
         let request = StartRequest { worktree: WorktreeChoice::Path(place), ..request.clone() };
-        self.engine.start_queued(&request, GiveUp::When(self.cancelled.as_fd()))
+        self.engine.start_queued(&request, GiveUp::When(self.halt().fd()))
     }
 
-    /// Makes the worktree, or takes it up.
+    pub(super) fn halt(&self) -> Halt<'_> {
+        Halt { wave: &self.wave_id, flag: &self.cancelling, pipe: &self.cancelled }
+    }
+
+    /// Makes the worktree, or takes it up; when the wave is cancelled, one that was not made yet is taken away.
     pub(super) fn place(&self, beads: &BeadsId, base: &str) -> Result<PathBuf, EngineError> {
         let ready = worktree::create(&Wish {
             beads,
@@ -74,6 +80,7 @@ impl Ground {
             places: &self.engine.places()?,
             sandbox: &self.engine.sandbox_in(&self.repo)?,
             progress: &|_| {},
+            halt: Some(self.halt()),
         })?;
         Ok(ready.path())
     }
@@ -241,6 +248,11 @@ pub(super) fn look(ground: &Ground, attempt: &Attempt, run: &RunUuid) -> Result<
     let first = attempt.first_run.as_ref().unwrap_or(run);
     let found = lookup::read_run(&ground.state, &ground.state.run(first).journal(), false)?;
     let Some(tree) = &found.run.created.tree else { return Ok(Looked::default()) };
+    let place = Path::new(&tree.work_tree);
+    // What was in no commit went with it: the rest would be taken for the whole.
+    if place.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+        return Err(EngineError::WorktreeMissing(place.to_owned()));
+    }
     let main = worktree::repository(&ground.repo)?;
     let mut work = Work::of(&found, tree)?;
     if attempt.item.unit.is_some() {

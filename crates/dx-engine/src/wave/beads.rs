@@ -2,10 +2,11 @@
 //!
 //! Called by the check of a wave. What waits for what is Beads' own word. Must never: write.
 
+use super::check::branches::Branches;
 use crate::beads::{Bd, Refusal};
 use crate::error::EngineError;
 use crate::settings::Layers;
-use dx_protocol::{BeadsId, GateReport, ReasonCode, WaveLeftOut};
+use dx_protocol::{GateReport, ReasonCode, WaveLeftOut};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -48,7 +49,7 @@ pub(super) struct Issues {
 }
 
 /// Asks `bd` in a repository.
-pub(super) fn read(settings: &Layers, repo: &Path) -> Result<Issues, EngineError> {
+pub(super) fn read(settings: &Layers, repo: &Path, there: &Branches) -> Result<Issues, EngineError> {
     let told = || -> Result<(Vec<Told>, Vec<Told>), Refusal> {
         let bd = Bd::find(settings, repo)?;
         let list = |args: &[&str]| -> Result<Vec<Told>, Refusal> {
@@ -64,7 +65,7 @@ pub(super) fn read(settings: &Layers, repo: &Path) -> Result<Issues, EngineError
         Ok((ready, blocked))
     };
     let (ready, blocked) = told().map_err(refused)?;
-    let issues = choose(ready, blocked);
+    let issues = choose(ready, blocked, there);
     if issues.items.is_empty() {
         let details = match issues.left_out.len() {
             0 => "there is no open issue".to_owned(),
@@ -80,7 +81,7 @@ fn refused((reason, details): Refusal) -> EngineError {
 }
 
 /// Ready issues, and then, again and again, what waits for chosen ones only.
-fn choose(ready: Vec<Told>, blocked: Vec<Told>) -> Issues {
+fn choose(ready: Vec<Told>, blocked: Vec<Told>, there: &Branches) -> Issues {
     let mut issues = Issues::default();
     let mut waiting = Vec::new();
     let mut chosen = BTreeSet::new();
@@ -91,8 +92,8 @@ fn choose(ready: Vec<Told>, blocked: Vec<Told>) -> Issues {
     {
         if issue.issue_type == EPIC {
             issues.leave_out(&issue, "an epic is done by its issues".to_owned());
-        } else if issue.id.parse::<BeadsId>().is_err() {
-            issues.leave_out(&issue, "no job can have this id".to_owned());
+        } else if let Some(unfit) = there.unfit(&issue.id) {
+            issues.leave_out(&issue, unfit.of_issue());
         } else if is_ready {
             chosen.insert(issue.id.clone());
             issues.items.push(Issue { needs: Vec::new(), ..item(issue) });
@@ -147,7 +148,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn of(ready: Value, blocked: Value) -> Issues {
-        choose(serde_json::from_value(ready).unwrap(), serde_json::from_value(blocked).unwrap())
+        let there = Branches::of(&["feature/x"]);
+        choose(serde_json::from_value(ready).unwrap(), serde_json::from_value(blocked).unwrap(), &there)
     }
 
     #[test]
@@ -158,6 +160,8 @@ mod tests {
                 { "id": "bd-2", "status": "in_progress" },
                 { "id": "bd-e", "status": "open", "issue_type": "epic" },
                 { "id": "../x", "status": "open" },
+                { "id": "HEAD", "status": "open" },
+                { "id": "feature", "status": "open" },
             ]),
             json!([
                 { "id": "bd-4", "status": "open", "blocked_by": ["bd-3", "bd-1"] },
@@ -165,6 +169,7 @@ mod tests {
                 { "id": "bd-5", "status": "open", "blocked_by": ["bd-2", "bd-1"] },
                 { "id": "bd-6", "status": "open", "blocked_by": ["bd-7"] },
                 { "id": "bd-7", "status": "open", "blocked_by": ["bd-6"] },
+                { "id": "bd-9", "status": "open", "blocked_by": ["HEAD"] },
                 { "id": "bd-8", "status": "blocked", "blocked_by": ["bd-1"] },
             ]),
         );
@@ -182,9 +187,12 @@ mod tests {
             [
                 ("bd-e", "an epic is done by its issues"),
                 ("../x", "no job can have this id"),
+                ("HEAD", "no branch can have this name"),
+                ("feature", "its branch cannot be beside the branch feature/x, which is there"),
                 ("bd-5", "it waits for bd-2, which is not begun here"),
                 ("bd-6", "it waits for bd-7, which is not begun here"),
                 ("bd-7", "it waits for bd-6, which is not begun here"),
+                ("bd-9", "it waits for HEAD, which is not begun here"),
             ]
         );
     }

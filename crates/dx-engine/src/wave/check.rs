@@ -3,13 +3,15 @@
 //!
 //! Called by: `wave plan` and `wave run`. Must never: write, or start anything.
 
+pub(super) mod branches;
 mod graph;
+mod providers;
 
 use super::beads;
 use super::file::{self, At, MAX_BYTES, Problem, WaveFile, WaveFileError, Work};
 use super::merge::resolve;
 use crate::Engine;
-use crate::api::{PromptSource, WaveSource, WorktreeChoice};
+use crate::api::{PromptSource, WaveSource};
 use crate::error::EngineError;
 use crate::gates::scope::Scope;
 use crate::git::Repository;
@@ -17,9 +19,8 @@ use crate::prompt::Prompt;
 use crate::providers::Providers;
 use crate::secrets::mask_text;
 use crate::settings::Place;
-use crate::worktree::is_branch_name;
+use branches::Branches;
 use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan, WaveReview};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const MAX_PARALLEL: u32 = 4;
@@ -61,8 +62,9 @@ impl Engine {
         let Some(mut file) = file::parse(&text, &check.name, &mut check.problems) else {
             return Err(EngineError::WaveFile(WaveFileError(check.problems)));
         };
-        let issues = if source.from_beads { Some(check.issues(&mut file)?) } else { None };
-        let checked = check.plan(&file, issues);
+        let there = Branches::read(&check.repo(&file));
+        let issues = if source.from_beads { Some(check.issues(&mut file, &there)?) } else { None };
+        let checked = check.plan(&file, issues, &there);
         if check.problems.is_empty()
             && let Some(checked) = checked
         {
@@ -122,7 +124,7 @@ impl Check<'_> {
     }
 
     /// Puts the ready issues in the place of the file's items.
-    fn issues(&mut self, file: &mut WaveFile) -> Result<beads::Issues, EngineError> {
+    fn issues(&mut self, file: &mut WaveFile, there: &Branches) -> Result<beads::Issues, EngineError> {
         if let Some(item) = file.items.first() {
             let what = "there are items here, and the issues of Beads are to be the items";
             self.wrong(&item.place, what, "leave out --from-beads, or the items");
@@ -132,7 +134,7 @@ impl Check<'_> {
             // Told by the plan.
             return Ok(beads::Issues::default());
         }
-        let issues = beads::read(&self.engine.layers(None, None)?, &repo)?;
+        let issues = beads::read(&self.engine.layers(None, None)?, &repo, there)?;
         let place = self.top();
         let at = |value: &str| At { value: value.to_owned(), place: place.clone() };
         file.items = issues
@@ -151,7 +153,7 @@ impl Check<'_> {
     }
 
     /// `None` when the mistakes leave nothing to plan.
-    fn plan(&mut self, file: &WaveFile, issues: Option<beads::Issues>) -> Option<Checked> {
+    fn plan(&mut self, file: &WaveFile, issues: Option<beads::Issues>, there: &Branches) -> Option<Checked> {
         let top = self.top();
         let name = self.wave_name(file);
         if file.items.is_empty() {
@@ -165,9 +167,12 @@ impl Check<'_> {
         } else if let Some(base) = file.base.as_ref().filter(|base| resolve(&repo, &base.value).is_err()) {
             let what = format!("there is no commit `{}` in the repository", base.value);
             self.wrong(&base.place, what, "name a branch, a tag or a commit");
+        } else if file.base.is_none() && resolve(&repo, "HEAD").is_err() {
+            let what = "there is no commit in the repository that items could start from";
+            self.wrong(repo_place, what, "make a first commit, or name a `base`");
         }
-        let ids = self.ids(file);
-        self.merge_into(file, &ids);
+        let ids = self.ids(file, there);
+        self.merge_into(file, &ids, there);
         let fallback = self.fallback(file);
         let (graph, layers) = self.graph(file, &ids);
         let mut items = Vec::new();
@@ -175,7 +180,7 @@ impl Check<'_> {
         for item in &file.items {
             let id = item.id.as_ref().and_then(|id| id.value.parse().ok());
             let prompt = self.prompt(item);
-            let planned = self.item(file, item, &repo, prompt.is_some(), &fallback);
+            let planned = self.item(file, item, &repo, prompt.is_some(), fallback.as_deref());
             let (Some(id), Some((mut planned, review))) = (id, planned) else { continue };
             planned.id = id;
             if let Some((name, bytes)) = prompt {
@@ -279,7 +284,7 @@ impl Check<'_> {
         item: &file::Item,
         repo: &Path,
         has_prompt: bool,
-        fallback: &[ProviderName],
+        fallback: Option<&[ProviderName]>,
     ) -> Option<(WaveItem, Vec<u8>)> {
         let (own, defaults) = (&item.work, &file.defaults);
         let profile = pick(own, defaults, |w| &w.profile);
@@ -318,12 +323,7 @@ impl Check<'_> {
         if !has_prompt && !is_exec && item.prompt.is_none() && item.prompt_file.is_none() {
             self.wrong(&item.place, "an item has neither `prompt` nor `prompt_file`", "give it one of them");
         }
-        let mut providers = vec![first];
-        for name in fallback.iter().filter(|_| !is_exec) {
-            if !providers.contains(name) {
-                providers.push(name.clone());
-            }
-        }
+        let providers = self.chain(first, fallback, profile, item, repo);
         let scope = pick(own, defaults, |w| &w.scope);
         if let Some(at) = scope {
             self.scope(at, repo);
@@ -388,31 +388,6 @@ impl Check<'_> {
         }
     }
 
-    /// Where everything is merged into is none of the branches that the items work on, and can be beside them.
-    fn merge_into(&mut self, file: &WaveFile, ids: &BTreeMap<String, usize>) {
-        let Some(branch) = &file.merge_into else { return };
-        let first = branch.value.split('/').next().unwrap_or_default();
-        let fix = "a name such as \"integration\"";
-        if !is_branch_name(&branch.value) {
-            let what = format!("`{}` cannot be the name of a branch", branch.value);
-            self.wrong(&branch.place, what, fix);
-        } else if ids.contains_key(&branch.value) {
-            let what = format!("`{first}` is the branch of an item, and cannot be that of `merge_into`");
-            self.wrong(&branch.place, what, fix);
-        } else if ids.contains_key(first) {
-            let what = format!("`{}` cannot be beside `{first}`, the branch of an item", branch.value);
-            self.wrong(&branch.place, what, fix);
-        }
-    }
-
-    /// Looked at also when no item can use it.
-    fn fallback(&mut self, file: &WaveFile) -> Vec<ProviderName> {
-        let Some(fallback) = &file.fallback else { return Vec::new() };
-        let named =
-            fallback.value.iter().map(|name| At { value: name.clone(), place: fallback.place.clone() });
-        named.filter_map(|name| self.known_provider(&name)).collect()
-    }
-
     fn review(
         &mut self,
         at: &At<file::Review>,
@@ -447,44 +422,5 @@ impl Check<'_> {
             prompt_file,
         };
         (Some(review), bytes)
-    }
-
-    /// The provider that is named, else that of profile or configuration.
-    fn provider(
-        &mut self,
-        named: Option<&At<String>>,
-        profile: Option<&At<String>>,
-        item: &file::Item,
-        repo: &Path,
-    ) -> Option<ProviderName> {
-        if let Some(named) = named {
-            return self.known_provider(named);
-        }
-        let place = profile.map_or(&item.place, |at| &at.place);
-        let name = profile.map(|at| at.value.as_str());
-        match self.engine.configured_provider(name, &WorktreeChoice::Path(repo.to_owned()), None, None) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                let fix = match &error {
-                    EngineError::NoProviderNamed { known } => {
-                        format!("provider = with one of: {}", known.join(", "))
-                    }
-                    other => other.next_action(),
-                };
-                self.wrong(place, error.to_string().replace("--provider", "the wave file"), fix);
-                None
-            }
-        }
-    }
-
-    fn known_provider(&mut self, named: &At<String>) -> Option<ProviderName> {
-        let found = named.value.parse::<ProviderName>().map_err(EngineError::from);
-        match found.and_then(|name| self.providers.find(&name).map(|_| name)) {
-            Ok(name) => Some(name),
-            Err(error) => {
-                self.wrong(&named.place, error.to_string(), error.next_action());
-                None
-            }
-        }
     }
 }

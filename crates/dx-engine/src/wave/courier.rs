@@ -160,9 +160,6 @@ impl Courier {
             }
             let _kept = disk::replace(&self.cursor, format!("{}\n", notice.number).as_bytes());
         }
-        if self.closing.load(Ordering::Relaxed) {
-            let _removed = disk::remove(&self.cursor);
-        }
     }
 
     fn deliver(&mut self, notice: &WaveNotice) -> Result<(), String> {

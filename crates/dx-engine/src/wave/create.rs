@@ -6,7 +6,6 @@ use super::check::Checked;
 use super::{COORDINATE, JOURNAL, merge};
 use crate::api::{PromptSource, StartRequest, WaveWishes, WorktreeChoice};
 use crate::error::EngineError;
-use crate::git::Call;
 use crate::settle::Programs;
 use crate::{Engine, start, worktree};
 use dx_core::wave::{Wave, fold};
@@ -14,7 +13,7 @@ use dx_jobdir::{StateDir, WavePaths, WaveWriter, claim, disk, faults, wave as fi
 use dx_proc::clock;
 use dx_protocol::{
     BeadsId, ProviderName, Timestamp, WAVE_JOURNAL_SCHEMA, WAVE_JOURNAL_VERSION, WaveCreated, WaveEvent,
-    WaveItem, WavePlan, WaveRecord,
+    WaveItem, WavePlan, WaveRecord, WaveReview,
 };
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -85,15 +84,19 @@ impl Engine {
         let main = worktree::repository(Path::new(&plan.repo))?;
         let places = self.places()?;
         let claims = claim::claims(state);
-        let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"];
-        let branches = String::from_utf8_lossy(&Call::new(&main, &args).run()?).into_owned();
-        let mut waves = open_waves(state);
-        waves.retain(|wave| wave.created.plan.repo == plan.repo);
+        let branches = merge::branches(&main)?;
+        // A job's id is one in the whole state directory, whatever the repository.
+        let waves = open_waves(state);
+        let is_here = |wave: &Wave| {
+            let there = worktree::repository(Path::new(&wave.created.plan.repo));
+            there.is_ok_and(|there| there.common_dir == main.common_dir)
+        };
         let taken = |id: &BeadsId| -> Result<Vec<String>, EngineError> {
             let mut why = Vec::new();
             if let Some(wave) = waves.iter().find(|wave| wave.position(id).is_some()) {
-                let wave = &wave.created.wave_id;
-                return Ok(vec![format!("{id}: wave {wave} has it; dx-runner wave status {wave}")]);
+                let (other, repo) = (&wave.created.wave_id, &wave.created.plan.repo);
+                let of = if is_here(wave) { String::new() } else { format!(" of the repository {repo}") };
+                return Ok(vec![format!("{id}: wave {other}{of} has it; dx-runner wave status {other}")]);
             }
             if claims.iter().any(|claim| claim.beads == *id) {
                 why.push(format!("{id}: its job is live; dx-runner stop --beads {id}"));
@@ -101,7 +104,7 @@ impl Engine {
             let place = worktree::place(id, Path::new(&plan.repo), &places)?;
             if place.load().is_some() || place.path().exists() {
                 why.push(format!("{id}: it has a worktree; dx-runner worktree remove {id}"));
-            } else if branches.lines().any(|branch| branch == id.as_str()) {
+            } else if branches.iter().any(|branch| branch == id.as_str()) {
                 let repo = worktree::quoted(&plan.repo);
                 why.push(format!("{id}: there is a branch of this name; git -C {repo} branch -d {id}"));
             }
@@ -114,36 +117,46 @@ impl Engine {
         if all.is_empty() { Ok(()) } else { Err(EngineError::WaveItemsTaken(all)) }
     }
 
-    /// Every item must have a provider that could start it now.
+    /// Every item must have a provider that could start it now, and so must its review.
     fn refuse_unusable(&self, plan: &WavePlan) -> Result<(), EngineError> {
-        let mut asked: BTreeMap<(ProviderName, Option<String>, Option<String>), Option<String>> =
-            BTreeMap::new();
+        let mut known = BTreeMap::new();
         for item in &plan.items {
-            let mut first_error = None;
-            let mut usable = false;
-            for (at, provider) in item.providers.iter().enumerate() {
-                let model = item.model.clone().filter(|_| at == 0);
-                let key = (provider.clone(), model.clone(), item.profile.clone());
-                if let Some(known) = asked.get(&key) {
-                    usable |= known.is_none();
-                    continue;
-                }
-                match self.dry_run(&probe(item, provider, model, &plan.repo), false) {
-                    Ok(_) => {
-                        usable = true;
-                        asked.insert(key, None);
-                    }
-                    Err(error) => {
-                        asked.insert(key, Some(error.to_string()));
-                        first_error = first_error.or(Some(error));
-                    }
-                }
-            }
-            if let (false, Some(error)) = (usable, first_error) {
-                return Err(error);
-            }
+            let model = |at| item.model.clone().filter(|_| at == 0);
+            let by = |(at, provider)| probe(item, provider, model(at), &plan.repo);
+            self.refuse_all(item.providers.iter().enumerate().map(by), &mut known)?;
+            let review = item.review.as_ref().map(|review| probe_review(review, &item.id, &plan.repo));
+            self.refuse_all(review.into_iter(), &mut known)?;
         }
         Ok(())
+    }
+
+    /// Refuses with what the first one is refused with when none could be started; each is asked once.
+    fn refuse_all(
+        &self,
+        probes: impl Iterator<Item = StartRequest>,
+        known: &mut BTreeMap<Asked, bool>,
+    ) -> Result<(), EngineError> {
+        let (mut first, mut refused_before) = (None, None);
+        for probe in probes {
+            let asked = (probe.provider.clone(), probe.model.clone(), probe.profile.clone());
+            match known.get(&asked) {
+                Some(true) => return Ok(()),
+                Some(false) => refused_before = refused_before.or(Some(probe)),
+                None => {
+                    let refused = self.refuse_unstartable(&probe);
+                    known.insert(asked, refused.is_ok());
+                    match refused {
+                        Ok(()) => return Ok(()),
+                        Err(error) => first = first.or(Some(error)),
+                    }
+                }
+            }
+        }
+        match (first, refused_before) {
+            (Some(error), _) => Err(error),
+            (None, Some(probe)) => self.refuse_unstartable(&probe),
+            (None, None) => Ok(()),
+        }
     }
 
     /// Starts the coordinator's process, which takes the lock over.
@@ -193,6 +206,9 @@ pub(super) fn open_waves(state: &StateDir) -> Vec<Wave> {
     files::all(state).into_iter().filter_map(read).filter(|wave| wave.ended_at.is_none()).collect()
 }
 
+/// What of a start makes a difference to its provider.
+type Asked = (ProviderName, Option<String>, Option<String>);
+
 fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: &str) -> StartRequest {
     let needs_prompt = item.prompt_bytes > 0 || item.unit.is_some();
     StartRequest {
@@ -205,5 +221,19 @@ fn probe(item: &WaveItem, provider: &ProviderName, model: Option<String>, repo: 
         command: item.command.clone(),
         profile: item.profile.clone(),
         ..StartRequest::new(provider)
+    }
+}
+
+fn probe_review(review: &WaveReview, item: &BeadsId, repo: &str) -> StartRequest {
+    let needs_prompt = review.command.is_empty();
+    StartRequest {
+        beads: Some(item.clone()),
+        prompt: needs_prompt.then(|| PromptSource::Text(b"preflight".to_vec())),
+        worktree: WorktreeChoice::Auto,
+        repo: Some(repo.to_owned()),
+        model: review.model.clone(),
+        command: review.command.clone(),
+        profile: review.profile.clone(),
+        ..StartRequest::new(&review.provider)
     }
 }

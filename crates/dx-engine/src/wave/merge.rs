@@ -5,7 +5,7 @@
 use crate::apply::{Conflict, Target, commit, merge_trees};
 use crate::error::EngineError;
 use crate::git::{Call, Repository};
-use crate::worktree::{self, apply_ref};
+use crate::worktree::{self, Lock, apply_ref};
 use dx_jobdir::disk;
 use dx_protocol::{BeadsId, MergeConflict};
 use std::path::Path;
@@ -32,6 +32,13 @@ pub(super) fn resolve(repo: &Path, name: &str) -> Result<String, EngineError> {
     let wanted = format!("{name}^{{commit}}");
     let output = Call::new(&repository, &["rev-parse", "--verify", "--quiet", &wanted]).output()?;
     if output.status.success() { Ok(crate::git::line(&output.stdout)) } else { Err(unknown()) }
+}
+
+/// The names of all branches.
+pub(super) fn branches(main: &Repository) -> Result<Vec<String>, EngineError> {
+    let args = ["for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads"];
+    let list = Call::new(main, &args).run()?;
+    Ok(String::from_utf8_lossy(&list).lines().map(str::to_owned).collect())
 }
 
 /// Where a sum begins.
@@ -142,6 +149,8 @@ pub(super) fn integrate(
     tips: &[Tip<'_>],
     wave_id: &str,
 ) -> Result<Sum, EngineError> {
+    // Of the waves that come to their end at once each has its turn.
+    let _turn = Lock::merging(&main.common_dir)?;
     let mut tries = 1;
     let sum = loop {
         let target = Target::find(main, Some(branch), None)?;

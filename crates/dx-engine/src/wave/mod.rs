@@ -147,7 +147,8 @@ impl Engine {
 
     fn wave_paths(&self, wave: &str) -> Result<WavePaths, EngineError> {
         let state = self.state_for_reading()?;
-        let known = |state: &StateDir| WavePaths::of(state, wave).filter(|paths| paths.journal().exists());
+        let is_one = |paths: &WavePaths| paths.journal().exists() && !show::is_empty(paths);
+        let known = |state: &StateDir| WavePaths::of(state, wave).filter(is_one);
         if let Some(paths) = state.as_ref().and_then(known) {
             return Ok(paths);
         }

@@ -108,7 +108,9 @@ fn look(
         round: review.round,
         run: run.clone(),
     });
-    let outcome = watch(ground, &started.ids, false)?.outcome;
+    // Nobody else may review it; while its provider takes nothing it shall keep no place.
+    let watched = watch(ground, &started.ids, true)?;
+    let outcome = watched.outcome;
     let moved = moved(ground, review)?;
     if outcome.state != OutcomeState::Success {
         let ended =
@@ -117,7 +119,7 @@ fn look(
             return Err(format!("{ended}; {moved}").into());
         }
         let found = lookup::read_run(&ground.state, &ground.state.run(&run).journal(), false)?;
-        let until = told_until(&found, &outcome);
+        let until = watched.until.or_else(|| told_until(&found, &outcome));
         return Err(Unread { why: ended, until, pool: until.and_then(|_| in_ledger(ground, &found)) });
     }
     if let Some(moved) = moved {

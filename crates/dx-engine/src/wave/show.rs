@@ -21,7 +21,6 @@ impl Engine {
         for (wave_id, paths) in self.state_for_reading()?.as_ref().map(files::all).unwrap_or_default() {
             let (wave, state) = match read(&paths) {
                 Ok(Some(seen)) => seen,
-                // One that was cut off before its first record is none.
                 Ok(None) | Err(JournalError::Missing(_)) => continue,
                 Err(JournalError::Damaged { .. }) if is_empty(&paths) => continue,
                 // The others are listed all the same.
@@ -87,7 +86,8 @@ impl Engine {
     }
 }
 
-fn is_empty(paths: &WavePaths) -> bool {
+/// Whether it was cut off before its first record; then it is none.
+pub(super) fn is_empty(paths: &WavePaths) -> bool {
     std::fs::metadata(paths.journal()).is_ok_and(|meta| meta.len() == 0)
 }
 

@@ -5,7 +5,7 @@
 
 use super::attempt::{Attempt, Ground, Looked, look};
 use crate::error::{EngineError, told};
-use crate::task::{Halt, UnitTurn, unit_recorded};
+use crate::task::{UnitTurn, unit_recorded};
 use dx_protocol::{AttemptVerdict, ReasonCode, TaskStatus, WaveEvent, WaveUnit};
 
 /// What became of the unit.
@@ -58,7 +58,7 @@ fn carry_out(ground: &Ground, attempt: &Attempt, unit: &WaveUnit) -> Result<Ende
         provider: &attempt.provider,
         model: attempt.item.model.as_deref(),
         place: &place,
-        halt: Halt { wave: &ground.wave_id, flag: &ground.cancelling, pipe: &ground.cancelled },
+        halt: ground.halt(),
     })?;
     let first = state.steps.first().and_then(|step| step.run_uuid.clone());
     match (state.status, first) {

@@ -34,8 +34,8 @@ pub(super) struct Watched {
     pub(super) until: Option<Timestamp>,
 }
 
-/// Waits for the end of one run.
-pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<Watched, EngineError> {
+/// Waits for the end of one run; ends it when its provider takes nothing for long and it `parks`.
+pub(super) fn watch(ground: &Ground, ids: &RunIds, parks: bool) -> Result<Watched, EngineError> {
     let host = Host::current()?;
     let journal = ground.state.run(&ids.run_uuid).journal();
     let job = JobName { beads: ids.beads.clone(), provider: Some(ids.provider.clone()) };
@@ -66,7 +66,7 @@ pub(super) fn watch(ground: &Ground, ids: &RunIds, has_others: bool) -> Result<W
             continue;
         }
         if until.is_none() {
-            until = long_wait(&view).filter(|_| has_others);
+            until = long_wait(&view).filter(|_| parks);
             if let Some(until) = until {
                 // Whoever starts next finds it out himself when this cannot be written.
                 let pool = Pool::of(&found.run.created);

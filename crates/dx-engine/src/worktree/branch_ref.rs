@@ -11,7 +11,8 @@ use std::process::Output;
 use std::time::{Duration, SystemTime};
 
 /// How long git waits for a lock that another one holds; its own values are 100 ms and 1 s, less than a busy machine takes.
-const PATIENT: [&str; 4] = ["-c", "core.filesRefLockTimeout=3000", "-c", "core.packedRefsTimeout=3000"];
+pub(crate) const PATIENT: [&str; 4] =
+    ["-c", "core.filesRefLockTimeout=3000", "-c", "core.packedRefsTimeout=3000"];
 /// A git holds the lock of one branch for some milliseconds. One this old, for which git has waited, is a killed one's.
 const STALE: Duration = Duration::from_secs(3);
 

@@ -7,6 +7,7 @@ use super::project::Project;
 use super::{copy, disk_use, main_checkout, register, remove, setup, utf8};
 use crate::error::EngineError;
 use crate::git::{Call, Repository, line};
+use crate::halt::Halt;
 use crate::permission::Places;
 use crate::sandbox::Asked;
 use dx_jobdir::{StateDir, claim, faults};
@@ -29,6 +30,8 @@ pub(crate) struct Wish<'a> {
     /// What the set-up is confined to.
     pub(crate) sandbox: &'a Asked,
     pub(crate) progress: &'a dyn Fn(&str),
+    /// Once it is over nothing is made, and what was not made to its end is taken away.
+    pub(crate) halt: Option<Halt<'a>>,
 }
 
 /// A worktree that may be used. While this is held, nobody removes it.
@@ -172,6 +175,12 @@ impl Wanted<'_> {
             }
             None => None,
         };
+        if let Some(halt) = self.halted() {
+            if let Some(made) = made {
+                abandon(place, made)?;
+            }
+            return Err(halt.error());
+        }
         if made.is_none() && std::fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(taken());
         }
@@ -183,12 +192,20 @@ impl Wanted<'_> {
         match self.make(place, &mut made, &mut remarks) {
             Ok(()) => Ok((made, true, remarks)),
             Err(error) => {
+                if let Some(halt) = self.halted() {
+                    abandon(place, made)?;
+                    return Err(halt.error());
+                }
                 if !cut_off {
                     undo(place, &made);
                 }
                 Err(error)
             }
         }
+    }
+
+    fn halted(&self) -> Option<Halt<'_>> {
+        self.wish.halt.filter(Halt::is_over)
     }
 
     /// What is there must be what is asked for.
@@ -266,6 +283,7 @@ impl Wanted<'_> {
                 tmp: &place.setup_tmp(),
                 sandbox: self.wish.sandbox,
                 progress: self.wish.progress,
+                halt: self.wish.halt,
             })?;
         }
         faults::step("worktree.set_up");
@@ -289,6 +307,14 @@ impl Wanted<'_> {
         made.base = line(&found.git(&["rev-parse", "--verify", "HEAD"])?);
         Ok(Some(made))
     }
+}
+
+/// Takes away a worktree that nobody wants to have made any more, however far it is.
+fn abandon(place: &Place, mut made: Made) -> Result<(), EngineError> {
+    setup::end_leftovers(&made.mark);
+    made.stage = Stage::Removing;
+    place.save(&made)?;
+    remove::finish(place, &made).map(drop)
 }
 
 /// Takes away a worktree that was just made and never used.

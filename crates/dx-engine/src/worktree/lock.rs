@@ -55,7 +55,15 @@ impl Lock {
 
     /// The registrations of a repository.
     pub(crate) fn repository(common_dir: &Path) -> Result<Self, EngineError> {
-        let path = common_dir.join("dx-runner-worktrees.lock");
+        Self::file(common_dir.join("dx-runner-worktrees.lock"))
+    }
+
+    /// The turn to bring work onto a branch of a repository, from the look at it until it has moved.
+    pub(crate) fn merging(common_dir: &Path) -> Result<Self, EngineError> {
+        Self::file(common_dir.join("dx-runner-merge.lock"))
+    }
+
+    fn file(path: PathBuf) -> Result<Self, EngineError> {
         let flags = OFlags::CREATE | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd =
             rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| failed("lock", &path, e))?;

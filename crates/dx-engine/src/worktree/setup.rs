@@ -9,10 +9,11 @@ use super::remove::remove_tree;
 use crate::environment;
 use crate::error::EngineError;
 use crate::git::Repository;
+use crate::halt::Halt;
 use crate::sandbox::{self, Asked, Confined, Wanted};
-use dx_monitor::{MARKER, sweep_marked};
+use dx_monitor::{MARKER, end_tree};
 use dx_proc::sandbox::{Domain, Rules};
-use dx_proc::{AgentCommand, ExitStatus, PidFd, Released, SignalFd};
+use dx_proc::{AgentCommand, ExitStatus, PidFd, Released, SignalFd, tree};
 use dx_protocol::{BeadsId, RunUuid};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -29,6 +30,8 @@ const PATIENCE_MS: u64 = 30 * 60 * 1000;
 const GRACE_MS: u64 = 2_000;
 
 const SHELL: &str = "/bin/sh";
+/// What ended it, when nobody waits for it any more.
+const CANCELLED: &str = "its wave was cancelled";
 /// The provider whose logins are not hidden from a set-up: none.
 const NO_PROVIDER: &str = "setup";
 
@@ -45,12 +48,19 @@ pub(crate) struct Setup<'a> {
     pub(crate) tmp: &'a Path,
     pub(crate) sandbox: &'a Asked,
     pub(crate) progress: &'a dyn Fn(&str),
+    /// Ends it.
+    pub(crate) halt: Option<Halt<'a>>,
 }
 
 /// Ends whatever carries this marker: a command of the set-up, or a git that changes refs or files, whose dx-runner was
 /// killed. To be called with the lock of the folder: what has not begun its own program yet, and so has no marker, holds it.
 pub(super) fn end_leftovers(mark: &RunUuid) {
-    sweep_marked(mark, GRACE_MS);
+    let marked = tree::marked(MARKER, mark.as_str());
+    if !marked.is_empty() {
+        // Who cleared its environment is known by who began it.
+        let all = tree::members(&marked, (MARKER, mark.as_str()), &[]);
+        end_tree(mark, &all, GRACE_MS);
+    }
 }
 
 /// Runs all commands; the first that fails ends it.
@@ -113,6 +123,9 @@ fn run_all(
         rules.appended.extend(setup.log.canonicalize());
     }
     for command in setup.commands {
+        if setup.halt.is_some_and(|halt| halt.is_over()) {
+            return Err(failed(command, CANCELLED.to_owned()));
+        }
         let ended = writeln!(file, "$ {command}")
             .map_err(|e| e.to_string())
             .and_then(|()| one(setup, command, env, rules.as_ref(), &file));
@@ -157,8 +170,10 @@ fn one(
         // A child that is not released ends by itself.
         let released = held.release().and_then(Released::confirm);
         let pidfd = watched?;
-        let woken = dx_proc::poll::poll(&[pidfd.as_fd(), interrupts.as_fd()], Some(PATIENCE_MS));
-        let by_itself = matches!(woken.as_deref(), Ok([true, _]));
+        let mut fds = vec![pidfd.as_fd(), interrupts.as_fd()];
+        fds.extend(setup.halt.map(|halt| halt.fd()));
+        let woken = dx_proc::poll::poll(&fds, Some(PATIENCE_MS));
+        let by_itself = matches!(woken.as_deref(), Ok([true, ..]));
         if !by_itself {
             end_leftovers(setup.mark);
             let _gone = pidfd.send_signal(Signal::KILL.as_raw());
@@ -170,6 +185,7 @@ fn one(
         match (released, status) {
             (Err(e), _) => Err(told(&e)),
             (Ok(Err(errno)), _) => Err(told(&std::io::Error::from_raw_os_error(errno))),
+            _ if !by_itself && setup.halt.is_some_and(|halt| halt.is_over()) => Err(CANCELLED.to_owned()),
             _ if !by_itself && interrupted => Err("it was interrupted".to_owned()),
             _ if !by_itself => Err(format!("it was ended after {} minutes", PATIENCE_MS / 60_000)),
             (_, Some(ExitStatus::Exited(0))) if interrupted => Err("it was interrupted".to_owned()),

@@ -22,7 +22,7 @@ esac
 for lock in "$store"/locked.*; do [ -e "$lock" ] && rm "$lock" && refuse DATABASE_LOCKED "Database is locked" 2; done
 case "$1 $2" in
 "ready "*) [ -e "$store/none" ] && echo '[]' && exit
-  echo "[$(issue bd-a Good task ',"description":"Make a.txt."'),$(issue bd-b Bad bug ''),$(issue bd-e All epic '')]" ;;
+  echo "[$(issue bd-a Good task ',"description":"Make a.txt."'),$(issue bd-b Bad bug ''),$(issue bd-e All epic ''),$(issue HEAD Odd task '')]" ;;
 "blocked "*) case "$*" in *--limit*) echo 'Error: unknown flag: --limit' >&2; exit 1 ;; esac
   [ -e "$store/none" ] && echo '[]' && exit
   echo "[$(issue bd-d End task ',"blocked_by":["bd-c","bd-b"],"blocked_by_count":2'),$(issue bd-c Next task ',"blocked_by":["bd-a"],"blocked_by_count":1'),$(issue bd-f Far task ',"blocked_by":["bd-x"],"blocked_by_count":1')]" ;;
@@ -87,6 +87,7 @@ fn ready_issues_and_what_waits_only_for_them_are_the_items() {
             "layer 3",
             "  bd-d  exec  needs bd-c, bd-b",
             "left out: bd-e, because an epic is done by its issues",
+            "left out: HEAD, because no branch can have this name",
             "left out: bd-f, because it waits for bd-x, which is not begun here",
             "then everything is merged into all",
         ]
@@ -156,6 +157,33 @@ fn states_are_written_back_when_asked_and_a_held_database_is_asked_again() {
         super::world::coordinator(&world.env.state_dir(), "w-1").is_none()
     });
     assert_eq!(world.ask(&["status", "w-1"]).1["write_back_failure"], Value::Null);
+}
+
+/// The wave had ended, and goes on for its merge: nobody is told again what they know, and a closed issue stays closed.
+#[test]
+fn a_resumed_merge_tells_only_what_is_new() {
+    let (world, store) = world();
+    world.env.git(&world.repo, &["checkout", "-q", "-b", "all"]);
+    std::fs::write(world.repo.join("README.md"), "mine\n").unwrap();
+    let (told, file) = (world.path("told"), file(&world));
+    let notify = format!("tee -a {told}");
+    let gone = || {
+        wait_until(PATIENCE, "nothing is left to be told", || {
+            super::world::coordinator(&world.env.state_dir(), "w-1").is_none()
+        });
+    };
+    let (code, wave) = world.ask(&["run", &file, "--from-beads", "--write-back", "--notify", &notify]);
+    assert_eq!((code, &wave["merged"]["commit"]), (31, &Value::Null), "{wave:#}");
+    gone();
+    let (before, known) = (log(&store), super::notify::lines(&told));
+    assert!(before.contains(&"bd-a closed".to_owned()) && !known.is_empty(), "{before:?} {known:?}");
+    world.env.git(&world.repo, &["checkout", "README.md"]);
+    let (code, wave) = world.ask(&["resume", "w-1"]);
+    assert_eq!((code, wave["merged"]["commit"].is_string()), (31, true), "{wave:#}");
+    gone();
+    assert_eq!(log(&store), before);
+    let numbers: Vec<_> = super::notify::lines(&told).iter().filter_map(|n| n["number"].as_u64()).collect();
+    assert!(numbers.len() > known.len() && numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
 }
 
 #[test]

@@ -16,6 +16,11 @@ if [ -e "$here/refuse" ] && [ "$(date +%s)" -lt "$(cat "$here/refuse")" ]; then
     sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/refuse")/" "$here/quota.out"
     exit 1
 fi
+# It keeps the time for itself, and waits.
+if [ -e "$here/sit" ]; then
+    sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/sit")/;2q" "$here/quota.out"
+    exec sleep 600
+fi
 while [ -e "$here/hold" ]; do sleep 0.05; done
 if [ -e "$here/approve" ]; then
     sed 's/"result":"[^"]*"/"result":"{\\"verdict\\":\\"APPROVED\\"}"/' "$here/claude.out"
@@ -118,6 +123,76 @@ fn a_review_whose_provider_refuses_until_a_time_is_waited_for() {
     let wave: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(states(&wave), vec!["done".to_owned(); 3], "{wave:#}");
     assert_eq!(calls(&world), 4, "{wave:#}");
+}
+
+/// What a profile says of a fallback counts, unless the wave file names others.
+#[test]
+fn a_profile_and_its_fallback_serve_items_as_they_serve_a_start() {
+    let world = world(None);
+    std::fs::remove_file(world.env.bin_dir().join("claude")).unwrap();
+    let profile = world.env.path("xdg/config/dx-runner/profiles/pf.toml");
+    std::fs::create_dir_all(profile.parent().unwrap()).unwrap();
+    std::fs::write(&profile, "provider = \"claude-code\"\nfallback = [\"opencode\"]\n").unwrap();
+    let file = world.path("wave.toml");
+    let text = |head: &str| {
+        let repo = world.repo.display();
+        format!(
+            "[wave]\nname = \"w\"\nrepo = \"{repo}\"\n{head}\n[defaults]\nprofile = \"pf\"\nsandbox = \"off\"\n[[item]]\nid = \"i0\"\nprompt = \"go\"\n"
+        )
+    };
+    // Nobody else may take over, and that is known before anything starts.
+    std::fs::write(&file, text("fallback = []")).unwrap();
+    let (code, error) = world.ask(&["run", &file]);
+    assert_eq!(
+        (code, &error["error"]["reason_code"]),
+        (21, &"claude_code_binary_missing".into()),
+        "{error:#}"
+    );
+    std::fs::write(&file, text("")).unwrap();
+    let (code, wave) = world.ask(&["run", &file]);
+    assert_eq!((code, states(&wave)), (0, vec!["done".to_owned()]), "{wave:#}");
+    assert_eq!(providers(&wave, "i0"), ["opencode"], "{wave:#}");
+}
+
+#[test]
+fn who_is_to_review_is_looked_for_before_anything_starts() {
+    let world = world(None);
+    world.sandbox_off();
+    std::fs::remove_file(world.env.bin_dir().join("claude")).unwrap();
+    std::fs::write(world.path("review.md"), "look").unwrap();
+    let more = "review = { provider = \"claude-code\", prompt_file = \"review.md\" }";
+    let file = world.file("", &[item("i0", &[], "true", more)]);
+    let (code, error) = world.ask(&["run", &file]);
+    assert_eq!(
+        (code, &error["error"]["reason_code"]),
+        (21, &"claude_code_binary_missing".into()),
+        "{error:#}"
+    );
+    assert_eq!(world.ask(&["list"]).1["waves"], serde_json::json!([]));
+}
+
+/// Its agent is told the time and waits by itself: it is ended, and keeps no place meanwhile.
+#[test]
+fn a_review_that_sits_out_a_long_limit_is_parked() {
+    let world = world(None);
+    world.sandbox_off();
+    let later = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3600;
+    std::fs::write(world.env.bin_dir().join("sit"), later.to_string()).unwrap();
+    std::fs::write(world.path("review.md"), "look").unwrap();
+    let more = "review = { provider = \"claude-code\", prompt_file = \"review.md\" }";
+    let items = [item("i0", &[], "echo x > a.txt", more), item("i1", &[], "true", "")];
+    let file = world.file("max_parallel = 1", &items);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    let wave = world.until("i1", "done");
+    assert_eq!(row(&wave, "i0")["state"], "reviewing", "{wave:#}");
+    dx_testkit::wait_until(super::world::PATIENCE, "it says until when", || {
+        world.ask(&["status", "w-1"]).1["waits_until"].is_string()
+    });
+    let live = world.env.run(&["status", "--live", "--json"]).assert_code(0).stdout;
+    assert!(live.contains("\"jobs\":[]"), "{live}");
+    assert_eq!(calls(&world), 1);
+    world.ask(&["cancel", "w-1"]);
+    world.until("i0", "cancelled");
 }
 
 #[test]

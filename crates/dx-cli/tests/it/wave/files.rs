@@ -201,6 +201,43 @@ fn the_graph_is_drawn_in_all_forms() {
 }
 
 #[test]
+fn branches_that_could_not_be_beside_those_there_are_refused_with_their_lines() {
+    let head = "[wave]\nprovider = \"exec\"\n";
+    let told = |text: &str| {
+        let (env, file) = world(text);
+        for branch in ["feature/x", "taken"] {
+            env.git(file.parent().unwrap(), &["branch", branch]);
+        }
+        let output = env.run(&["wave", "run", file.to_str().unwrap()]).assert_code(64);
+        assert!(!env.state_dir().exists(), "a refused wave made records");
+        output.stderr
+    };
+    let stderr = told(&format!("{head}merge_into = \"taken/all\"\n{}", item("feature", "")));
+    for expected in [
+        ":3:1: `taken/all` cannot be beside the branch `taken`, which is there; another name, or rename `taken`",
+        ":5:1: the branch `feature` of the item cannot be beside the branch `feature/x`, which is there; give it another id, or rename `feature/x`",
+    ] {
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    let stderr = told(&format!("{head}merge_into = \"feature\"\n{}", item("a", "")));
+    assert!(stderr.contains(":3:1: `feature` cannot be beside the branch `feature/x`"), "{stderr}");
+}
+
+#[test]
+fn a_repository_without_a_commit_is_told_as_that() {
+    let (env, file) = world("");
+    std::fs::create_dir(env.path("empty")).unwrap();
+    env.git(env.path("empty"), &["init", "-q"]);
+    let text = format!("[wave]\nprovider = \"exec\"\nrepo = \"{}\"\n", env.path("empty").display());
+    write(&file, format!("{text}{}", item("a", "")));
+    for command in ["plan", "run"] {
+        let output = env.run(&["wave", command, file.to_str().unwrap()]).assert_code(64);
+        let expected = ":3:1: there is no commit in the repository that items could start from; make a first commit, or name a `base`";
+        assert!(output.stderr.contains(expected), "{output}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_told_as_that() {
     let (env, file) = world("");
     let none = file.with_file_name("none.toml");

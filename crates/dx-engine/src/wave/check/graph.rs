@@ -2,41 +2,25 @@
 //!
 //! Part of the check of a wave file. Must never: look at anything but the file.
 
-use super::{Check, MAX_ID};
+use super::Check;
+use super::branches::Branches;
 use crate::wave::file::WaveFile;
-use crate::worktree::is_branch_name;
 use dx_core::wave::{Graph, overlap};
-use dx_protocol::{BeadsId, WavePlan};
+use dx_protocol::WavePlan;
 use std::collections::BTreeMap;
 
 impl Check<'_> {
     /// Positions by id; mistakes in ids are told.
-    pub(super) fn ids(&mut self, file: &WaveFile) -> BTreeMap<String, usize> {
+    pub(super) fn ids(&mut self, file: &WaveFile, there: &Branches) -> BTreeMap<String, usize> {
         let mut ids: BTreeMap<String, usize> = BTreeMap::new();
         for (at, item) in file.items.iter().enumerate() {
             let Some(id) = &item.id else {
                 self.wrong(&item.place, "an item has no `id`", "give it one");
                 continue;
             };
-            match id.value.parse::<BeadsId>() {
-                Ok(_) if id.value.len() <= MAX_ID => {
-                    if !is_branch_name(&id.value) {
-                        let what =
-                            format!("`{}` cannot be an id, because no branch can have this name", id.value);
-                        let fix = "without `..`, `.` or `.lock` at the end, and not HEAD";
-                        self.wrong(&id.place, what, fix);
-                    }
-                }
-                Ok(_) => {
-                    self.wrong(
-                        &id.place,
-                        format!("`{}` is too long", id.value),
-                        format!("at most {MAX_ID} letters"),
-                    );
-                }
-                Err(error) => {
-                    self.wrong(&id.place, format!("`{}` cannot be an id", id.value), error.rule);
-                }
+            if let Some(unfit) = there.unfit(&id.value) {
+                let (what, fix) = unfit.of_item(&id.value);
+                self.wrong(&id.place, what, fix);
             }
             if let Some(first) = ids.get(&id.value) {
                 let line = file.items[*first].place.line;
