@@ -29,7 +29,7 @@ mod waiting;
 mod wave_graph;
 mod wave_view;
 
-use dx_engine::helper_entry::{self, EVIDENCE, OBSERVE, SETTLE};
+use dx_engine::helper_entry::{self, EVIDENCE, OBSERVE, SESSION_STATUS, SETTLE};
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
@@ -60,6 +60,11 @@ fn helper(args: &[OsString]) -> Option<i32> {
     {
         return Some(dx_engine::session(rest));
     }
+    if let [entry, rest @ ..] = args
+        && entry == dx_engine::SHELL
+    {
+        return Some(dx_engine::shell(rest));
+    }
     if let [entry, state_dir, config] = args
         && entry == dx_engine::BATCH
     {
@@ -82,6 +87,7 @@ fn helper(args: &[OsString]) -> Option<i32> {
     match entry.to_str()? {
         SETTLE => Some(helper_entry::settle(run, state_dir)),
         OBSERVE => Some(helper_entry::observe(run, state_dir)),
+        SESSION_STATUS => Some(helper_entry::session_status(run, state_dir)),
         dx_engine::TELL => Some(dx_engine::tell(run, state_dir)),
         _ => None,
     }

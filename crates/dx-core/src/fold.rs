@@ -213,6 +213,7 @@ impl Run {
                         self.gates.push(GateVerdict { name: name.clone(), report: report.clone() });
                     }
                     Settled::Masking { unresolved, .. } => self.unmasked.clone_from(unresolved),
+                    Settled::Session { .. } => {}
                     Settled::Failed { message } => self.settle_error = Some(message.clone()),
                 }
             }

@@ -68,6 +68,7 @@ pub fn decide(run: &Run) -> Option<Outcome> {
         log_bytes: end.log_bytes,
         cpu_time_sec: end.cpu_ms / 1000,
         strays: end.strays.saturating_add(provider.strays),
+        strays_left: provider.strays_left,
         unmasked: run.unmasked.clone(),
         blocked: run.blocked,
     })
@@ -99,6 +100,7 @@ fn sandbox_denied(run: &Run, refused: &[String]) -> Option<Finding> {
 fn nothing_told(run: &Run) -> ProviderReport {
     ProviderReport {
         strays: 0,
+        strays_left: 0,
         // An agent that should have told a result and of which nothing is known has told none.
         verdict: match run.created.contract.grammar {
             Grammar::Text => ProviderVerdict::NotApplicable,

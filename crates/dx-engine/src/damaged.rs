@@ -207,6 +207,7 @@ impl Remains {
             log_bytes: std::fs::metadata(paths.log()).map_or(0, |meta| meta.len()),
             cpu_time_sec: exit.map_or(0, |exit| exit.cpu_ms) / 1000,
             strays: 0,
+            strays_left: 0,
             unmasked: Vec::new(),
             blocked: None,
         }

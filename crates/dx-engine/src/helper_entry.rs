@@ -15,6 +15,9 @@ pub const SETTLE: &str = "__settle";
 /// Entry that tells only what changed in the worktree so far.
 pub const OBSERVE: &str = "__observe";
 
+/// Entry that tells what the server of a job's lane says that its session does.
+pub const SESSION_STATUS: &str = "__session_status";
+
 /// Entry that verifies the claims of sign-offs; part of a job's check.
 pub const EVIDENCE: &str = "__evidence";
 
@@ -47,6 +50,15 @@ pub fn settle(run: &str, state_dir: &Path) -> i32 {
     let masking = Masking::given(&values);
     let password = values.named(crate::lanes::PASSWORD);
     i32::from(!steps::run(&state, &found.run, &found, &masking, password, &mut |fact| print(&fact)))
+}
+
+/// `dx-runner __session_status <uuid> <state dir>`: nothing when the server says nothing.
+pub fn session_status(run: &str, state_dir: &Path) -> i32 {
+    let Some(found) = found(run, state_dir) else { return 1 };
+    let values = dx_proc::inherit::take(SECRETS_FD).map(SecretValues::from_fd).unwrap_or_default();
+    let state = StateDir::trusted(state_dir.to_owned());
+    let told = crate::lanes::status(&state, &found.run, values.named(crate::lanes::PASSWORD));
+    i32::from(!told.is_none_or(|event| print(&Settled::Session { event })))
 }
 
 /// `dx-runner __observe <uuid> <state dir>`: the worktree compared with its start.

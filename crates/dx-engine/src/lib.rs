@@ -67,6 +67,7 @@ pub use lanes::{SESSION, session};
 pub use preflight::PreflightRequest;
 pub use prompt::sha256_hex;
 pub use secrets::{is_masked, mask_text, own_secrets};
+pub use server::{SHELL, shell};
 pub use settings::{Place, SettingInfo, SettingsError, built_in_profiles, settings_reference};
 pub use start::GiveUp;
 pub use task::TaskRunRequest;

@@ -49,7 +49,7 @@ pub(crate) fn run(
     if run.provider.is_none() {
         let (mut report, mended) = provider(run, found, masking);
         if let Settled::Provider(report) = &mut report {
-            report.strays = strays;
+            (report.strays, report.strays_left) = (strays.ended, strays.left);
         }
         told = masking.fact(!mended).is_none_or(&mut *tell) && tell(report);
     }
@@ -112,6 +112,7 @@ pub(crate) fn provider(run: &Run, found: &Found, masking: &Masking) -> (Settled,
     let rules = &run.created.contract.output_rules;
     let report = Settled::Provider(ProviderReport {
         strays: 0,
+        strays_left: 0,
         verdict: rules::judge(summary.verdict(), rules, &found.paths, grammar, clean, masking),
         usage: summary.usage,
         tools: summary

@@ -3,10 +3,10 @@
 
 use crate::faults;
 use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 /// A failed operation on the state directory.
@@ -216,6 +216,13 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 pub fn replace_synced(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     replace_with(path, bytes, File::sync_data)?;
     faults::trace("replace_synced", path, None, 0, bytes);
+    Ok(())
+}
+
+/// As [`replace`], and it can be run by its user.
+pub fn replace_program(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    replace_with(path, bytes, |file| file.set_permissions(Permissions::from_mode(0o700)))?;
+    faults::trace("replace_program", path, None, 0, bytes);
     Ok(())
 }
 

@@ -110,6 +110,11 @@ impl StateDir {
         self.root.join(format!("server.{beads}.json"))
     }
 
+    /// The shell of the tools of such servers, under the name of the one that it runs.
+    pub fn server_shell_dir(&self) -> PathBuf {
+        self.root.join("server-shell")
+    }
+
     /// The ids of the servers that have such a file.
     pub fn server_ids(&self) -> Vec<BeadsId> {
         let id = |name: &str| {

@@ -24,12 +24,13 @@ pub(crate) struct Helper {
     output: File,
     text: Vec<u8>,
     pub(crate) started: u64,
+    pub(crate) entry: &'static str,
     deadline: u64,
 }
 
 impl Helper {
     /// Starts `dx-runner <entry> <run> <state dir>`.
-    pub(crate) fn start(ctx: &Context, entry: &str, deadline_ms: u64) -> Option<Self> {
+    pub(crate) fn start(ctx: &Context, entry: &'static str, deadline_ms: u64) -> Option<Self> {
         let exe = ctx.settler_exe.as_ref()?;
         let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
         rustix::io::ioctl_fionbio(&read, true).ok()?;
@@ -57,6 +58,7 @@ impl Helper {
             output: read.into(),
             text: Vec::new(),
             started,
+            entry,
             deadline: started + deadline_ms,
         })
     }

@@ -68,6 +68,7 @@ impl Follower {
         let count = |n: &dx_events::ToolCount| u64::from(n.ok) + u64::from(n.failed);
         ProviderReport {
             strays: 0,
+            strays_left: 0,
             verdict: summary.verdict(),
             usage: summary.usage,
             tools: summary.tools.iter().map(|(name, n)| (name.clone(), count(n))).collect(),

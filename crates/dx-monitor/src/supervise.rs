@@ -28,7 +28,7 @@ use crate::pty::Pty;
 use crate::secrets::SecretValues;
 use dx_jobdir::{faults, views};
 use dx_proc::{PidFd, SignalFd, clock, inherit, write_alarm};
-use dx_protocol::{Event, Sample, Writer};
+use dx_protocol::{AgentEvent, Event, Sample, Writer};
 use rustix::process::Signal;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -163,6 +163,12 @@ struct Monitor {
     strays: Strays,
     observer: Option<Helper>,
     observe_after: u64,
+    /// When the server of the job's lane may be asked again, and how long after that it is next.
+    ask_after: u64,
+    ask_pause: u64,
+    asked_at: u64,
+    /// What it said last.
+    session_event: Option<AgentEvent>,
     /// When git last answered; 0: never.
     observed_at: u64,
     /// What it said then of the state of the tree.
@@ -253,6 +259,10 @@ impl Monitor {
             kill_at: None,
             observer: None,
             observe_after: 0,
+            ask_after: 0,
+            ask_pause: following::ASK_FIRST_MS,
+            asked_at: 0,
+            session_event: None,
             observed_at: 0,
             stamp: String::new(),
             work_known,

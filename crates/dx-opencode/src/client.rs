@@ -111,9 +111,9 @@ impl Client {
         Ok(found)
     }
 
-    /// Sessions of all directories that are nobody's part and were changed since then (milliseconds since 1970).
+    /// Sessions of all directories, those of subagents too, that were changed since then (milliseconds since 1970).
     pub fn sessions_everywhere(&self, since: u64, deadline: Duration) -> Result<Vec<Session>, ClientError> {
-        let path = format!("/experimental/session?roots=true&start={since}&limit={MOST_SESSIONS}");
+        let path = format!("/experimental/session?start={since}&limit={MOST_SESSIONS}");
         read("list its sessions", &self.raw("GET", &path, None, deadline)?)
     }
 

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// No answer is larger.
 const MAX_BODY: u64 = 64 << 20;
@@ -161,10 +161,17 @@ fn failed(error: ureq::Error, deadline: Duration) -> HttpError {
     }
 }
 
-/// Seconds; the form with a date is not used by model servers.
+/// In seconds, or as a date, which is that of the server's clock if it tells that.
 fn retry_after(headers: &ureq::http::HeaderMap) -> Option<Duration> {
-    let seconds: f64 = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
+    let text = |name: &str| Some(headers.get(name)?.to_str().ok()?.trim());
+    let date = |text: &str| httpdate::parse_http_date(text).ok();
+    let wanted = text("retry-after")?;
+    if let Ok(seconds) = wanted.parse() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let now = text("date").and_then(date).unwrap_or_else(SystemTime::now);
+    // One that has passed asks for no wait.
+    Some(date(wanted)?.duration_since(now).unwrap_or_default())
 }
 
 /// The value of `Authorization` for a user's password.
@@ -206,6 +213,25 @@ mod tests {
             assert!(matches!(Http::new(bad, None), Err(HttpError::BadUrl(_))), "{bad}");
         }
         assert_eq!(Http::new("http://127.0.0.1:1/", None).unwrap().base(), "http://127.0.0.1:1");
+    }
+
+    #[test]
+    fn a_wait_is_told_in_seconds_or_as_a_date() {
+        let wait = |told: &[(&'static str, &str)]| {
+            let headers = told
+                .iter()
+                .map(|(name, value)| (ureq::http::HeaderName::from_static(name), value.parse().unwrap()));
+            retry_after(&headers.collect()).map(|wait| wait.as_secs_f64())
+        };
+        let date = ("date", "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(wait(&[("retry-after", "1.5")]), Some(1.5));
+        assert_eq!(wait(&[date, ("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(30.0));
+        // Without a date of the server's, ours counts; and one that has passed is no wait.
+        assert_eq!(wait(&[("retry-after", "Sun, 06 Nov 1994 08:50:07 GMT")]), Some(0.0));
+        assert!(wait(&[("retry-after", "Tue, 31 Dec 2999 23:59:59 GMT")]) > Some(1e6));
+        for none in ["", "-1", "soon", "NaN"] {
+            assert_eq!(wait(&[date, ("retry-after", none)]), None, "{none}");
+        }
     }
 
     #[test]

@@ -73,9 +73,21 @@ pub struct Session {
     pub title: String,
     #[serde(default)]
     pub directory: String,
+    #[serde(default)]
+    pub time: SessionTime,
+    /// Whose part it is: that of a subagent is a session of its own.
+    #[serde(default, rename = "parentID")]
+    pub parent: Option<String>,
     /// What it was made with.
     #[serde(default)]
     pub metadata: Value,
+}
+
+/// When a session was changed, in milliseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+pub struct SessionTime {
+    #[serde(default)]
+    pub updated: f64,
 }
 
 /// One prompt.

@@ -119,6 +119,13 @@ pub fn marked(name: &str, value: &str) -> Vec<i32> {
     list
 }
 
+/// The value of a variable in a process's environment, as it was at its exec.
+pub fn variable(pid: i32, name: &str) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
+    environ.split(|byte| *byte == 0).find_map(value).and_then(|value| String::from_utf8(value).ok())
+}
+
 /// Processes whose working directory is this folder or one below it, this process left out. Sees only what this user may
 /// look at; `folder` without links in it.
 pub fn working_in(folder: &Path) -> Vec<i32> {

@@ -85,6 +85,8 @@ pub enum Settled {
     /// The output may still hold secrets: values of these variables were not known to the one who settled, or a file could
     /// not be written.
     Masking { unresolved: Vec<String>, failed: bool },
+    /// What the job's server says that its session does. For the monitor: an observation, and no step of the end.
+    Session { event: AgentEvent },
     /// The settler itself failed; the outcome is made without what it would have told.
     Failed { message: String },
 }

@@ -47,6 +47,9 @@ pub struct Outcome {
     pub cpu_time_sec: u64,
     /// Processes that outlived the agent and were ended.
     pub strays: u32,
+    /// Processes that a tool in a shared server left and that go on there: they may be another session's.
+    #[serde(default, skip_serializing_if = "crate::verdict::is_zero")]
+    pub strays_left: u32,
     /// Variables whose values were not masked in the output once more, because only processes that had died knew them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub unmasked: Vec<String>,

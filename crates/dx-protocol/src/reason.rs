@@ -188,6 +188,7 @@ reason_codes! {
     AttachNoContext, "attach_no_context", BeadsGate, "The server is healthy, but cannot list its agents: it has no context to run in.", "start the server in a project, or run headless";
     AttachVersionUnsupported, "attach_version_unsupported", BeadsGate, "The server is of a version whose attached runs fail with \"No context found for instance\".", "update opencode, or run headless";
     ServerUnreachable, "server_unreachable", LaneUnavailable, "No OpenCode server was found, or none answers there.", "dx-runner server start [--hostname 127.0.0.1] [--port N]", Fallback;
+    ServerElsewhere, "server_elsewhere", Conflict, "The shared server runs already, at another address than the one that was asked for.", "use it where it is, without --hostname and --port; or dx-runner server stop first";
     ServerUnhealthy, "server_unhealthy", LaneUnavailable, "The server answers, but says that it is not well.", "restart it", Fallback;
     ServerPasswordRefused, "server_password_refused", AuthFailed, "The server asks for a password, or for another one.", "set OPENCODE_SERVER_PASSWORD to the server's password", Fallback;
     ServerNotOpencode, "server_not_opencode", LaneUnavailable, "Something else than an OpenCode server listens there.", "check the address", Fallback;
@@ -210,6 +211,7 @@ reason_codes! {
     BatchInterrupted, "batch_interrupted", Error, "The process that asked has ended before all had answered.", "ask again; dx-runner batch judge <id> compares what is there";
     BatchOk, "batch_ok", Ok, "All members answered, or as many as were wanted.", "-";
     BatchPartial, "batch_partial", Partial, "Some members answered, some did not.", "dx-runner batch show <id>";
+    JudgeFailed, "judge_failed", Partial, "As many members answered as were wanted; the judge gave no verdict.", "dx-runner batch judge <id> --judge <member>";
     BatchFailed, "batch_failed", Error, "No member answered.", "dx-runner batch show <id>";
     BatchNotFound, "batch_not_found", Error, "There is no batch of this id.", "dx-runner batch list";
     // Benchmarks.

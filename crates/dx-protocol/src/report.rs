@@ -56,6 +56,9 @@ pub struct ReportDocument {
     pub detail: String,
     /// Processes that outlived the agent and were ended.
     pub strays: u64,
+    /// Processes that a tool in a shared server left and that go on there: they may be another session's.
+    #[serde(default)]
+    pub strays_left: u64,
     /// All about the work; `null` until the end, and when it was never looked at.
     pub work: Option<WorkReport>,
     /// Gates and checks at the end.

@@ -197,4 +197,7 @@ pub struct JudgeVerdict {
     pub reasons: Vec<String>,
     /// Why there is no winner, `-` when there is one.
     pub problem: String,
+    /// Why there is no verdict; `null` for one, also for one without a winner.
+    #[serde(default)]
+    pub reason_code: Option<ReasonCode>,
 }

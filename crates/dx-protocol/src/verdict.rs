@@ -87,6 +87,9 @@ pub struct ProviderReport {
     /// Processes that a server's session had left, and that were ended.
     #[serde(default)]
     pub strays: u32,
+    /// Processes that may be another session's of the server as well, and go on.
+    #[serde(default, skip_serializing_if = "crate::verdict::is_zero")]
+    pub strays_left: u32,
 }
 
 /// What changed in the worktree since the start.
@@ -232,4 +235,10 @@ pub struct VerdictWords {
     pub work: String,
     pub gates: String,
     pub check: String,
+}
+
+/// For fields that are mostly left out.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+pub(crate) fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -23,7 +23,7 @@ pub(super) struct Entry {
 
 /// The text with the entry; the same text when it has it.
 pub(super) fn put(client: Client, text: &str, server: &Server) -> Result<Entry, String> {
-    let Server { program, args } = server;
+    let Server { program, args, .. } = server;
     match client {
         Client::Opencode => {
             let command: Vec<&String> = std::iter::once(program).chain(args).collect();
@@ -111,7 +111,7 @@ fn in_toml(text: &str, server: &Server) -> Result<Entry, String> {
     // The user may have named more of them.
     let named = there.and_then(|there| there.get(ENV_VARS)).and_then(Item::as_array);
     let mut passed = named.cloned().unwrap_or_default();
-    for name in PASSED {
+    for name in PASSED.into_iter().chain(server.variables.iter().map(String::as_str)) {
         if !passed.iter().any(|there| there.as_str() == Some(name)) {
             passed.push(name);
         }
@@ -133,7 +133,25 @@ fn in_toml(text: &str, server: &Server) -> Result<Entry, String> {
     } else {
         servers.insert(NAME, Item::Table(entry));
     }
-    Ok(Entry { text: document.to_string(), shown })
+    Ok(Entry { text: with_ends_of(text, &document.to_string()), shown })
+}
+
+/// The changed text with the ends of lines that it had: the reader of TOML makes them all alike.
+fn with_ends_of(before: &str, after: &str) -> String {
+    let plain = |line: &str| line.trim_end_matches(['\r', '\n']).to_owned();
+    let (old, new): (Vec<&str>, Vec<&str>) =
+        (before.split_inclusive('\n').collect(), after.split_inclusive('\n').collect());
+    let same = |(old, new): &(&&str, &&str)| plain(old) == plain(new);
+    let head = old.iter().zip(&new).take_while(same).count();
+    let tail = old[head..].iter().rev().zip(new[head..].iter().rev()).take_while(same).count();
+    let end = if old.first().is_some_and(|line| line.ends_with("\r\n")) { "\r\n" } else { "\n" };
+    let mut text: String = old[..head].concat();
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push_str(end);
+    }
+    text.extend(new[head..new.len() - tail].iter().map(|line| plain(line) + end));
+    text.push_str(&old[old.len() - tail..].concat());
+    text
 }
 
 #[cfg(test)]
@@ -141,7 +159,7 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        Server { program: "/bin/dx-runner".to_owned(), args: vec!["mcp".to_owned()] }
+        Server { program: "/bin/dx-runner".to_owned(), args: vec!["mcp".to_owned()], variables: Vec::new() }
     }
 
     #[test]
@@ -204,6 +222,25 @@ mod tests {
         let text = put(Client::Codex, named, &server()).unwrap().text;
         assert!(text.contains("WORK_KEY") && text.contains("XDG_DATA_HOME"), "{text}");
         assert_eq!(put(Client::Codex, &text, &server()).unwrap().text, text);
+    }
+
+    #[test]
+    fn ends_of_lines_stay_as_they_are() {
+        let toml = "# mine\r\nmodel = 'x'\n\r\n[mcp_servers.other]\r\ncommand = \"y\"\r\n";
+        let entry = put(Client::Codex, toml, &server()).unwrap().text;
+        let ours = entry.strip_prefix(toml).unwrap_or_else(|| panic!("{entry:?}"));
+        assert!(ours.contains("[mcp_servers.dx-runner]\r\n"), "{ours:?}");
+        assert_eq!(ours.matches('\n').count(), ours.matches("\r\n").count(), "{ours:?}");
+        let behind = format!("{entry}\r\n[tui]\nz = 1\r\n");
+        assert_eq!(put(Client::Codex, &behind, &server()).unwrap().text, behind);
+        let moved = Server { program: "/opt/dx-runner".to_owned(), ..server() };
+        let put_again = put(Client::Codex, &behind, &moved).unwrap().text;
+        assert_eq!(put_again, behind.replace("/bin/dx-runner", "/opt/dx-runner"));
+        // The last line had no end.
+        assert!(put(Client::Codex, "model = 'x'", &server()).unwrap().text.starts_with("model = 'x'\n"));
+        let json = "{\r\n  // mine\r\n  \"theme\": \"dark\"\r\n}\r\n";
+        let entry = put(Client::Opencode, json, &server()).unwrap().text;
+        assert_eq!(entry.matches('\n').count(), entry.matches("\r\n").count(), "{entry:?}");
     }
 
     #[test]

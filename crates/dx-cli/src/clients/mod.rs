@@ -77,11 +77,13 @@ pub(crate) struct InstalledFile {
 pub(crate) struct Server {
     program: String,
     args: Vec<String>,
+    /// Variables that its configuration names, beside those that all have.
+    variables: Vec<String>,
 }
 
 impl Server {
     /// This program. The name on PATH outlives an update, where it leads here.
-    pub(crate) fn ours(ctx: &Context) -> Result<Self, CliError> {
+    pub(crate) fn ours(ctx: &Context, client: Client) -> Result<Self, CliError> {
         let failed = |source| CliError::Io {
             what: "find this program".to_owned(),
             reason: ReasonCode::Internal,
@@ -101,7 +103,10 @@ impl Server {
         };
         let program = text(same.unwrap_or(running).into_os_string())?;
         let words = std::iter::once("mcp".into()).chain(ctx.global_args());
-        Ok(Self { program, args: words.map(text).collect::<Result<_, _>>()? })
+        // The others hand everything on.
+        let codex = client == Client::Codex;
+        let variables = if codex { ctx.engine.endpoint_variables()? } else { Vec::new() };
+        Ok(Self { program, args: words.map(text).collect::<Result<_, _>>()?, variables })
     }
 }
 

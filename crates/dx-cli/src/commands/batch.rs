@@ -27,7 +27,7 @@ use dx_protocol::ReasonCode;
     subcommand_negates_reqs = true,
     after_help = "\
 Members are named as for `dispatch`. Each has its own deadline; answers are printed as they come, and stored.
-Exit codes: 0 all answered (or the quorum), 31 some did, 1 none.
+Exit codes: 0 all answered (or the quorum), 31 some did or the judge gave no verdict, 1 none.
 
 Example:
   dx-runner batch --members opencode:anthropic/claude-sonnet-4-5,opencode:openai/gpt-5 --prompt \"Is this race real?\"
@@ -119,7 +119,8 @@ pub(crate) fn run(ctx: &Context, args: &BatchArgs) -> Result<ExitCode, CliError>
                 ctx.engine.batch_judge(&id, &judge, &conditions, cancel)
             })??;
             ctx.out.either(&document, || whole(&document))?;
-            return Ok(ExitCode::Ok);
+            let judged = document.verdict.as_ref().is_some_and(|verdict| verdict.reason_code.is_none());
+            return Ok(if judged { ExitCode::Ok } else { ReasonCode::JudgeFailed.exit_code() });
         }
         None if args.detach => {
             let document = ctx.engine.batch_detached(&request(args)?)?;
@@ -176,9 +177,12 @@ fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {
     let request = request(args)?;
     let asked = asking::asked(ctx, AGAIN, move |ctx, cancel| {
         let told = |news: BatchNews<'_>| {
-            if let (BatchNews::Answer(result), false) = (news, ctx.out.is_json()) {
+            if !ctx.out.is_json() {
                 // A reader that went away is found at the end.
-                let _written = ctx.out.line(answer(result));
+                let _written = ctx.out.line(match news {
+                    BatchNews::Begun(document) => head(document),
+                    BatchNews::Answer(result) => answer(result),
+                });
             }
         };
         ctx.engine.batch(&request, cancel, &told)
@@ -207,24 +211,31 @@ fn answer(member: &BatchMember) -> String {
 }
 
 fn whole(document: &BatchDocument) -> String {
-    let mut lines: Vec<String> = document.members.iter().map(answer).collect();
+    let mut lines = vec![head(document)];
+    lines.extend(document.members.iter().map(answer));
     lines.push(summary(document));
     lines.join("\n")
 }
 
-fn summary(document: &BatchDocument) -> String {
-    let count = document.members.len();
+/// What stands before the answers.
+fn head(document: &BatchDocument) -> String {
     let mods =
         if document.mods.is_empty() { String::new() } else { format!(" [{}]", document.mods.join(", ")) };
+    format!("=== batch-dispatch to {} models{mods} ===", document.members.len())
+}
+
+/// What stands after them.
+fn summary(document: &BatchDocument) -> String {
+    let count = document.members.len();
     let mut lines = vec![
-        format!("=== batch-dispatch to {count} models{mods} ==="),
         format!(
             "Success: {}/{count} | Errors: {} | Timeouts: {}",
             document.success, document.errors, document.timeouts
         ),
         format!("Wall time: {} ms (slowest member: {} ms)", document.wall_ms, document.slowest_ms),
     ];
-    if document.reason_code != ReasonCode::BatchOk || document.quorum < count as u64 {
+    let all_wanted = [ReasonCode::BatchOk, ReasonCode::JudgeFailed].contains(&document.reason_code);
+    if !all_wanted || document.quorum < count as u64 {
         lines.push(format!("Wanted: {} answers, {}", document.quorum, document.reason_code));
     }
     lines.extend(document.missing.iter().map(|missing| format!("Missing: {missing}")));

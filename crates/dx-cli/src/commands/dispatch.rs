@@ -21,7 +21,7 @@ use dx_engine::{
 /// What is asked, and under which conditions.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct QuestionOptions {
-    /// The prompt
+    /// The prompt; `-` reads standard input
     #[arg(
         long,
         value_name = "TEXT",
@@ -52,6 +52,7 @@ impl QuestionOptions {
     /// The engine's word for it.
     pub(crate) fn conditions(&self) -> Result<Conditions, CliError> {
         let prompt = match (&self.prompt, &self.prompt_file) {
+            (Some(text), _) if text == "-" => prompt_file(Path::new("-"))?,
             (Some(text), _) => PromptSource::Text(text.clone().into_bytes()),
             (None, Some(path)) => prompt_file(path)?,
             // clap sees to it that there is one.

@@ -46,7 +46,7 @@ pub(crate) struct ClientArgs {
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &McpArgs) -> Result<ExitCode, CliError> {
     let Some(McpCommand::Install(args)) = &args.command else { return mcp::serve(ctx) };
-    let document = args.client.install_server(&Server::ours(ctx)?, args.dry_run)?;
+    let document = args.client.install_server(&Server::ours(ctx, args.client)?, args.dry_run)?;
     ctx.out.either(&document, || document.text())?;
     Ok(ExitCode::Ok)
 }

@@ -29,9 +29,9 @@ pub(crate) struct ServerArgs {
 enum Action {
     /// Start it, or tell of the one that runs
     Start {
-        /// Address of this machine to listen on
-        #[arg(long, default_value = "127.0.0.1", value_name = "HOST")]
-        hostname: String,
+        /// Address of this machine to listen on [default: 127.0.0.1]
+        #[arg(long, value_name = "HOST")]
+        hostname: Option<String>,
         /// Port to listen on [default: a free one]
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
         port: Option<u16>,
@@ -49,7 +49,7 @@ enum Action {
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &ServerArgs) -> Result<ExitCode, CliError> {
     let document = match &args.action {
-        Action::Start { hostname, port } => ctx.engine.server_start(hostname, *port)?,
+        Action::Start { hostname, port } => ctx.engine.server_start(hostname.as_deref(), *port)?,
         Action::Status => ctx.engine.server_status()?,
         Action::Stop { grace } => ctx.engine.server_stop(*grace)?,
     };

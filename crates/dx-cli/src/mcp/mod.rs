@@ -11,6 +11,7 @@ mod resources;
 mod rpc;
 mod run;
 mod tools;
+mod words;
 
 use dx_protocol::{ExitCode, ReasonCode};
 use rustix::process::Signal;

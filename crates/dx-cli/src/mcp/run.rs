@@ -5,6 +5,7 @@
 //!
 //! Called by: the tools. Must never: put a prompt on a command line, or hold more of an output than its bound.
 
+use super::words;
 use crate::asking::ASKED_BY;
 use dx_proc::PidFd;
 use serde_json::{Value, json};
@@ -171,10 +172,10 @@ impl Finished {
         }
         let mut documents = self.documents();
         if documents.is_empty() {
-            return failed(&self.error());
+            return failed(&words::of_tools(self.error()));
         }
         let told = if documents.len() == 1 { documents.remove(0) } else { json!({ "documents": documents }) };
-        told_as(&told)
+        told_as(&words::of_tools(told))
     }
 }
 

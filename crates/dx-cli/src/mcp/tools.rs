@@ -74,6 +74,12 @@ impl Tool {
         })
     }
 
+    /// The names of its arguments.
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let schema = (self.schema)().to_value();
+        schema["properties"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+
     /// What the arguments ask for, or what is wrong with them.
     pub(super) fn work(&self, mut arguments: Value) -> Result<Work, String> {
         whole(&mut arguments);

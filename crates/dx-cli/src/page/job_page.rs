@@ -68,9 +68,15 @@ fn outcome(report: &ReportDocument) -> Section {
             ("duration", duration),
             ("CPU time", text::seconds(report.cpu_time_sec)),
             ("log", text::bytes(report.log_bytes)),
-            ("strays ended", if report.strays > 0 { report.strays.to_string() } else { String::new() }),
+            ("strays ended", some(report.strays)),
+            ("strays left in the server", some(report.strays_left)),
         ],
     )
+}
+
+/// A number that is told when there is something to count.
+fn some(count: u64) -> String {
+    if count > 0 { count.to_string() } else { String::new() }
 }
 
 fn verdicts(report: &ReportDocument) -> Section {

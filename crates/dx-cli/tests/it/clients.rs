@@ -95,6 +95,20 @@ fn a_client_without_a_configuration_gets_one() {
 }
 
 #[test]
+fn codex_hands_on_the_keys_of_endpoints() {
+    let env = environment();
+    let config = env.path("endpoints.toml");
+    let text =
+        "endpoints = [\"one=http://h/v1 ONE_KEY\", \"two=http://h/v1\", \"three=http://h/v1 THREE_KEY\"]\n";
+    std::fs::write(&config, text).unwrap();
+    let words = ["--config", config.to_str().unwrap(), "mcp", "install", "--client", "codex"];
+    install(&env, &words);
+    let written = std::fs::read_to_string(env.home().join(".codex/config.toml")).unwrap();
+    assert!(written.contains("\"ONE_KEY\", \"THREE_KEY\"]"), "{written}");
+    assert_eq!(install(&env, &words)["files"][0]["changed"], false);
+}
+
+#[test]
 fn what_cannot_be_read_is_left_alone_and_a_link_stays_one() {
     let env = environment();
     for (client, file, _) in clients(&env) {

@@ -85,6 +85,7 @@ pub(crate) fn exit(code: i32, n: u64) -> ExitRecord {
 pub(crate) fn report(verdict: ProviderVerdict) -> ProviderReport {
     ProviderReport {
         strays: 0,
+        strays_left: 0,
         verdict,
         usage: Usage::default(),
         tools: std::collections::BTreeMap::default(),

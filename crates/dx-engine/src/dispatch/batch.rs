@@ -136,6 +136,9 @@ impl Engine {
         };
         let _cleaner = self.cleaner(std::slice::from_ref(judge));
         document.verdict = Some(self.judged(judge, &document, &ready, conditions, cancel));
+        if document.status == "ended" {
+            decide(&mut document);
+        }
         store::save(&self.state()?, &document)?;
         Ok(document)
     }
@@ -340,8 +343,10 @@ pub(super) fn interrupt(document: &mut BatchDocument) {
 /// The end of a batch in one word.
 fn decide(document: &mut BatchDocument) {
     let all = document.members.len() as u64;
+    let unjudged = document.verdict.as_ref().is_some_and(|verdict| verdict.reason_code.is_some());
     let (reason, code) = match document.success {
         0 => (ReasonCode::BatchFailed, ExitCode::Error),
+        n if n >= document.quorum && unjudged => (ReasonCode::JudgeFailed, ExitCode::Partial),
         n if n >= document.quorum => (ReasonCode::BatchOk, ExitCode::Ok),
         // Without a quorum all are wanted.
         _ if document.quorum == all => (ReasonCode::BatchPartial, ExitCode::Partial),

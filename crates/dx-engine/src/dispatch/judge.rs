@@ -6,7 +6,7 @@
 use super::schema::Schema;
 use super::{Failure, Member};
 use crate::prompt::sha256_hex;
-use dx_protocol::{BatchDocument, BatchMember, JudgeVerdict};
+use dx_protocol::{BatchDocument, BatchMember, JudgeVerdict, ReasonCode};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,11 +15,12 @@ type Ask<'a> = dyn Fn(&str, &Schema) -> Result<Value, Failure> + 'a;
 
 /// Asks twice and compares.
 pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &Ask<'_>) -> JudgeVerdict {
-    let mut verdict = none(judge, "-");
+    let mut verdict = JudgeVerdict { reason_code: None, ..none(judge, "-") };
     let mut answers: Vec<&BatchMember> =
         batch.members.iter().filter(|member| member.status == "ok").collect();
     if answers.len() < 2 {
         "fewer than two answers: there is nothing to compare".clone_into(&mut verdict.problem);
+        verdict.reason_code = Some(ReasonCode::JudgeFailed);
         return verdict;
     }
     // An order that depends on nothing that a judge could know.
@@ -37,6 +38,7 @@ pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &A
             }
             Err(failure) => {
                 verdict.problem = format!("{}: {}", failure.reason, failure.message);
+                verdict.reason_code = Some(failure.reason);
                 // Of one round they are halves, and of one order.
                 verdict.scores.clear();
                 return verdict;
@@ -54,7 +56,7 @@ pub(super) fn judge(judge: &Member, batch: &BatchDocument, prompt: &str, ask: &A
     verdict
 }
 
-/// A verdict without a winner.
+/// The word for no verdict.
 pub(super) fn none(judge: &Member, problem: &str) -> JudgeVerdict {
     JudgeVerdict {
         judge: judge.spec(),
@@ -63,6 +65,7 @@ pub(super) fn none(judge: &Member, problem: &str) -> JudgeVerdict {
         scores: BTreeMap::new(),
         reasons: Vec::new(),
         problem: problem.to_owned(),
+        reason_code: Some(ReasonCode::JudgeFailed),
     }
 }
 
@@ -82,7 +85,7 @@ fn once(answers: &[&BatchMember], prompt: &str, ask: &Ask<'_>) -> Result<Round, 
         "required": ["winner", "scores", "reasons"],
         "additionalProperties": false,
     });
-    let schema = Schema::new(schema).map_err(|why| Failure::new(dx_protocol::ReasonCode::Internal, why))?;
+    let schema = Schema::new(schema).map_err(|why| Failure::new(ReasonCode::Internal, why))?;
     let value = ask(&question(prompt, &letters, answers), &schema)?;
     let member_of = |letter: &str| {
         let at = letters.iter().position(|known| known == letter);
@@ -197,21 +200,18 @@ mod tests {
         let ask = |_: &str, _: &Schema| {
             rounds.set(rounds.get() + 1);
             let told = json!({ "winner": "A", "scores": { "A": 9, "B": 1 }, "reasons": "r" });
-            if rounds.get() == 1 {
-                Ok(told)
-            } else {
-                Err(Failure::new(dx_protocol::ReasonCode::ServerError, "gone"))
-            }
+            if rounds.get() == 1 { Ok(told) } else { Err(Failure::new(ReasonCode::ServerError, "gone")) }
         };
         let told = judge(&"openai:j/m".parse().unwrap(), &batch(), "Which?", &ask);
         assert!(told.scores.is_empty() && told.problem.contains("gone"), "{told:?}");
+        assert_eq!(told.reason_code, Some(ReasonCode::ServerError));
     }
 
     #[test]
     fn who_goes_by_position_favours_nobody() {
         for position in ["A", "B"] {
             let told = verdict(|_| position);
-            assert_eq!((told.winner.as_str(), told.consistent), ("-", false));
+            assert_eq!((told.winner.as_str(), told.consistent, told.reason_code), ("-", false, None));
             assert_eq!(scores(&told), ["5.0", "5.0"]);
             assert!(told.problem.contains("goes by position"), "{}", told.problem);
         }

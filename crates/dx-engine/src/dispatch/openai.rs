@@ -29,37 +29,56 @@ pub(super) struct Endpoint {
 impl Engine {
     /// The endpoint of this name: `endpoints` in the configuration.
     pub(super) fn endpoint(&self, name: &str) -> Result<Endpoint, Failure> {
-        let entries = self.layers(None, None).and_then(|layers| Ok(layers.list(&ENDPOINTS)?))?;
-        let mut known = Vec::new();
-        for entry in &entries {
-            // NAME=URL, and perhaps the name of the variable with the key behind a blank.
-            let Some((entry_name, rest)) = entry.split_once('=') else {
-                return Err(bad(entry).into());
-            };
-            known.push(entry_name);
-            if entry_name != name {
-                continue;
-            }
-            let mut words = rest.split_whitespace();
-            let (Some(url), variable, None) = (words.next(), words.next(), words.next()) else {
-                return Err(bad(entry).into());
-            };
-            let auth = variable.map(key).transpose()?;
-            let http = Http::new(url, auth).map_err(|error| EngineError::Argument(error.to_string()))?;
+        let entries = self.endpoints()?;
+        if let Some(entry) = entries.iter().find(|entry| entry.name == name) {
+            let auth = entry.variable.as_deref().map(key).transpose()?;
+            let http =
+                Http::new(&entry.url, auth).map_err(|error| EngineError::Argument(error.to_string()))?;
             return Ok(Endpoint { http, name: name.to_owned() });
         }
         let failure =
             Failure::new(ReasonCode::ProviderNotConnected, format!("there is no endpoint `{name}`"));
-        Err(failure.with(if known.is_empty() {
+        Err(failure.with(if entries.is_empty() {
             "add NAME=URL to `endpoints` in your configuration".to_owned()
         } else {
+            let known: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
             format!("one of {}", known.join(", "))
         }))
     }
+
+    /// What the configuration says of endpoints.
+    fn endpoints(&self) -> Result<Vec<Entry>, EngineError> {
+        let layers = self.layers(None, None)?;
+        let entries = layers.list(&ENDPOINTS)?;
+        let read = |entry: &String| {
+            Entry::read(entry).ok_or_else(|| {
+                let why = format!("has `{entry}`, which is not NAME=URL or NAME=URL VARIABLE");
+                layers.wrong(&ENDPOINTS, why).into()
+            })
+        };
+        entries.iter().map(read).collect()
+    }
+
+    /// The variables that hold the keys of endpoints.
+    pub fn endpoint_variables(&self) -> Result<Vec<String>, EngineError> {
+        Ok(self.endpoints()?.into_iter().filter_map(|entry| entry.variable).collect())
+    }
 }
 
-fn bad(entry: &str) -> EngineError {
-    EngineError::Argument(format!("`endpoints` has `{entry}`, which is not NAME=URL or NAME=URL VARIABLE"))
+/// One entry of `endpoints`: NAME=URL, and perhaps the name of the variable with the key behind a blank.
+struct Entry {
+    name: String,
+    url: String,
+    variable: Option<String>,
+}
+
+impl Entry {
+    fn read(text: &str) -> Option<Self> {
+        let (name, rest) = text.split_once('=')?;
+        let mut words = rest.split_whitespace().map(str::to_owned);
+        let (url, variable) = (words.next()?, words.next());
+        words.next().is_none().then(|| Self { name: name.trim().to_owned(), url, variable })
+    }
 }
 
 fn key(variable: &str) -> Result<String, Failure> {
@@ -153,7 +172,17 @@ fn wait(endpoint: &Endpoint, body: &Value, question: &Question<'_>) -> Result<An
             Ok(Err(HttpError::Deadline(_))) => {
                 return Err(question.late(&format!("the endpoint {} did not answer", endpoint.name)));
             }
-            Ok(Err(error)) => return Err(Failure::new(ReasonCode::ServerError, error.to_string())),
+            Ok(Err(error)) => {
+                let failure =
+                    Failure::new(ReasonCode::ServerError, format!("{}: {error}", endpoint.http.base()));
+                return Err(match error {
+                    HttpError::Unreachable(_) => failure.with(format!(
+                        "check the address of endpoint {}, and whether it runs",
+                        endpoint.name
+                    )),
+                    _ => failure,
+                });
+            }
             Err(mpsc::RecvTimeoutError::Timeout) => {}
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 return Err(Failure::new(ReasonCode::Internal, "the thread that asked has failed"));

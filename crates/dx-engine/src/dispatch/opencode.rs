@@ -162,6 +162,7 @@ fn converse(
             format,
             parts: [TextPart::new(&text)],
         };
+        let refused = raw.corrections;
         let mut message = Exchange::new(client, session, question, untouched, raw).send(&prompt)?;
         if question.session.is_some() {
             message = own_answer(client, session, question, &text, message)?;
@@ -175,6 +176,11 @@ fn converse(
             return Err(failure_of(error));
         }
         let Some(schema) = question.schema else { return Ok(()) };
+        let tried = message.info.structured.is_some() || raw.corrections > refused;
+        if !tried && raw.text.trim().is_empty() {
+            // No value that does not fit, but nothing at all: to be corrected there is nothing.
+            return Ok(());
+        }
         let checked = match message.info.structured {
             Some(value) => {
                 let problems = schema.problems(&value);

@@ -47,8 +47,8 @@ pub(crate) struct Route {
     pub(crate) configured: bool,
 }
 
-/// The table with what the configuration says.
-fn table(overrides: &[String]) -> Result<Vec<Route>, EngineError> {
+/// The table with what the configuration says, or what is wrong with that.
+fn table(overrides: &[String]) -> Result<Vec<Route>, String> {
     let mut routes = Vec::new();
     for (tier, (provider, model, task_types)) in TIERS.iter().enumerate() {
         routes.extend(task_types.iter().map(|task_type| Route {
@@ -62,13 +62,20 @@ fn table(overrides: &[String]) -> Result<Vec<Route>, EngineError> {
     for entry in overrides {
         let parts =
             entry.split_once('=').and_then(|(task, to)| Some((task.trim(), to.trim().split_once('/')?)));
-        let Some((task_type, (provider, model))) = parts else {
-            let message = format!("`routes` has `{entry}`, which is not TASK-TYPE=PROVIDER/MODEL");
-            return Err(EngineError::Argument(message));
+        // A route leads to a model of the server, so its provider is no member's kind, and no address.
+        let is_name = |name: &str| !name.is_empty() && !name.contains(char::is_whitespace);
+        let good = parts.filter(|(_, (provider, model))| {
+            is_name(provider) && is_name(model) && !provider.contains([':', '@']) && !model.starts_with('/')
+        });
+        let Some((task_type, (provider, model))) = good else {
+            return Err(format!("has `{entry}`, which is not TASK-TYPE=PROVIDER/MODEL"));
         };
         let names = names(&routes);
         let Some(route) = routes.iter_mut().find(|route| route.task_type == task_type) else {
-            return Err(unknown(task_type, &names));
+            return Err(format!(
+                "has `{entry}`, and there is no such task type; one of {}",
+                names.join(", ")
+            ));
         };
         (route.provider, route.model) = (provider.to_owned(), model.to_owned());
         route.configured = true;
@@ -90,7 +97,8 @@ fn unknown(task_type: &str, names: &[String]) -> EngineError {
 
 impl Engine {
     pub(crate) fn route_table(&self) -> Result<Vec<Route>, EngineError> {
-        table(&self.layers(None, None)?.list(&ROUTES)?)
+        let layers = self.layers(None, None)?;
+        Ok(table(&layers.list(&ROUTES)?).map_err(|why| layers.wrong(&ROUTES, why))?)
     }
 
     /// Who is meant, and by which task type, when nothing of its route was replaced.
@@ -191,9 +199,21 @@ mod tests {
             (changed[0].provider.as_str(), changed[0].model.as_str(), changed[0].tier),
             ("a", "b/c", 2)
         );
-        assert!(
-            table(&["code-reviews=a/b".to_owned()]).is_err() && table(&["code-review=a".to_owned()]).is_err()
-        );
+        for bad in [
+            "code-reviews=a/b",
+            "code-review=a",
+            "code-review=/b",
+            "code-review=a/",
+            "code-review=opencode:a/b",
+            "code-review=a /b",
+            "code-review=a/b c",
+            "code-review=https://h/b",
+            "=a/b",
+            "",
+        ] {
+            assert!(table(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+        assert!(table(&["code-review = openrouter/z-ai/glm-5:free".to_owned()]).is_ok());
     }
 
     #[test]

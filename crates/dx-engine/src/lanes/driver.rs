@@ -1,14 +1,14 @@
 //! The driver of a session: one prompt, and what the session does, printed as it happens.
 //!
 //! It is the job's agent as far as the monitor is concerned. It sends the prompt once and never again: when it is killed, the
-//! run has ended, and the settler stops what the session still does.
+//! run has ended, and the settler stops what the session still does; it deletes the session in any case.
 //!
 //! Called by: the hidden entry. Must never: print a password, or go on when its standard output is gone.
 
 use super::events::Told;
-use super::{PASSWORD, end};
+use super::{PASSWORD, now, rest};
 use dx_opencode::{Client, ClientError, Event, Message, ModelRef, PATIENCE, Prompt, TextPart};
-use dx_proc::{SignalFd, clock};
+use dx_proc::SignalFd;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -129,7 +129,7 @@ impl Driver {
                 Ok(Heard::Event(Event::Told { kind, properties })) => self.event(&kind, &properties),
                 Ok(Heard::Event(_)) => true,
                 Ok(Heard::Stop) => {
-                    let _ended = end(&self.client, &self.session);
+                    rest(&self.client, &self.session);
                     return ENDED_BY_TERM;
                 }
                 Ok(Heard::Answer(answer)) => return self.answered(answer),
@@ -138,7 +138,7 @@ impl Driver {
             };
             if !well {
                 // Nobody keeps a record any more.
-                let _ended = end(&self.client, &self.session);
+                rest(&self.client, &self.session);
                 return 1;
             }
         }
@@ -237,8 +237,4 @@ fn refused(told: &Told, error: &ClientError) -> i32 {
 fn print(line: &Value) -> bool {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).is_ok()
-}
-
-fn now() -> u64 {
-    u64::try_from(clock::now_ms()).unwrap_or_default()
 }

@@ -1,73 +1,141 @@
-//! What a session's tools have left on a server of ours: processes that go on when their tool has ended.
+//! What the tools of a job's session have left on a server of ours: processes that go on when their tool has ended.
 //!
-//! A server gives its tools no mark of their session (OpenCode 1.18 has one hook for that, a plugin's, and a server with a
-//! plugin waits for the package registry in each directory). So this takes only what can be no other session's: processes of
-//! that server which are not below it any more, were begun while the job ran, and work in the job's worktree, when no other
-//! session was at work there in that time.
+//! The shell that our servers give to tools tells every process which call began it: when, and with which command. The
+//! session's messages tell its calls. A process is the session's when one of its calls fits and no call of any other session
+//! does, wherever the process works and whatever else the server does.
 //!
-//! Called by: the settler, when the job's session is gone. Must never: end a process that may be another session's, or one
+//! Called by: the settler, while the job's session is there. Must never: end a process that may be another session's, or one
 //! that the server itself looks after.
 
-use super::PATIENCE;
-use crate::server::run_at;
+use super::{PATIENCE, Strays};
+use crate::server::{Began, run_at};
 use dx_core::Run;
 use dx_jobdir::StateDir;
 use dx_monitor::{MARKER, end_tree};
-use dx_opencode::{Client, ClientError};
-use dx_proc::{Host, ProcessIdentity, clock, tree};
-use std::path::Path;
+use dx_opencode::{Client, ClientError, Session};
+use dx_proc::{Host, ProcessIdentity, tree};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// A turn that began earlier is not looked for.
 const LONGEST_TURN_MS: i64 = 24 * 60 * 60 * 1000;
-/// Times of processes are rounded, and clocks are read one after the other.
-const SLACK_MS: u64 = 1_000;
+/// Server and shell read the same clock one after the other.
+const SLACK_MS: i64 = 1_000;
 /// TERM, and KILL after this.
 const GRACE_MS: u64 = 500;
 
-/// Ends them, and tells how many there were.
-pub(super) fn end(state: &StateDir, run: &Run, client: &Client, title: &str) -> u32 {
-    let left = find(state, run, client.url());
-    if left.is_empty() || others_were_at_work(run, client, title).unwrap_or(true) {
-        return 0;
+/// Ends what these sessions, and those of their subagents, have left.
+pub(super) fn end(state: &StateDir, run: &Run, client: &Client, sessions: &[String]) -> Strays {
+    let begun = begun_by_tools(state, client.url());
+    if begun.is_empty() || sessions.is_empty() {
+        return Strays::default();
     }
+    let uuid = &run.created.ids.run_uuid;
+    let since = u64::try_from(run.created_at.0 - LONGEST_TURN_MS).unwrap_or_default();
+    let Ok(all) = client.sessions_everywhere(since, PATIENCE) else { return Strays::default() };
+    let family = family(&all, sessions);
+    let (ours, others): (Vec<&Session>, Vec<&Session>) =
+        all.iter().partition(|session| family.contains(session.id.as_str()));
+    let Ok(calls) = calls(client, &ours) else { return Strays::default() };
+    let of = |calls: &[Call], began: &Began| calls.iter().any(|call| call.began(began));
+    let mine: Vec<_> = begun.into_iter().filter(|(_, began)| of(&calls, began)).collect();
+    if mine.is_empty() {
+        return Strays::default();
+    }
+    // A session that is gone meanwhile leaves nothing that anybody still wants.
+    let theirs = self::calls(client, &others);
+    let unclear = |began: &Began| theirs.as_ref().map_or(true, |theirs| of(theirs, began));
+    let (left, surely): (Vec<_>, Vec<_>) = mine.into_iter().partition(|(_, began)| unclear(began));
+    let surely: Vec<ProcessIdentity> = surely.into_iter().map(|(process, _)| process).collect();
     // Nothing of the run carries its mark any more; these and what is below them count.
-    u32::try_from(end_tree(&run.created.ids.run_uuid, &left, GRACE_MS)).unwrap_or(u32::MAX)
+    let ended = if surely.is_empty() { 0 } else { end_tree(uuid, &surely, GRACE_MS) };
+    Strays { ended: count(ended), left: count(left.len()) }
 }
 
-fn find(state: &StateDir, run: &Run, url: &str) -> Vec<ProcessIdentity> {
-    let Some(server) = run_at(state, url) else { return Vec::new() };
-    let (Some(agent), Ok(host)) = (&server.run.agent, Host::current()) else { return Vec::new() };
-    let Ok(worktree) = Path::new(&run.created.spec.worktree).canonicalize() else { return Vec::new() };
-    let mut pids = tree::marked(MARKER, server.run.created.ids.run_uuid.as_str());
-    let (here, below) = (tree::working_in(&worktree), tree::descendants(agent.pid));
-    pids.retain(|pid| here.contains(pid) && *pid != agent.pid && !below.contains(pid));
-    let ran_ms = u64::try_from(clock::now_ms() - run.created_at.0).unwrap_or_default() + SLACK_MS;
-    let found = pids.into_iter().filter_map(|pid| host.identify(pid).ok());
-    found.filter(|process| tree::age_ms(process) <= ran_ms).collect()
+fn count(number: usize) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
 }
 
-/// Whether another session has done anything in the worktree, below it or above it since the job began.
-fn others_were_at_work(run: &Run, client: &Client, title: &str) -> Result<bool, ClientError> {
-    let (began, worktree) = (run.created_at.0, Path::new(&run.created.spec.worktree));
-    let near = |folder: &str| {
-        let folder = Path::new(folder);
-        folder.starts_with(worktree) || worktree.starts_with(folder)
-    };
-    let since = u64::try_from(began - LONGEST_TURN_MS).unwrap_or_default();
-    for session in client.sessions_everywhere(since, PATIENCE)? {
-        if session.title == title || !near(&session.directory) {
-            continue;
+/// Processes of that server which a call of a tool began.
+fn begun_by_tools(state: &StateDir, url: &str) -> Vec<(ProcessIdentity, Began)> {
+    let (Some(server), Ok(host)) = (run_at(state, url), Host::current()) else { return Vec::new() };
+    let pids = tree::marked(MARKER, server.run.created.ids.run_uuid.as_str());
+    // Who it is first: a number that has another owner by the time it is asked belongs to nobody who is signalled.
+    let known = pids.into_iter().filter_map(|pid| host.identify(pid).ok());
+    known.filter_map(|process| Began::of(process.pid).map(|began| (process, began))).collect()
+}
+
+/// These sessions and all that are parts of them.
+fn family<'a>(all: &'a [Session], sessions: &'a [String]) -> BTreeSet<&'a str> {
+    let mut family: BTreeSet<&str> = sessions.iter().map(String::as_str).collect();
+    loop {
+        let is_new = |session: &&Session| {
+            let parent = session.parent.as_deref();
+            !family.contains(session.id.as_str()) && parent.is_some_and(|parent| family.contains(parent))
+        };
+        let found: Vec<&str> = all.iter().filter(is_new).map(|session| session.id.as_str()).collect();
+        if found.is_empty() {
+            return family;
         }
+        family.extend(found);
+    }
+}
+
+/// One call of a tool with a command.
+struct Call {
+    from_ms: i64,
+    /// `None`: it goes on.
+    until_ms: Option<i64>,
+    command: String,
+}
+
+impl Call {
+    fn began(&self, began: &Began) -> bool {
+        let in_time = began.at_ms >= self.from_ms && self.until_ms.is_none_or(|until| began.at_ms <= until);
+        in_time && began.is_of(&self.command)
+    }
+}
+
+/// All calls of these sessions.
+fn calls(client: &Client, sessions: &[&Session]) -> Result<Vec<Call>, ClientError> {
+    let mut calls = Vec::new();
+    for session in sessions {
         let client = client.in_directory(&session.directory);
-        if client.statuses(PATIENCE)?.contains_key(&session.id) {
-            return Ok(true);
-        }
-        let messages = client.raw_messages(&session.id, PATIENCE)?;
-        let times = messages.iter().rev().take(2).map(|message| &message["info"]["time"]);
-        let mut ends = times.flat_map(|time| [time["completed"].as_f64(), time["created"].as_f64()]);
-        if ends.any(|at| at.is_some_and(|at| at >= began as f64)) {
-            return Ok(true);
+        for message in client.raw_messages(&session.id, PATIENCE)? {
+            for part in message["parts"].as_array().into_iter().flatten() {
+                let Some(mut call) = call(&message["info"], part) else { continue };
+                if call.until_ms.is_none() && !client.statuses(PATIENCE)?.contains_key(&session.id) {
+                    // Whoever worked on it has died.
+                    call.until_ms = Some(session.time.updated as i64 + SLACK_MS);
+                }
+                calls.push(call);
+            }
         }
     }
-    Ok(false)
+    Ok(calls)
+}
+
+fn call(info: &Value, part: &Value) -> Option<Call> {
+    let command = part["state"]["input"]["command"].as_str()?.to_owned();
+    let time = |value: &Value| value.as_f64().map(|ms| ms as i64);
+    // A call's own beginning moves with each of its outputs.
+    let from_ms = time(&info["time"]["created"])? - SLACK_MS;
+    let until_ms = time(&part["state"]["time"]["end"]).map(|end| end + SLACK_MS);
+    Some(Call { from_ms, until_ms, command })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn parts_of_parts_are_family() {
+        let session = |id: &str, parent: Option<&str>| {
+            serde_json::from_value::<Session>(json!({ "id": id, "parentID": parent })).unwrap()
+        };
+        let all =
+            [session("c", Some("b")), session("b", Some("a")), session("a", None), session("x", Some("y"))];
+        assert_eq!(family(&all, &["a".to_owned()]), BTreeSet::from(["a", "b", "c"]));
+    }
 }

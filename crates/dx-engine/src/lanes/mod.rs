@@ -20,7 +20,9 @@ use crate::server::{Access, is_old};
 use dx_core::Run;
 use dx_jobdir::StateDir;
 use dx_opencode::{Client, ClientError};
-use dx_protocol::{ExitCode, Lane, ReasonCode, RunUuid};
+use dx_proc::clock;
+use dx_protocol::{AgentEvent, ExitCode, Grammar, Lane, ReasonCode, RunUuid};
+use events::Told;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -112,29 +114,69 @@ pub(crate) fn is_of_lane(error: &EngineError) -> Option<ReasonCode> {
     (of_server || reason.exit_code() == ExitCode::LaneUnavailable).then_some(reason)
 }
 
-/// Stops and deletes what a job's session still does, and tells how many processes it had left. A server that is gone has
-/// none.
-pub(crate) fn end_session(state: &StateDir, run: &Run, password: Option<String>) -> u32 {
+/// Processes that a session's tools have left.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Strays {
+    pub(crate) ended: u32,
+    /// They may be another session's, and go on.
+    pub(crate) left: u32,
+}
+
+/// The server of a job's session, for its worktree, and the session's title.
+fn server_of(state: &StateDir, run: &Run, password: Option<String>) -> Option<(Client, String)> {
     let created = &run.created;
     if created.spec.lane == Lane::Run {
-        return 0;
+        return None;
     }
     let url = created.contract.base_url.as_str();
     let ours = Access::at(state, url).map(|access| access.password);
     let password = ours.or(password).or_else(|| std::env::var(PASSWORD).ok());
-    let Ok(client) = Client::new(url, password.as_deref()) else { return 0 };
-    let client = client.in_directory(&created.spec.worktree);
-    let title = title(&created.ids.run_uuid);
-    let Ok(sessions) = client.sessions_titled(&title, PATIENCE) else { return 0 };
-    for session in sessions {
-        // What cannot be reached cannot be ended; its owner sees it in the server's list.
-        let _ended = end(&client, &session.id);
+    let client = Client::new(url, password.as_deref()).ok()?.in_directory(&created.spec.worktree);
+    Some((client, title(&created.ids.run_uuid)))
+}
+
+/// What the server says that a job's session does; `None` when it says nothing.
+pub(crate) fn status(state: &StateDir, run: &Run, password: Option<String>) -> Option<AgentEvent> {
+    let (client, title) = server_of(state, run, password)?;
+    let session = client.sessions_titled(&title, PATIENCE).ok()?.pop()?;
+    let status = client.raw_statuses(PATIENCE).ok()?.get_mut(&session.id)?.take();
+    let line = Told::new(&session.id).line("session_status", now(), "status", &status);
+    let mut parser = dx_events::Parser::new(Grammar::Opencode);
+    let mut told = None;
+    parser.feed(format!("{line}\n").as_bytes(), &mut |_, event| match event {
+        AgentEvent::Working | AgentEvent::Retrying { .. } | AgentEvent::RateLimited { .. } => {
+            told = Some(event);
+        }
+        _ => {}
+    });
+    told
+}
+
+/// Stops and deletes what a job's session still does, and what its tools have left. A server that is gone has none.
+pub(crate) fn end_session(state: &StateDir, run: &Run, password: Option<String>) -> Strays {
+    let Some((client, title)) = server_of(state, run, password) else { return Strays::default() };
+    let Ok(sessions) = client.sessions_titled(&title, PATIENCE) else { return Strays::default() };
+    let ids: Vec<String> = sessions.into_iter().map(|session| session.id).collect();
+    for session in &ids {
+        rest(&client, session);
     }
-    left::end(state, run, &client, &title)
+    // What they had called is only known as long as they are there.
+    let strays = left::end(state, run, &client, &ids);
+    for session in &ids {
+        // What cannot be reached cannot be ended; its owner sees it in the server's list.
+        let _deleted = client.delete(session, PATIENCE);
+    }
+    strays
 }
 
 /// Abort, await idle, delete: a session that is deleted while it works goes on working.
 pub(crate) fn end(client: &Client, session: &str) -> Result<(), ClientError> {
+    rest(client, session);
+    client.delete(session, PATIENCE)
+}
+
+/// Abort, await idle.
+fn rest(client: &Client, session: &str) {
     // One that does nothing needs no abort.
     let _aborted = client.abort(session, PATIENCE);
     let until = Instant::now() + ABORTED;
@@ -143,5 +185,8 @@ pub(crate) fn end(client: &Client, session: &str) -> Result<(), ClientError> {
     {
         std::thread::sleep(PAUSE);
     }
-    client.delete(session, PATIENCE)
+}
+
+fn now() -> u64 {
+    u64::try_from(clock::now_ms()).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 //!
 //! Called by: `server start|status|stop`, and the benchmark for its own. Must never: show the password, or take a port that OpenCode has for its default.
 
+use super::shell;
 use crate::Engine;
 use crate::api::{JobName, StartRequest, WorktreeChoice};
 use crate::error::EngineError;
@@ -16,9 +17,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
+/// Where a server listens when nobody says otherwise.
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// The id of the shared one.
 const SHARED: &str = "server";
 /// What the access file says that it is.
@@ -98,34 +101,43 @@ pub(crate) fn run_at(state: &StateDir, url: &str) -> Option<Found> {
 }
 
 impl Engine {
-    /// Starts the shared server, or tells of the one that runs.
-    pub fn server_start(&self, hostname: &str, port: Option<u16>) -> Result<ServerDocument, EngineError> {
-        let address: IpAddr = match hostname {
-            "localhost" => IpAddr::from([127, 0, 0, 1]),
-            other => other.parse().map_err(|_| refused_host(hostname))?,
+    /// Starts the shared server, or tells of the one that runs, which has to be where it is asked for.
+    pub fn server_start(
+        &self,
+        hostname: Option<&str>,
+        port: Option<u16>,
+    ) -> Result<ServerDocument, EngineError> {
+        let read = |hostname: &str| {
+            let address = if hostname == "localhost" { Some(LOOPBACK) } else { hostname.parse().ok() };
+            address.filter(IpAddr::is_loopback).ok_or_else(|| refused_host(hostname))
         };
-        if !address.is_loopback() {
-            return Err(refused_host(hostname));
-        }
-        self.start_server(&shared()?, address, port)
+        self.start_server(&shared()?, hostname.map(read).transpose()?, port)
     }
 
     /// Starts a server for one purpose, or tells of the one that runs under this id.
     pub fn own_server_start(&self, id: BeadsId) -> Result<ServerDocument, EngineError> {
-        self.start_server(&named(id)?, IpAddr::from([127, 0, 0, 1]), None)
+        self.start_server(&named(id)?, None, None)
     }
 
     fn start_server(
         &self,
         server: &Server,
-        address: IpAddr,
+        address: Option<IpAddr>,
         port: Option<u16>,
     ) -> Result<ServerDocument, EngineError> {
         let state = self.state()?;
         let _lock = lock(&state)?;
         if let Some(access) = self.live_access(&state, server)? {
+            let wanted_port = port.map(|port| format!(":{port}"));
+            let wanted_host = address.map(|address| format!("//{}:", host(address)));
+            let is_there = wanted_port.is_none_or(|port| access.url.ends_with(&port))
+                && wanted_host.is_none_or(|host| access.url.contains(&host));
+            if !is_there {
+                return Err(elsewhere(&access));
+            }
             return self.running(&state, server, &access, false);
         }
+        let address = address.unwrap_or(LOOPBACK);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -149,16 +161,16 @@ impl Engine {
         port: u16,
     ) -> Result<ServerDocument, EngineError> {
         let file = state.server_file(&server.beads);
-        let host = if address.is_ipv6() { format!("[{address}]") } else { address.to_string() };
-        let access =
-            Access { schema: SCHEMA.to_owned(), url: format!("http://{host}:{port}"), password: password()? };
+        let url = format!("http://{}:{port}", host(address));
+        let access = Access { schema: SCHEMA.to_owned(), url, password: password()? };
         secrets::also(&[access.password.clone().into_bytes()]);
+        let shell = shell::install(state)?.map(|path| format!("SHELL={}", path.display()));
         let text = serde_json::to_vec(&access).map_err(|e| EngineError::Argument(e.to_string()))?;
         disk::replace(&file, &text)?;
         let request = StartRequest {
             beads: Some(server.beads.clone()),
             worktree: WorktreeChoice::Own,
-            env: vec![format!("OPENCODE_SERVER_PASSWORD={}", access.password)],
+            env: [format!("OPENCODE_SERVER_PASSWORD={}", access.password)].into_iter().chain(shell).collect(),
             command: vec![address.to_string(), port.to_string()],
             sandbox: Some(SandboxMode::Off),
             ..StartRequest::new(&server.provider)
@@ -304,6 +316,19 @@ fn ours(access: &Access, health: Health) -> Result<Health, ClientError> {
 
 fn refused_host(hostname: &str) -> EngineError {
     EngineError::Argument(format!("--hostname takes an address of this machine itself, not `{hostname}`"))
+}
+
+/// As an address is written in a URL.
+fn host(address: IpAddr) -> String {
+    if address.is_ipv6() { format!("[{address}]") } else { address.to_string() }
+}
+
+fn elsewhere(access: &Access) -> EngineError {
+    EngineError::Provider {
+        reason: ReasonCode::ServerElsewhere,
+        message: format!("the server runs already, and listens at {}", access.url),
+        next_action: None,
+    }
 }
 
 /// Starts and stops are one after the other.

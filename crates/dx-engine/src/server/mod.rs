@@ -7,10 +7,13 @@ mod find;
 mod managed;
 mod models;
 mod probe;
+mod shell;
 
 pub(crate) use managed::{Access, run_at};
 pub(crate) use models::{in_directory, is_connected};
 pub(crate) use probe::is_old;
+pub(crate) use shell::Began;
+pub use shell::{SHELL, shell};
 
 use dx_opencode::ClientError;
 use dx_protocol::ReasonCode;

@@ -41,6 +41,8 @@ pub enum SettingsError {
     Unsafe { path: PathBuf, why: String, next_action: String },
     #[error("{place}: {why}")]
     Invalid { place: Place, why: String },
+    #[error("{at}: `{key}` {why}")]
+    Entry { at: String, key: &'static str, why: String },
     #[error("{place}: unknown key `{key}`")]
     UnknownKey { place: Place, key: String, near: Vec<String> },
     #[error("there is no setting `{key}`")]
@@ -64,7 +66,7 @@ impl SettingsError {
         match self {
             Self::Unreadable { .. } => ReasonCode::ConfigUnreadable,
             Self::Unsafe { .. } => ReasonCode::ConfigUnsafe,
-            Self::Invalid { .. } => ReasonCode::ConfigInvalid,
+            Self::Invalid { .. } | Self::Entry { .. } => ReasonCode::ConfigInvalid,
             Self::UnknownKey { .. } | Self::NoSetting { .. } => ReasonCode::ConfigUnknownKey,
             Self::NoProfile { .. } => ReasonCode::ProfileNotFound,
             Self::Variable { .. } | Self::NoHome => ReasonCode::InvalidArgument,

@@ -301,6 +301,13 @@ impl Layers {
         Ok(self.choices(setting)?.unwrap_or_default())
     }
 
+    /// What is wrong with an entry of this list, and where it was said.
+    pub(crate) fn wrong(&self, setting: &'static Setting, why: String) -> SettingsError {
+        let resolved = self.resolve(setting.key).ok();
+        let at = resolved.and_then(|resolved| Some(resolved.at.get(resolved.merged.from?)?.to_string()));
+        SettingsError::Entry { at: at.unwrap_or_else(|| "configuration".to_owned()), key: setting.key, why }
+    }
+
     /// A list of what may be chosen; `None`: everything.
     pub(crate) fn choices(&self, setting: &'static Setting) -> Result<Option<Vec<String>>, SettingsError> {
         Ok(match self.value(setting.key)? {

@@ -4,11 +4,17 @@ use super::{Monitor, waiting};
 use crate::helper::Helper;
 use dx_jobdir::views;
 use dx_proc::{clock, tree};
-use dx_protocol::{AgentEvent, Event, Settled, Timestamp, WorkReport};
+use dx_protocol::{AgentEvent, Event, Lane, Settled, Timestamp, WorkReport};
 
+/// The entry of the helper that asks a server.
+const ASK: &str = "__session_status";
 /// Git is not asked about mutations more often than this, nor than this many times its own duration.
 const OBSERVE_EVERY_MS: u64 = 60_000;
 const OBSERVE_DUTY: u64 = 100;
+/// The server of a job's lane is asked what the job's session does when its client has been silent for so long, and again
+/// after twice that, up to the longest pause.
+pub(super) const ASK_FIRST_MS: u64 = 5_000;
+const ASK_EVERY_MS: u64 = 30_000;
 
 impl Monitor {
     /// Takes in what the agent printed.
@@ -120,13 +126,20 @@ impl Monitor {
                 None => self.observer = Some(observer),
                 Some(end) => {
                     let took = now.saturating_sub(observer.started);
-                    let every = OBSERVE_EVERY_MS.min(self.shortest_threshold_ms() / 3).max(500);
-                    self.observe_after =
-                        now + every.max(took * OBSERVE_DUTY).min(OBSERVE_EVERY_MS.max(took * OBSERVE_DUTY));
+                    if observer.entry == ASK {
+                        self.ask_after = now + self.ask_pause;
+                        self.ask_pause = (self.ask_pause * 2).min(ASK_EVERY_MS);
+                    } else {
+                        let every = OBSERVE_EVERY_MS.min(self.shortest_threshold_ms() / 3).max(500);
+                        self.observe_after = now
+                            + every.max(took * OBSERVE_DUTY).min(OBSERVE_EVERY_MS.max(took * OBSERVE_DUTY));
+                    }
                     // A helper that was ended at its deadline has told nothing, and nothing is concluded from that.
                     for fact in end.facts {
-                        if let Settled::Work(work) = fact {
-                            self.take_work(&work, now);
+                        match fact {
+                            Settled::Work(work) => self.take_work(&work, now),
+                            Settled::Session { event } => self.take_session(event, now),
+                            _ => {}
                         }
                     }
                     self.publish();
@@ -138,13 +151,52 @@ impl Monitor {
         let matters = silent * 2 >= self.shortest_threshold_ms() || self.no_mutation_is_near();
         let old = now.saturating_sub(self.observed_at) >= self.lately_ms() / 2;
         let due = now >= self.observe_after || (self.no_mutation_is_near() && old);
-        if self.work_known && matters && due && self.gone_at.is_none() && self.agent_pid != 0 {
+        if self.gone_at.is_some() || self.agent_pid == 0 {
+            return;
+        }
+        if self.work_known && matters && due {
             self.observer = Helper::start(&self.ctx, "__observe", OBSERVE_EVERY_MS);
             if self.observer.is_none() {
                 self.observe_after = now + OBSERVE_EVERY_MS;
                 self.work_known = false;
             }
+            return;
         }
+        self.ask_server(now);
+    }
+
+    /// Asks the server of lane `attach` what the session does: OpenCode's client tells nothing of it.
+    fn ask_server(&mut self, now: u64) {
+        if self.ctx.run.created.spec.lane != Lane::Attach {
+            return;
+        }
+        let heard = self.sample.log_mono_ms.max(self.ctx.run.created_mono_ms);
+        if heard > self.asked_at {
+            // It speaks for itself again.
+            self.ask_pause = ASK_FIRST_MS;
+        }
+        if now >= self.ask_after.max(heard + ASK_FIRST_MS) {
+            self.asked_at = now;
+            self.ask_after = now + ASK_EVERY_MS;
+            self.observer = Helper::start(&self.ctx, ASK, ASK_EVERY_MS);
+        }
+    }
+
+    /// What the server says counts as if the client had told it.
+    fn take_session(&mut self, event: AgentEvent, now: u64) {
+        // The client may have spoken meanwhile, which is newer.
+        if self.sample.log_mono_ms > self.asked_at || self.gone_at.is_some() {
+            return;
+        }
+        kind_of(&event).clone_into(&mut self.sample.last_event);
+        self.sample.last_event_mono_ms = now;
+        self.sample.wait = waiting::told(&event, now);
+        self.park_for_others();
+        if event.is_journalled() && self.session_event.as_ref() != Some(&event) {
+            // Behind all that was told by then, and before what will be.
+            self.journal_agent(self.follower.parsed().saturating_sub(1), event.clone());
+        }
+        self.session_event = Some(event);
     }
 
     pub(super) fn shortest_threshold_ms(&self) -> u64 {

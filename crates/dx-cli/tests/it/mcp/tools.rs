@@ -130,6 +130,19 @@ fn questions_to_one_and_to_several() {
         (&json!("auth_missing"), &json!(10)),
         "{error:#}"
     );
+    // What is wrong is told in the tool's words.
+    let in_vain = |arguments: Value| json!({ "name": "dispatch", "arguments": arguments });
+    for (arguments, words) in [
+        (json!({ "prompt": "x" }), "name a `member`, or `provider`"),
+        (json!({ "prompt": "x", "member": "nobody" }), "invalid value 'nobody' for 'member'"),
+        (json!({ "prompt": "x", "member": "openai:good/m1", "task_type": "y" }), "'member'"),
+        (json!({ "prompt": "x", "member": "openai:hanging/m1", "timeout_seconds": 1 }), "`timeout_seconds`"),
+    ] {
+        let told = client.ask("tools/call", in_vain(arguments));
+        let error = &told["structuredContent"]["error"];
+        let said = format!("{} {}", error["message"], error["next_action"]);
+        assert!(said.contains(words) && !said.contains("--"), "{told:#}");
+    }
     assert_eq!(client.document("routes", json!({}))["routes"].as_array().unwrap().len(), 17);
 
     let batch = client.document(

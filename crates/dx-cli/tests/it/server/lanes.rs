@@ -31,8 +31,13 @@ impl World {
     }
 
     fn sleeper(&self) -> Option<i32> {
+        self.sleepers("120.5").pop()
+    }
+
+    fn sleepers(&self, seconds: &str) -> Vec<i32> {
         let home = self.env.home().display().to_string();
-        processes_with_marker("HOME", &home).into_iter().find(|pid| describe(*pid).contains(": sleep 120.5"))
+        let is_one = |pid: &i32| describe(*pid).contains(&format!(": sleep {seconds}"));
+        processes_with_marker("HOME", &home).into_iter().filter(is_one).collect()
     }
 
     fn view(&self, id: &str, suffix: &str) -> std::path::PathBuf {
@@ -119,40 +124,82 @@ pub(super) fn what_outlives_a_tool_ends_with_its_job(world: &World) {
         );
         assert_eq!(world.sleeper().map(describe), None, "{lane}: what the tool left runs on");
     }
-    // Of somebody else's session in the same folder nothing is taken.
+    // Wherever it works, and whoever else is at work in the same place: what somebody else's session has left goes on.
     let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
     let client = client.in_directory(&world.folder.display().to_string());
     let session = client.create_session("somebody else's", &[], None, SOON).unwrap();
     let model = dx_opencode::ModelRef { provider: "mock".to_owned(), model: "m1".to_owned() };
-    let text = format!("theirs [[mock:{leaves}]]");
-    let parts = [dx_opencode::TextPart::new(&text)];
-    let prompt =
-        dx_opencode::Prompt { message: None, model: &model, agent: None, system: None, format: None, parts };
-    world.try_start("beside", "sleep:3,text:DONE", &["--lane", "server"]).assert_code(0);
-    client.prompt(&session.id, &prompt, SOON).unwrap();
+    let prompted = |command: &str| {
+        let text = format!("theirs [[mock:bash:{command},text:DONE]]");
+        let parts = [dx_opencode::TextPart::new(&text)];
+        let (agent, system) = (None, None);
+        let prompt = dx_opencode::Prompt { message: None, model: &model, agent, system, format: None, parts };
+        client.prompt_async(&session.id, &prompt, SOON).unwrap();
+    };
+    let goes_on = |go: &str| format!("until test -e {}; do sleep 0.1; done", world.env.path(go).display());
+    prompted(&format!("setsid sleep 121.5 > /dev/null 2>&1 & {}", goes_on("go-1")));
+    wait_until(SOON, "theirs is left", || !world.sleepers("121.5").is_empty());
+    let elsewhere =
+        "bash:echo $SHELL > shell.txt; setsid sh -c 'cd /; exec sleep 120.5' > /dev/null 2>&1 &,text:DONE";
+    world.try_start("beside", elsewhere, &["--lane", "server"]).assert_code(0);
     let end = world.ends("beside");
-    assert_eq!((&end["state"], &end["outcome"]["strays"]), (&json!("exited_ok"), &json!(0)), "{end:#}");
-    send_signal(world.sleeper().unwrap(), 9);
+    let strays =
+        |end: &Value| (end["outcome"]["strays"].clone(), end["outcome"]["strays_left"].as_u64().unwrap_or(0));
+    assert_eq!((&end["state"], strays(&end)), (&json!("exited_ok"), (json!(1), 0)), "{end:#}");
+    assert_eq!((world.sleepers("120.5"), world.sleepers("121.5").len()), (vec![], 1));
+    // A tool sees the user's shell.
+    let shell = std::fs::read_to_string(world.folder.join("shell.txt")).unwrap();
+    assert!(shell.starts_with('/') && !shell.contains("server-shell"), "{shell}");
+    std::fs::write(world.env.path("go-1"), "").unwrap();
+    // Both run the same at the same time: what may be theirs is left, and counted.
+    let same = format!("setsid sleep 120.5 > /dev/null 2>&1 & {}", goes_on("go-2"));
+    world.try_start("same", &format!("bash:{same},text:DONE"), &["--lane", "server"]).assert_code(0);
+    wait_until(SOON, "ours is left", || world.sleepers("120.5").len() == 1);
+    let ours = world.sleepers("120.5");
+    prompted(&same);
+    wait_until(SOON, "theirs is left", || world.sleepers("120.5").len() == 2);
+    std::fs::write(world.env.path("go-2"), "").unwrap();
+    let end = world.ends("same");
+    let (ended, left) = strays(&end);
+    let alive = world.sleepers("120.5");
+    assert_eq!((ended.as_u64().unwrap() + left, alive.len() as u64), (2, left), "{end:#}");
+    assert!(alive.iter().any(|pid| !ours.contains(pid)), "theirs goes on: {end:#}");
+    for pid in alive.into_iter().chain(world.sleepers("121.5")) {
+        send_signal(pid, 9);
+    }
+    wait_until(SOON, "their session has ended", || client.statuses(SOON).unwrap().is_empty());
     client.delete(&session.id, SOON).unwrap();
 }
 
 /// A server knows why a session is silent: its model is asked, or will be asked again when a limit has passed.
 pub(super) fn a_silent_session_is_as_the_server_says(world: &World) {
+    let id = |lane: &str, reason: &str| format!("silent-{lane}-{reason}");
+    let is_so = |id: &str, reason: &str| {
+        let output = world.env.run(&["check", "--json", "--beads", id]);
+        let now = document(&world.env, "check", &output.stdout);
+        (&now["state"], &now["reason_code"]) == (&json!("healthy"), &json!(reason))
+    };
+    let lanes = ["attach", "server"];
     for (scenario, reason) in [("hang", "provider_event"), ("429:after=86400", "rate_limited_waiting")] {
-        let id = format!("silent-{reason}");
-        world.try_start(&id, scenario, &["--lane", "server"]).assert_code(0);
-        let look = || {
-            let output = world.env.run(&["check", "--json", "--beads", &id]);
-            document(&world.env, "check", &output.stdout)
-        };
-        let is_so = || {
-            let now = look();
-            (&now["state"], &now["reason_code"]) == (&json!("healthy"), &json!(reason))
-        };
-        wait_until(SOON, "the server's word is the job's health", is_so);
-        world.run(&["stop", "--beads", &id]).assert_code(0);
+        for lane in lanes {
+            world.try_start(&id(lane, reason), scenario, &["--lane", lane]).assert_code(0);
+            if lane == "attach" {
+                wait_until(SOON, "the model is asked", || world.calls_of(&id(lane, reason)) > 0);
+            }
+        }
+        for lane in lanes {
+            let what = format!("{lane}: the server's word is the job's health");
+            wait_until(SOON, &what, || is_so(&id(lane, reason), reason));
+        }
     }
     // Others are told of a limit that is known, and would not start.
+    let pools = std::fs::read_to_string(world.env.state_dir().join("pools.jsonl")).unwrap();
+    assert!(pools.contains("until"), "{pools}");
+    for reason in ["provider_event", "rate_limited_waiting"] {
+        world
+            .run(&["stop", "--beads", &id("server", reason), "--beads", &id("attach", reason)])
+            .assert_code(0);
+    }
     std::fs::remove_file(world.env.state_dir().join("pools.jsonl")).unwrap();
 }
 

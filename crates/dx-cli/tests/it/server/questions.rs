@@ -78,6 +78,9 @@ pub(super) fn an_answer(world: &World) {
     assert!(head.starts_with(&format!("--- dispatch response from mock/m2 {mods} (")), "{head}");
     assert!(head.ends_with("s) ---"), "{head}");
     assert_eq!(rest, "SHO\n[cut: 2 more characters]\n");
+    let args = [&["dispatch", "--prompt", "-"], &M1[..]].concat();
+    let printed = world.env.run_with_stdin(&args, "x [[mock:text:FROM-STDIN]]").assert_code(0).stdout;
+    assert!(printed.ends_with("\nFROM-STDIN\n"), "{printed:?}");
     // A model says nothing to the terminal.
     let args = [&["dispatch", "--prompt", "x [[mock:text:A\u{1b}cB]]"], &M1[..]].concat();
     let printed = world.env.run(&args).assert_code(0).stdout;
@@ -107,6 +110,12 @@ pub(super) fn routes(world: &World) {
     let args = ["dispatch", "--task-type", "code-review", "--model", "m1", "--prompt", "x [[mock:text:R]]"];
     let printed = with(&args);
     assert!(printed.stdout.starts_with("--- dispatch response from mock/m1 ("), "{printed}");
+    // What is no route is told with its place.
+    let bad = world.env.path("bad-routes.toml");
+    std::fs::write(&bad, "\nroutes = [\"code-review=opencode:a/b\"]\n").unwrap();
+    let refused = world.env.run(&["--config", bad.to_str().unwrap(), "routes"]).assert_code(64);
+    let place = format!("{}:2:1: `routes` has `code-review=opencode:a/b`", bad.display());
+    assert!(refused.stderr.contains(&place) && refused.stderr.contains("config_invalid"), "{refused}");
     let error = world.asks_in_vain(64, "task_type_unknown", "x", &["--task-type", "code-revue"]);
     assert!(error["next_action"].as_str().unwrap().contains("code-review, "), "{error}");
 }
@@ -236,6 +245,7 @@ pub(super) fn a_schema(world: &World) {
         assert_eq!(world.sessions(), before);
     };
     in_vain("text:never");
+    world.asks_in_vain(1, "empty_response", "x [[mock:empty]]", &[&M1[..], &with].concat());
     // The server does not look at the value's types.
     in_vain(wrong);
 }
@@ -435,7 +445,7 @@ pub(super) fn two_repositories(world: &World) {
 pub(super) fn an_endpoint(world: &World) {
     let config = world.env.path("endpoints.toml");
     let text = format!(
-        "endpoints = [\"local={} LOCAL_KEY\", \"open={}\"]\n",
+        "endpoints = [\"local={} LOCAL_KEY\", \"open={}\", \"dead=http://127.0.0.1:9/v1\"]\n",
         world.model.plain_url(),
         world.model.plain_url()
     );
@@ -468,6 +478,9 @@ pub(super) fn an_endpoint(world: &World) {
             "{scenario}"
         );
     }
+    let error = ask(1, "openai:dead/m1", "text:x", &[]);
+    assert!(error["message"].as_str().unwrap().contains("http://127.0.0.1:9/v1: "), "{error}");
+    assert!(error["next_action"].as_str().unwrap().contains("endpoint dead"), "{error}");
     assert_eq!(ask(10, "openai:local/m1", "text:x", &[])["reason_code"], "auth_missing");
     assert_eq!(ask(27, "openai:other/m1", "text:x", &[])["reason_code"], "provider_not_connected");
     let file = world.env.path("n.json");

@@ -136,8 +136,19 @@ fn a_second_start_finds_it(world: &World) {
     // It is a job like any other, and a silent one is well.
     let check = world.env.run(&["check", "--beads", "server", "--json"]).assert_code(0);
     assert!(check.stdout.contains("\"healthy\"") || check.stdout.contains("\"launching\""), "{check}");
+    // It does not pretend to be where somebody else would have it.
+    for other in [["--port", "1"], ["--hostname", "::1"]] {
+        let refused = world.run(&[&["server", "start"], &other[..]].concat()).assert_code(32);
+        assert!(
+            refused.stderr.contains("server_elsewhere") && refused.stderr.contains(&world.url),
+            "{refused}"
+        );
+    }
+    let port = world.url.rsplit(':').next().unwrap();
+    let there = ["server", "start", "--hostname", "localhost", "--port", port];
+    assert_eq!(world.json("server", 0, &there)["changed"], false);
     // Its port is nobody else's.
-    let (other, port) = (world.env.path("other-port"), world.url.rsplit(':').next().unwrap());
+    let other = world.env.path("other-port");
     let args = ["--state-dir", other.to_str().unwrap(), "server", "start", "--port", port];
     let refused = world.env.run(&args).assert_code(1);
     assert!(refused.stderr.contains("is in use") && !refused.stderr.contains('\u{1b}'), "{refused}");
