@@ -14,6 +14,7 @@ mod gates;
 mod governed;
 mod html;
 mod job;
+mod jobs;
 mod judge;
 mod markdown;
 mod plan;
