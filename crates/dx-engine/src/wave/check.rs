@@ -20,7 +20,7 @@ use crate::providers::Providers;
 use crate::secrets::mask_text;
 use crate::settings::Place;
 use branches::Branches;
-use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan, WaveReview};
+use dx_protocol::{BeadsId, ProviderName, SandboxMode, WaveItem, WaveLeftOut, WavePlan};
 use std::path::{Path, PathBuf};
 
 const MAX_PARALLEL: u32 = 4;
@@ -386,41 +386,5 @@ impl Check<'_> {
                 self.wrong(&at.place, what, "name it as seen from the top of the repository");
             }
         }
-    }
-
-    fn review(
-        &mut self,
-        at: &At<file::Review>,
-        item: &file::Item,
-        repo: &Path,
-    ) -> (Option<WaveReview>, Vec<u8>) {
-        let review = &at.value;
-        let provider = self.provider(review.provider.as_ref(), review.profile.as_ref(), item, repo);
-        let Some(provider) = provider else { return (None, Vec::new()) };
-        let is_exec = provider.as_str() == EXEC;
-        if is_exec == review.command.as_ref().is_none_or(|command| command.value.is_empty()) {
-            let (what, fix) = if is_exec {
-                ("a review by provider exec needs a `command`", "command = [\"program\", \"argument\"]")
-            } else {
-                ("a command is only for provider exec", "take it away")
-            };
-            self.wrong(&at.place, what, fix);
-        }
-        let prompt = review.prompt_file.as_ref().and_then(|file| {
-            let path = self.folder.join(&file.value);
-            self.read_prompt(&PromptSource::File(path.clone()), path.display().to_string(), &file.place)
-        });
-        if review.prompt_file.is_none() && !is_exec {
-            self.wrong(&at.place, "a review needs a `prompt_file`", "name a file, seen from the wave file");
-        }
-        let (prompt_file, bytes) = prompt.unwrap_or_else(|| ("none".to_owned(), Vec::new()));
-        let review = WaveReview {
-            provider,
-            model: review.model.as_ref().map(|at| at.value.clone()),
-            profile: review.profile.as_ref().map(|at| at.value.clone()),
-            command: review.command.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
-            prompt_file,
-        };
-        (Some(review), bytes)
     }
 }

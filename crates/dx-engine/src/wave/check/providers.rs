@@ -3,10 +3,10 @@
 //! Part of the check of a wave file. Must never: look whether one can be started; that is done when the wave is run.
 
 use super::{At, Check, EXEC, file};
-use crate::api::WorktreeChoice;
+use crate::api::{PromptSource, WorktreeChoice};
 use crate::error::EngineError;
 use crate::wave::file::WaveFile;
-use dx_protocol::ProviderName;
+use dx_protocol::{ProviderName, WaveReview};
 use std::path::Path;
 
 impl Check<'_> {
@@ -63,6 +63,42 @@ impl Check<'_> {
                 Vec::new()
             }
         }
+    }
+
+    pub(super) fn review(
+        &mut self,
+        at: &At<file::Review>,
+        item: &file::Item,
+        repo: &Path,
+    ) -> (Option<WaveReview>, Vec<u8>) {
+        let review = &at.value;
+        let provider = self.provider(review.provider.as_ref(), review.profile.as_ref(), item, repo);
+        let Some(provider) = provider else { return (None, Vec::new()) };
+        let is_exec = provider.as_str() == EXEC;
+        if is_exec == review.command.as_ref().is_none_or(|command| command.value.is_empty()) {
+            let (what, fix) = if is_exec {
+                ("a review by provider exec needs a `command`", "command = [\"program\", \"argument\"]")
+            } else {
+                ("a command is only for provider exec", "take it away")
+            };
+            self.wrong(&at.place, what, fix);
+        }
+        let prompt = review.prompt_file.as_ref().and_then(|file| {
+            let path = self.folder.join(&file.value);
+            self.read_prompt(&PromptSource::File(path.clone()), path.display().to_string(), &file.place)
+        });
+        if review.prompt_file.is_none() && !is_exec {
+            self.wrong(&at.place, "a review needs a `prompt_file`", "name a file, seen from the wave file");
+        }
+        let (prompt_file, bytes) = prompt.unwrap_or_else(|| ("none".to_owned(), Vec::new()));
+        let review = WaveReview {
+            provider,
+            model: review.model.as_ref().map(|at| at.value.clone()),
+            profile: review.profile.as_ref().map(|at| at.value.clone()),
+            command: review.command.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
+            prompt_file,
+        };
+        (Some(review), bytes)
     }
 
     /// The provider that is named, else that of profile or configuration.
