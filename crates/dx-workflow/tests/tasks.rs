@@ -106,7 +106,6 @@ fn defects_of_specifications_are_found() {
         ("## Scope\nChange `src/greet.py`.\n", "", "section", ""),
         ("## Execution\n- `test-writer`\n- implementer\n", "", "section", ""),
         ("Change `src/greet.py`.\n", "", "section", "## Scope"),
-        ("- tests/test_greet.py", "- ~/tests/test_greet.py", "test_paths", "- ~/tests"),
         ("- tests/test_greet.py", "- tests/test_greet.py\ntests/b.py", "test_paths", "tests/b.py"),
         (
             "- `python3 -m unittest`",

@@ -247,14 +247,10 @@ fn wait(asked: &mut Asked, question: &Question<'_>, beside: &mut Beside<'_>) -> 
         if exit.is_exited().map_err(|error| failed(error.to_string()))? {
             return asked.child.wait().map_err(|error| failed(error.to_string()));
         }
-        let given_up = question.cancel.is_cancelled();
-        if given_up || question.left().is_zero() {
+        let wanted = question.still_wanted();
+        if wanted.is_err() || question.left().is_zero() {
             asked.end();
-            return Err(if given_up {
-                Failure::new(ReasonCode::Aborted, "the question was given up")
-            } else {
-                question.late("the agent had not ended")
-            });
+            return Err(wanted.err().unwrap_or_else(|| question.late("the agent had not ended")));
         }
         if let Some(failure) = beside.look() {
             asked.end();

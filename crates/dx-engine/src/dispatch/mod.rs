@@ -143,6 +143,14 @@ impl Question<'_> {
         self.until.saturating_duration_since(Instant::now())
     }
 
+    /// Fails when nobody waits for the answer any more.
+    fn still_wanted(&self) -> Result<(), Failure> {
+        if self.cancel.is_cancelled() {
+            return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
+        }
+        Ok(())
+    }
+
     fn late(&self, what: &str) -> Failure {
         let message = format!("no whole answer within {} s: {what}", self.limit.as_secs());
         Failure::new(ReasonCode::Timeout, message)

@@ -142,20 +142,13 @@ fn call(endpoint: &Endpoint, body: &Value, question: &Question<'_>, raw: &mut Ra
             raw.retries += 1;
             let until = std::time::Instant::now() + pause;
             while std::time::Instant::now() < until {
-                stopped(question)?;
+                question.still_wanted()?;
                 std::thread::sleep(GLANCE);
             }
             continue;
         }
         return judged(endpoint, &answer);
     }
-}
-
-fn stopped(question: &Question<'_>) -> Result<(), Failure> {
-    if question.cancel.is_cancelled() {
-        return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
-    }
-    Ok(())
 }
 
 /// The call is in a thread of its own, so that giving up needs no answer. Its deadline ends it.
@@ -166,7 +159,7 @@ fn wait(endpoint: &Endpoint, body: &Value, question: &Question<'_>) -> Result<An
         let _gone = sender.send(http.call("POST", "/chat/completions", Some(&body), left));
     });
     loop {
-        stopped(question)?;
+        question.still_wanted()?;
         match receiver.recv_timeout(GLANCE) {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(HttpError::Deadline(_))) => {

@@ -334,9 +334,7 @@ impl<'a> Exchange<'a> {
     }
 
     fn go_on(&self) -> Result<(), Failure> {
-        if self.question.cancel.is_cancelled() {
-            return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
-        }
+        self.question.still_wanted()?;
         if self.question.left().is_zero() {
             let what = if self.begun {
                 "the model had begun to answer"

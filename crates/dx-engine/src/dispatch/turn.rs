@@ -8,7 +8,6 @@
 use super::{Failure, Question};
 use dx_jobdir::{DiskFile, StateDir, disk};
 use dx_opencode::{Client, PATIENCE};
-use dx_protocol::ReasonCode;
 use rustix::fs::FlockOperation;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -89,9 +88,7 @@ fn is_at(file: &DiskFile, path: &Path) -> bool {
 }
 
 fn pause(question: &Question<'_>) -> Result<(), Failure> {
-    if question.cancel.is_cancelled() {
-        return Err(Failure::new(ReasonCode::Aborted, "the question was given up"));
-    }
+    question.still_wanted()?;
     if question.left().is_zero() {
         let late = question.late("the session was at work on something else, and the prompt was not sent");
         return Err(late.with("ask again when it has done, or allow it more --timeout"));

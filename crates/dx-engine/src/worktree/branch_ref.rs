@@ -5,7 +5,7 @@
 
 use super::made::Made;
 use crate::error::EngineError;
-use crate::git::{Call, Repository};
+use crate::git::{self, Call, Repository};
 use dx_monitor::MARKER;
 use std::process::Output;
 use std::time::{Duration, SystemTime};
@@ -25,6 +25,11 @@ pub(super) fn update_ref(main: &Repository, made: &Made, args: &[&str]) -> Resul
         return Ok(output);
     }
     call()
+}
+
+/// What git said against [`update_ref`] with these arguments.
+pub(super) fn refused(args: &[&str], output: &Output) -> EngineError {
+    git::failed(&[&["update-ref"], args].concat(), git::last_line(&output.stderr))
 }
 
 /// Removes the branch's lock when it is of a git that was killed; whether it did.

@@ -4,7 +4,7 @@
 //! worktree add` makes it in steps, between which every other git command that looks at all worktrees may fail, and what a
 //! kill leaves of it stays locked. Repositories whose layout has more parts are left to git itself.
 
-use super::branch_ref::update_ref;
+use super::branch_ref::{refused, update_ref};
 use super::lock::Lock;
 use super::made::{Made, Place, is_registered};
 use crate::error::EngineError;
@@ -53,10 +53,7 @@ fn branch(place: &Place, made: &mut Made, main: &Repository, base: Option<&str>)
             .then(|| (fields.next().unwrap_or_default(), fields.next().unwrap_or_default()))
     });
     let Some((at, path)) = found else {
-        return Err(EngineError::Git {
-            command: format!("git update-ref {}", args.join(" ")),
-            message: crate::git::last_line(&output.stderr),
-        });
+        return Err(refused(&args, &output));
     };
     if !path.is_empty() && Path::new(path) != place.path() {
         return Err(EngineError::BranchInUse { branch: made.branch.clone(), path: path.into() });

@@ -1,14 +1,14 @@
 //! `worktree remove`: takes a worktree away when all its work is in refs that stay. What is not saved is named, and then
 //! nothing is touched.
 
-use super::branch_ref::update_ref;
+use super::branch_ref::{refused, update_ref};
 use super::inspect::{Trees, recorded};
 use super::lock::Lock;
 use super::made::{Made, Place, Stage, is_registered};
 use super::{create, register, salvage, setup};
 use crate::Engine;
 use crate::error::EngineError;
-use crate::git::{Call, Repository, last_line, line};
+use crate::git::{Call, Repository, line};
 use crate::lookup;
 use crate::permission::Places;
 use dx_jobdir::{ClaimLock, StateDir, claim, disk, faults};
@@ -353,8 +353,7 @@ fn remove_branch(main: &Repository, made: &Made) -> Result<bool, EngineError> {
     }
     // Another git was in the way: the removal is not done, and the next command goes on with it.
     if tip()?.as_ref() == Some(&at) {
-        let command = format!("git update-ref {}", delete.join(" "));
-        return Err(EngineError::Git { command, message: last_line(&output.stderr) });
+        return Err(refused(&delete, &output));
     }
     Ok(false)
 }
