@@ -206,8 +206,10 @@ impl Programs {
 }
 
 /// Settings of glibc's allocator for monitor and launcher, which live long and allocate little: without its cache of freed
-/// pieces, what starting and parsing took can be given back. Means nothing to other C libraries.
-const ALLOCATOR: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.top_pad=4096";
+/// pieces, what starting and parsing took can be given back, and buffers come from the kernel and go back to it, so that
+/// nothing that stays lies behind one. Means nothing to other C libraries.
+const ALLOCATOR: &str = "glibc.malloc.tcache_count=0:glibc.malloc.mxfast=0:glibc.malloc.top_pad=4096:\
+                         glibc.malloc.mmap_threshold=16384";
 
 /// What a monitor, its helpers and the command of `--check` need of the environment, and nothing else.
 pub(crate) fn monitor_environment() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {

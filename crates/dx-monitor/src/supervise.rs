@@ -86,6 +86,7 @@ fn run(
             monitor.launch();
         }
         monitor.watch();
+        monitor.become_launcher();
     }
     Ok(())
 }
@@ -105,7 +106,8 @@ fn begin(
     // The starter begins us before its record is whole, and a start may be refused until it gives the plan: nothing of the
     // run is touched before.
     let plan = if invocation.adopt { None } else { Some(read_plan(given.plan)?) };
-    let mut ctx = Context::open(invocation, journal, settler, own)?;
+    // In a box of its own: it is all that a launcher keeps of its monitor.
+    let mut ctx = Box::new(Context::open(invocation, journal, settler, own)?);
     ctx.secrets = given.secrets.map(SecretValues::from_fd).unwrap_or_default();
     if ctx.run.outcome.is_some() {
         // The monitor before this one died between the outcome and the last of its views.
@@ -140,12 +142,14 @@ fn read_plan(fd: Option<OwnedFd>) -> Result<Plan, ContextError> {
 }
 
 struct Monitor {
-    ctx: Context,
+    ctx: Box<Context>,
     signals: SignalFd,
     /// Until the agent runs.
     plan: Option<Plan>,
     ready: Option<OwnedFd>,
     launches: usize,
+    /// In a fork that is to be the launcher, the monitor that it came from.
+    forked_from: Option<PidFd>,
     partner: Option<Partner>,
     agent: Option<PidFd>,
     agent_pid: i32,
@@ -188,7 +192,7 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn new(ctx: Context, signals: SignalFd, agent: Option<PidFd>) -> Self {
+    fn new(ctx: Box<Context>, signals: SignalFd, agent: Option<PidFd>) -> Self {
         let created = &ctx.run.created;
         let limits = created.spec.limits.clone();
         let now = clock::monotonic_ms();
@@ -246,6 +250,7 @@ impl Monitor {
             plan: None,
             ready: None,
             launches: 0,
+            forked_from: None,
             partner: None,
             agent,
             agent_pid: 0,
@@ -275,13 +280,15 @@ impl Monitor {
         }
     }
 
-    /// The loop, until the outcome is written or nothing more can be done.
+    /// The loop, until the outcome is written or nothing more can be done. Returns at once in a fork.
     fn watch(&mut self) {
-        while self.look() {
+        while self.forked_from.is_none() && self.look() {
             self.give_back();
             self.wait();
         }
-        self.finish();
+        if self.forked_from.is_none() {
+            self.finish();
+        }
     }
 
     /// One look at everything; whether there is more to come. Its frame is gone while the monitor waits.
@@ -295,6 +302,9 @@ impl Monitor {
             return false;
         }
         self.mind_partner();
+        if self.forked_from.is_some() {
+            return false;
+        }
         self.follow();
         self.take_requests();
         self.enforce();

@@ -21,13 +21,19 @@ unsafe extern "C" {
 /// tens of microseconds, and a page fault for each part of the code that is used again. To be called on the main thread
 /// only.
 pub fn trim() {
+    trim_data();
+    release_code();
+}
+
+/// The same without the code: for a program that goes on at once, as before a fork, after which both would keep what is
+/// free now.
+pub fn trim_data() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes no pointers and changes no live allocation.
     unsafe {
         libc::malloc_trim(0);
     }
     release_stack();
-    release_code();
 }
 
 /// Unmaps the pages of the program's code and constants before it: beginning and ending touch nearly all of them, waiting

@@ -5,6 +5,7 @@
 //! Must never: write a record that the product would not have written; they are copies of a real one.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Size;
@@ -12,6 +13,7 @@ use super::measure::{interleaved, timed, until};
 use super::report::Report;
 use super::world::{Job, State, World};
 use crate::Failure;
+use crate::workspace::output;
 
 const BUDGET_MS: f64 = 10.0;
 const DAY: u64 = 86_400;
@@ -89,8 +91,8 @@ pub(super) fn write_history(state: &State<'_>, count: usize, days: u64) -> Resul
     until("the outcome of an ended job", || state.has_view(&job, "outcome").then_some(()))?;
     let original = Original {
         uuid: text_field(&line, "run_uuid")?.to_owned(),
-        started: number_field(&line, "started_at")?.to_owned(),
-        completed: number_field(&line, "completed_at")?.to_owned(),
+        started: text_field(&line, "started_at")?.to_owned(),
+        completed: text_field(&line, "completed_at")?.to_owned(),
         line,
         views: ["meta", "outcome"].map(|suffix| (suffix, state.view(&job, suffix))),
     };
@@ -116,7 +118,9 @@ pub(super) fn write_history(state: &State<'_>, count: usize, days: u64) -> Resul
         text += &fs::read_to_string(&path).unwrap_or_default();
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(())
+    let shown = output(state.runner(&["status", "--all", "--json"]).stdout(Stdio::piped()))?;
+    let read = shown.matches("\"beads\":\"old-").count();
+    if read == count { Ok(()) } else { Err(format!("of {count} ended records only {read} are read")) }
 }
 
 /// The records of a real job.
@@ -136,8 +140,9 @@ impl Original {
     }
 
     fn line_of(&self, n: usize, at: u64) -> String {
-        let field = |name: &str, value: &str| format!("\"{name}\":{value}");
-        let moment = format!("{at}000");
+        let field = |name: &str, value: &str| format!("\"{name}\":\"{value}\"");
+        let (day, of_day) = (day_name(at / DAY), at % DAY);
+        let moment = format!("{day}T{:02}:{:02}:{:02}.000Z", of_day / 3600, of_day / 60 % 60, of_day % 60);
         self.copy_of(&self.line, n)
             .replace(&field("started_at", &self.started), &field("started_at", &moment))
             .replace(&field("completed_at", &self.completed), &field("completed_at", &moment))

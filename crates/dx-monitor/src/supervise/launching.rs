@@ -1,14 +1,17 @@
 //! Beginnings: the launcher and the agent behind it, adoption, and the partner that must always be there.
 
 use super::{FAST_TICK_MS, Monitor};
+use crate::context::Context;
 use crate::handover::{self, ADAPTER_MODE, Told};
 use crate::identity::process_of;
 use crate::partner::{self, Partner};
+use crate::plan::Plan;
 use crate::pty::{self, Pty};
 use crate::{end, launcher};
 use dx_jobdir::{faults, views};
 use dx_proc::{ForkResult, Liveness, PidFd, ProcessIdentity, clock};
 use dx_protocol::{Event, ExecRecord, Slot, Timestamp};
+use std::os::fd::OwnedFd;
 
 /// When no guard could be made, the next try comes this much later.
 const GUARD_RETRY_MS: u64 = 10_000;
@@ -18,7 +21,7 @@ const LAUNCHES: usize = 3;
 const FORK_ROUNDS: usize = 250;
 
 impl Monitor {
-    /// Forks the launcher, which starts the agent.
+    /// Forks the launcher, which starts the agent. Returns in the fork too, for [`Monitor::become_launcher`].
     #[inline(never)]
     pub(super) fn launch(&mut self) {
         self.launches += 1;
@@ -33,12 +36,13 @@ impl Monitor {
                 return;
             }
         }
-        let Some(plan) = self.plan.clone() else { return };
+        if self.plan.is_none() {
+            return;
+        }
+        // What is dirty now is dirty twice after the fork.
+        dx_proc::memory::trim_data();
         match dx_proc::fork_here() {
-            Ok(ForkResult::Child) => {
-                launcher::main(&mut self.ctx, plan, own_fd, self.ready.take());
-                partner::leave()
-            }
+            Ok(ForkResult::Child) => self.forked_from = Some(own_fd),
             Ok(ForkResult::Parent(pid)) => {
                 faults::step("monitor.after_launcher");
                 self.partner = ProcessIdentity::of_pid(pid).ok().and_then(|id| Partner::open(id, true));
@@ -48,6 +52,20 @@ impl Monitor {
                 message: "the launcher could not be forked".to_owned(),
             }),
         }
+    }
+
+    /// In a fork: frees all that only a monitor needs, and is the launcher until its end.
+    pub(super) fn become_launcher(self: Box<Self>) {
+        if let Some((mut ctx, plan, monitor, ready)) = self.into_launcher_parts() {
+            launcher::main(&mut ctx, plan, monitor, ready);
+            partner::leave()
+        }
+    }
+
+    /// `None` for a monitor.
+    fn into_launcher_parts(self: Box<Self>) -> Option<(Box<Context>, Plan, PidFd, Option<OwnedFd>)> {
+        let Self { ctx, plan, ready, forked_from, .. } = *self;
+        Some((ctx, plan?, forked_from?, ready))
     }
 
     /// Takes over from a dead monitor: the process of ours that started us is the partner. There is none when it died
