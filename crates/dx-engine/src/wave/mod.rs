@@ -38,7 +38,7 @@ use std::time::Duration;
 
 /// The hidden entry of a coordinator: `__wave <wave> <state dir> <config or ->`.
 pub const COORDINATE: &str = "__wave";
-/// How long a coordinator may take to clear up after the end.
+/// How long a coordinator may take to clear up after the end, or to hear of a cancel.
 const CLEAR_PATIENCE_MS: u64 = 5_000;
 const CLEAR_TICK: Duration = Duration::from_millis(10);
 /// The journal's descriptor in a coordinator, with its lock.
@@ -127,11 +127,20 @@ impl Engine {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error.into()),
         }
-        match self.wave_resume(wave) {
-            Err(EngineError::WaveRunning { .. } | EngineError::WaveEnded { .. }) => {
-                self.show_wave(wave, &paths)
+        let began = clock::monotonic_ms();
+        loop {
+            match self.wave_resume(wave) {
+                // A coordinator that dies now has not heard of it, and needs a successor.
+                Err(EngineError::WaveRunning { .. }) => {
+                    let heard = fold(&files::read(&paths)?).is_none_or(|wave| wave.cancelling);
+                    if heard || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
+                        return self.show_wave(wave, &paths);
+                    }
+                }
+                Err(EngineError::WaveEnded { .. }) => return self.show_wave(wave, &paths),
+                other => return other,
             }
-            other => other,
+            std::thread::sleep(CLEAR_TICK);
         }
     }
 

@@ -189,7 +189,7 @@ fn a_resumed_merge_tells_only_what_is_new() {
 #[test]
 fn a_beads_that_hangs_keeps_no_wave_waiting_and_nothing_is_written_unasked() {
     let (world, store) = world();
-    configure(&world, "beads_timeout = \"300ms\"\n");
+    configure(&world, "beads_timeout = \"1s\"\n");
     std::fs::write(store.join("hang.writes"), "").unwrap();
     let (code, wave) = world.ask(&["run", &file(&world), "--from-beads", "--write-back"]);
     assert_eq!((code, row(&wave, "bd-c")["state"].as_str()), (31, Some("done")), "{wave:#}");

@@ -3,14 +3,14 @@
 //! For: `wave`. Must never: look into the product.
 
 use super::world::{PATIENCE, World, coordinator, item, row, states};
-use dx_testkit::{is_running, read_pid, send_signal, wait_until};
+use dx_testkit::{is_running, read_pid, send_signal, wait_for_file, wait_until};
 use serde_json::{Value, json};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 
 /// What the set-up began goes with it, also what has cleared its environment; and it makes no difference who began it.
 #[test]
 fn a_cancel_ends_a_set_up_with_all_it_began_and_takes_its_worktree_away() {
-    for killed in [false, true] {
+    for case in ["it lives", "it was killed", "it dies over the cancel"] {
         let world = World::new();
         world.sandbox_off();
         let (began, stray) = (world.path("began"), world.path("stray"));
@@ -23,16 +23,27 @@ fn a_cancel_ends_a_set_up_with_all_it_began_and_takes_its_worktree_away() {
             std::fs::read_to_string(&began).is_ok_and(|text| text.ends_with('\n'))
         });
         let pids = [read_pid(&began), read_pid(&stray)];
-        if killed {
-            send_signal(coordinator(&world.env.state_dir(), "w-1").unwrap(), 9);
-            wait_until(PATIENCE, "it is gone", || coordinator(&world.env.state_dir(), "w-1").is_none());
+        let of_wave = coordinator(&world.env.state_dir(), "w-1").unwrap();
+        if case == "it was killed" {
+            send_signal(of_wave, 9);
+            wait_until(PATIENCE, "it is gone", || !is_running(of_wave));
             assert!(pids.iter().all(|pid| is_running(*pid)), "the set-up went with it");
         }
-        let (code, told) = world.ask(&["cancel", "w-1"]);
-        assert_eq!(code, 0, "{told:#}");
+        let (code, told) = std::thread::scope(|scope| {
+            if case == "it dies over the cancel" {
+                send_signal(of_wave, 19);
+            }
+            let cancel = scope.spawn(|| world.ask(&["cancel", "w-1"]));
+            if case == "it dies over the cancel" {
+                wait_for_file(PATIENCE, world.env.state_dir().join("waves/w-1/cancel"));
+                send_signal(of_wave, 9);
+            }
+            cancel.join().unwrap()
+        });
+        assert_eq!(code, 0, "{case}: {told:#}");
         let a = world.until("a", "cancelled");
         assert!(row(&a, "a")["history"].as_array().is_none_or(Vec::is_empty), "{a:#}");
-        assert!(pids.iter().all(|pid| !is_running(*pid)), "killed: {killed}, {pids:?}");
+        assert!(pids.iter().all(|pid| !is_running(*pid)), "{case}: {pids:?}");
         let json = |args: &[&str]| -> Value {
             serde_json::from_str(&world.env.run(args).assert_code(0).stdout).unwrap()
         };
