@@ -30,6 +30,7 @@ pub(crate) fn run(fast: bool) -> Result<(), Failure> {
         let tests = || {
             let mut command = cargo();
             command.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
+            command.env("RUST_TEST_THREADS", threads().to_string());
             match &agents_dir {
                 Some(folder) => command.env(AGENTS_DIR, folder),
                 None => command.env_remove(AGENTS_DIR),
@@ -45,6 +46,11 @@ pub(crate) fn run(fast: bool) -> Result<(), Failure> {
     steps.step("gen", || generate::run(true).into());
     steps.step("check", || check::run().into());
     steps.finish()
+}
+
+/// Most tests wait for processes of theirs more than they compute: one more at a time than there are processors.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from) + 1
 }
 
 fn tools_present(fast: bool) -> Outcome {
