@@ -36,7 +36,7 @@ use crate::error::EngineError;
 use crate::prompt::Prompt;
 use crate::server::in_directory;
 use answer::Raw;
-use dx_opencode::ClientError;
+use dx_opencode::{ClientError, PATIENCE};
 use dx_protocol::{DispatchDocument, ReasonCode};
 use open::Sessions;
 use schema::Schema;
@@ -158,7 +158,10 @@ impl Question<'_> {
 
     /// A call before the prompt that failed; it had what was left of the time.
     fn failed(&self, error: ClientError) -> Failure {
-        if error.is_deadline() { self.late("the server was not ready for the prompt") } else { error.into() }
+        if error.is_deadline() && self.left().is_zero() {
+            return self.late("the server was not ready for the prompt");
+        }
+        error.into()
     }
 }
 
@@ -229,7 +232,12 @@ impl Engine {
         }
         let raw = match member {
             Member::Opencode { provider, model } => {
-                let client = self.find_server(conditions.server.as_deref())?;
+                let patience = question.left().min(PATIENCE);
+                let found = self.find_server_within(conditions.server.as_deref(), patience);
+                let client = found.map_err(|error| match error {
+                    EngineError::Server(error) if error.is_deadline() => question.failed(error),
+                    error => error.into(),
+                })?;
                 let client = in_directory(client, conditions.directory.as_deref())?;
                 // A folder that cannot be written to keeps nobody from asking.
                 let state = self.state().ok();

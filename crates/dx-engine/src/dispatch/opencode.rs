@@ -303,7 +303,7 @@ impl<'a> Exchange<'a> {
                 }
             }
             if self.hears && !self.touched {
-                wait.look(self.client, self.session, self.untouched)?;
+                self.touched = wait.look(self.client, self.session, prompt.parts[0].text, self.untouched)?;
             }
         }
     }

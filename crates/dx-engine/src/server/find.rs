@@ -23,18 +23,31 @@ impl Engine {
         Ok(self.find_access(url)?.0)
     }
 
-    /// The same, and its password.
+    /// The same for who has so much time: a server with much to do answers late.
+    pub(crate) fn find_server_within(
+        &self,
+        url: Option<&str>,
+        patience: Duration,
+    ) -> Result<Client, EngineError> {
+        Ok(self.find(url, patience)?.0)
+    }
+
+    /// A server that answers, and its password.
     pub(crate) fn find_access(&self, url: Option<&str>) -> Result<(Client, Option<String>), EngineError> {
+        self.find(url, PATIENCE)
+    }
+
+    fn find(&self, url: Option<&str>, patience: Duration) -> Result<(Client, Option<String>), EngineError> {
         let from_env = std::env::var("OPENCODE_URL").ok().filter(|url| !url.is_empty());
         if let Some(url) = url.map(str::to_owned).or(from_env) {
             let found = self.access(&url)?;
-            found.0.health(PATIENCE)?;
+            found.0.health(patience)?;
             return Ok(found);
         }
         let ours = self.state_for_reading()?.and_then(|state| managed::Access::shared(&state));
         if let Some(access) = ours {
             let client = Client::new(&access.url, Some(&access.password))?;
-            client.health(PATIENCE)?;
+            client.health(patience)?;
             return Ok((client, Some(access.password)));
         }
         // Whoever listens there would read every prompt, and work with his rights.
