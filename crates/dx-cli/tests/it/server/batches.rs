@@ -5,7 +5,8 @@ use super::real::World;
 use crate::document;
 use dx_testkit::wait_until;
 use serde_json::{Value, json};
-use std::process::Stdio;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Output, Stdio};
 
 /// Model providers whose model does always the same.
 pub(super) const MEMBERS: [(&str, &str); 8] = [
@@ -65,6 +66,9 @@ pub(super) fn a_batch_of_six(world: &World) {
     assert_eq!(told["reason_code"], "batch_partial");
     // All had the same deadline: one after the other, nobody after the one that hangs would have been heard.
     assert_eq!(told["members"][2]["duration_ms"], told["slowest_ms"], "{told:#}");
+    let all =
+        told["members"].as_array().unwrap().iter().map(|member| member["duration_ms"].as_u64().unwrap());
+    assert!(told["wall_ms"].as_u64().unwrap() < all.sum::<u64>(), "one after the other: {told:#}");
     assert_eq!(told["agreement"][0]["field"], "n");
     assert_eq!(told["agreement"][0]["unanimous"], false);
     assert_eq!(told["missing"].as_array().unwrap().len(), 4);
@@ -145,16 +149,23 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
             &format!("{words} [[mock:text:HALF]]"),
         ]);
         command.args(more).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = crate::world::spawn(command);
+        let mut child = crate::world::spawn(command);
         let asked = || world.model.calls().iter().filter(|c| c.prompt.contains(words)).count();
         wait_until(SOON, "both are asked", || asked() >= 2);
         wait_until(SOON, "one answer is stored", || newest(world)["success"] == 1);
+        // It is shown while the other is still asked.
+        let mut shown = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !more.contains(&"--json") && !text.ends_with("\nHALF\n") {
+            assert_ne!(shown.read_line(&mut text).unwrap(), 0, "{text}");
+        }
         dx_testkit::send_signal(i32::try_from(child.id()).unwrap(), signal);
-        child.wait_with_output().unwrap()
+        shown.read_to_string(&mut text).unwrap();
+        let output = child.wait_with_output().unwrap();
+        Output { stdout: text.into_bytes(), ..output }
     };
     let output = run("GIVEN-UP-BATCH", 2, &[]);
     assert_eq!(output.status.code(), Some(130), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("HALF"), "what was there was shown");
     let id = newest(world)["id"].as_str().unwrap().to_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("dx-runner batch show {id}")), "{said}");

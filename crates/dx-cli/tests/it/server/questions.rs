@@ -474,7 +474,10 @@ pub(super) fn an_endpoint(world: &World) {
             error_of(&world.env, &output)
         }
     };
-    assert_eq!(ask(0, "openai:open/m1", "text:PLAIN", &[])["answer"], "PLAIN");
+    let answer = ask(0, "openai:open/m1", "text:PLAIN", &["--system", "Be brief.", "--max-chars", "2"]);
+    let told = (&answer["answer"], &answer["mods"], &answer["truncated"]);
+    let mods = json!(["custom-system", "truncated"]);
+    assert_eq!(told, (&json!("PL\n[cut: 3 more characters]"), &mods, &json!(true)), "{answer:#}");
     assert_eq!(ask(0, "openai:open/m1", "429:after=1,text:AFTER", &[])["retries"], 1);
     for (code, scenario, reason) in [
         (10, "401", "auth_missing"),
