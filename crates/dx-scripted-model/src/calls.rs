@@ -35,6 +35,8 @@ pub struct CallRecord {
     pub after_tool_result: bool,
     /// The text of the last user message.
     pub prompt: Arc<str>,
+    /// All that can be read in the request, the system prompt first; at most 64 KiB.
+    pub text: Arc<str>,
     /// The step that was played, as text; empty for side calls and non-model calls.
     pub step: String,
     /// The HTTP status sent; `None` as long as (or if) none was.

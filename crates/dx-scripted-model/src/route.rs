@@ -108,6 +108,9 @@ impl Shared {
     }
 }
 
+/// So much of a request is kept as text.
+const MOST_TEXT: usize = 64 << 10;
+
 fn fill(record: &mut CallRecord, api: &dyn Api, ask: &Ask) {
     record.api = Some(api.name());
     record.model.clone_from(&ask.model);
@@ -117,6 +120,8 @@ fn fill(record: &mut CallRecord, api: &dyn Api, ask: &Ask) {
     record.tool_results = ask.tool_results;
     record.after_tool_result = ask.after_tool_result;
     record.prompt = ask.users.last().map(String::as_str).unwrap_or_default().into();
+    let end = (0..=ask.text.len().min(MOST_TEXT)).rev().find(|at| ask.text.is_char_boundary(*at));
+    record.text = ask.text[..end.unwrap_or(0)].into();
 }
 
 /// Everything that is not a model call.

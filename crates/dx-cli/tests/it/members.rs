@@ -5,7 +5,7 @@
 use crate::real_agent::agents_dir;
 use crate::world::error_of;
 use crate::{document, environment};
-use dx_scripted_model::{Scenario, ScriptedModel, codex_config};
+use dx_scripted_model::{CallRecord, Scenario, ScriptedModel, codex_config};
 use dx_testkit::{TestEnv, processes_with_marker, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -80,6 +80,11 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
             "{answer:#}"
         );
         assert_eq!(answer["mods"], json!(["custom-system"]));
+        let model = member.split_once(':').unwrap().1;
+        let told = |call: &CallRecord| {
+            (call.model.contains(model) || call.path.contains(model)) && call.text.contains("Be brief.")
+        };
+        assert!(world.model.calls().iter().any(told), "{member}: the model has the system prompt");
         assert!(answer["tokens_out"].as_u64().unwrap() > 0, "{answer:#}");
         let answer = world.ask(0, member, "text:seven,text:{\"n\":7}", &schema);
         // Each correction is a new conversation, which the scenario may begin anew.

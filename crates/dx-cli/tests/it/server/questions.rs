@@ -78,6 +78,10 @@ pub(super) fn an_answer(world: &World) {
     assert!(head.starts_with(&format!("--- dispatch response from mock/m2 {mods} (")), "{head}");
     assert!(head.ends_with("s) ---"), "{head}");
     assert_eq!(rest, "SHO\n[cut: 2 more characters]\n");
+    let told = |words: &str| {
+        world.model.calls().iter().any(|call| call.prompt.contains(words) && call.text.contains("Be brief."))
+    };
+    assert!(told("text:SHORT"), "the model has the system prompt");
     let args = [&["dispatch", "--prompt", "-"], &M1[..]].concat();
     let printed = world.env.run_with_stdin(&args, "x [[mock:text:FROM-STDIN]]").assert_code(0).stdout;
     assert!(printed.ends_with("\nFROM-STDIN\n"), "{printed:?}");
@@ -478,6 +482,8 @@ pub(super) fn an_endpoint(world: &World) {
     let told = (&answer["answer"], &answer["mods"], &answer["truncated"]);
     let mods = json!(["custom-system", "truncated"]);
     assert_eq!(told, (&json!("PL\n[cut: 3 more characters]"), &mods, &json!(true)), "{answer:#}");
+    let calls = world.model.calls();
+    assert!(calls.iter().any(|c| c.prompt.contains("text:PLAIN") && c.text.contains("Be brief.")));
     assert_eq!(ask(0, "openai:open/m1", "429:after=1,text:AFTER", &[])["retries"], 1);
     for (code, scenario, reason) in [
         (10, "401", "auth_missing"),
