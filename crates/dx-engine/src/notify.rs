@@ -22,7 +22,8 @@ const SIGNATURE: &str = "dx-signature";
 /// One try.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Before the second, third and fourth try.
-const PAUSES: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
+pub(crate) const PAUSES: [Duration; 3] =
+    [Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(25)];
 const TICK: Duration = Duration::from_millis(20);
 /// Bytes of SHA-256's block.
 const BLOCK: usize = 64;
@@ -82,9 +83,12 @@ impl Target {
     }
 }
 
-/// Tries until it is told, or has finally failed.
-pub(crate) fn insist(mut tell: impl FnMut() -> Result<(), String>) -> Result<(), String> {
-    let mut pauses = PAUSES.iter();
+/// Tries until it is told, or has finally failed: once more after each pause.
+pub(crate) fn insist(
+    pauses: &[Duration],
+    mut tell: impl FnMut() -> Result<(), String>,
+) -> Result<(), String> {
+    let mut pauses = pauses.iter();
     loop {
         match (tell(), pauses.next()) {
             (Ok(()), _) => return Ok(()),

@@ -5,7 +5,7 @@
 
 use crate::error::{EngineError, told};
 use crate::lookup;
-use crate::notify::{Target, insist};
+use crate::notify::{PAUSES, Target, insist};
 use crate::secrets::mask_text;
 use crate::settle::{Programs, attend_dead};
 use crate::view::View;
@@ -79,7 +79,7 @@ fn follow(state: &StateDir, paths: &RunPaths) -> Result<(), EngineError> {
         news.retain(|notice| notice.number > done);
         for notice in news {
             let target = Target::of(&notify.target, Path::new(&notify.cwd));
-            if let Err(why) = insist(|| target.as_ref().map_err(Clone::clone)?.tell(&notice)) {
+            if let Err(why) = insist(&PAUSES, || target.as_ref().map_err(Clone::clone)?.tell(&notice)) {
                 note(paths, &format!("notice {}: {why}", notice.number))?;
             }
             done = notice.number;

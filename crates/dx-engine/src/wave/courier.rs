@@ -1,12 +1,13 @@
 //! Who hears of each change of a wave: whoever `--notify` names, and the issues that the items came from.
 //!
 //! Called by the coordinator, which hands over its records and goes on; a thread for each hearer delivers them in order, at
-//! least once. How far it came is in a file, for a successor. Must never keep the wave waiting, or write its journal.
+//! least once; what finally cannot be delivered is left out. How far it came is in a file, for a successor. Must never keep
+//! the wave waiting, or write its journal.
 
 use super::write_back::WriteBack;
 use crate::Engine;
 use crate::error::EngineError;
-use crate::notify::{Target, insist};
+use crate::notify::{PAUSES, Target, insist};
 use crate::secrets::mask_text;
 use dx_core::wave::Notices;
 use dx_jobdir::{WavePaths, disk};
@@ -16,6 +17,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the coordinator stays for those who do not take what they are told.
+const PATIENCE: Patience = Patience { insists: Duration::from_mins(2), ends: Duration::from_mins(5) };
 
 /// A kind of hearer, by the names of its files.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +108,8 @@ impl Couriers {
             cursor: paths.dir().join(files.cursor),
             failure: paths.dir().join(files.failure),
             closing: Arc::clone(&self.closing),
+            pauses: PAUSES,
+            patience: PATIENCE,
         };
         let known = known.to_vec();
         let thread = std::thread::Builder::new()
@@ -119,7 +126,7 @@ impl Couriers {
         }
     }
 
-    /// Waits until everything is delivered, or one notice finally cannot be.
+    /// Waits until everything is delivered or left out, or too much time was spent in vain.
     pub(super) fn finish(self) {
         self.closing.store(true, Ordering::Relaxed);
         let (senders, threads): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
@@ -130,11 +137,22 @@ impl Couriers {
     }
 }
 
+/// Of the time that was spent on failures since the wave ended.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// What fails is tried again until then.
+    insists: Duration,
+    /// Nothing more is tried after that.
+    ends: Duration,
+}
+
 struct Courier {
     hearer: Result<Hearer, String>,
     cursor: PathBuf,
     failure: PathBuf,
     closing: Arc<AtomicBool>,
+    pauses: [Duration; 3],
+    patience: Patience,
 }
 
 impl Courier {
@@ -142,6 +160,7 @@ impl Courier {
         let told = std::fs::read_to_string(&self.cursor).ok();
         let told: u64 = told.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         let mut notices = Notices::default();
+        let (mut left_out, mut last, mut in_vain) = (0_u32, String::new(), Duration::ZERO);
         for record in known.into_iter().chain(new.iter()) {
             let Some(notice) = notices.next(&record) else { continue };
             if notice.number <= told {
@@ -150,20 +169,114 @@ impl Courier {
                 }
                 continue;
             }
-            if let Err(why) = self.deliver(&notice) {
-                let closing = self.closing.load(Ordering::Relaxed);
-                let rest = if closing { "; what came after it was not tried" } else { "" };
-                let _told = disk::replace(&self.failure, mask_text(&format!("{why}{rest}\n")).as_bytes());
-                if closing {
-                    return;
+            if in_vain > self.patience.ends {
+                self.note(&format!("{last}; what came after it was not tried"));
+                return;
+            }
+            let began = Instant::now();
+            if let Err(why) = self.deliver(&notice, in_vain > self.patience.insists) {
+                if self.closing.load(Ordering::Relaxed) {
+                    in_vain += began.elapsed();
                 }
+                last = match left_out {
+                    0 => why,
+                    before => format!("{why}; left out before it: {before}"),
+                };
+                left_out += 1;
+                self.note(&last);
             }
             let _kept = disk::replace(&self.cursor, format!("{}\n", notice.number).as_bytes());
         }
     }
 
-    fn deliver(&mut self, notice: &WaveNotice) -> Result<(), String> {
+    fn note(&self, why: &str) {
+        let _told = disk::replace(&self.failure, mask_text(&format!("{why}\n")).as_bytes());
+    }
+
+    fn deliver(&mut self, notice: &WaveNotice, once: bool) -> Result<(), String> {
         let hearer = self.hearer.as_mut().map_err(|why| why.clone())?;
-        insist(|| hearer.tell(notice))
+        let pauses = if once { &[][..] } else { &self.pauses };
+        insist(pauses, || hearer.tell(notice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dx_protocol::{Timestamp, WaveEvent, WavePlan};
+
+    /// What a program hears of a wave that has ended, and what is said of the failures; it refuses notices whose number is
+    /// matched by `refused`.
+    fn told(refused: &str, patience: Patience) -> (String, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let plan = WavePlan {
+            name: "w".to_owned(),
+            repo: "/".to_owned(),
+            base: "main".to_owned(),
+            max_parallel: 1,
+            fail_fast: false,
+            merge_into: None,
+            items: Vec::new(),
+        };
+        let created = WaveCreated {
+            schema: dx_protocol::WAVE_JOURNAL_SCHEMA.to_owned(),
+            version: dx_protocol::WAVE_JOURNAL_VERSION,
+            program: String::new(),
+            wave_id: "w-1".to_owned(),
+            file: "-".to_owned(),
+            cwd: "/".to_owned(),
+            notify: None,
+            write_back: false,
+            exit_when_parked: false,
+            plan,
+        };
+        let process = dx_monitor::record_of(&dx_proc::ProcessIdentity::of_self().unwrap());
+        let begun = WaveEvent::Coordinator { process, resumed: false };
+        // Each coordinator that begins is a notice: those with the numbers 2 to 6.
+        let events = std::iter::once(WaveEvent::Created(Box::new(created)))
+            .chain(std::iter::repeat_n(begun, 5))
+            .map(|event| WaveRecord { at: Timestamp(0), event });
+        let script = format!(
+            r#"number=$(sed 's/.*"number":\([0-9]*\).*/\1/'); printf $number >> heard; case $number in {refused}) exit 1 ;; esac"#
+        );
+        let courier = Courier {
+            hearer: Ok(Hearer::Notified(Target::Command {
+                program: PathBuf::from("/bin/sh"),
+                args: vec!["-c".to_owned(), script],
+                cwd: folder.path().to_owned(),
+            })),
+            cursor: folder.path().join("cursor"),
+            failure: folder.path().join("failure"),
+            closing: Arc::new(AtomicBool::new(true)),
+            pauses: [Duration::ZERO; 3],
+            patience,
+        };
+        let (sender, receiver) = channel();
+        drop(sender);
+        courier.work(events.collect(), &receiver);
+        let text = |name| std::fs::read_to_string(folder.path().join(name)).unwrap().trim_end().to_owned();
+        (text("heard"), text("cursor"), text("failure"))
+    }
+
+    #[test]
+    fn what_is_refused_is_left_out_and_the_rest_is_told() {
+        let expected = |heard: &str, cursor: &str, failure: &str| {
+            (heard.to_owned(), cursor.to_owned(), failure.to_owned())
+        };
+        let one = "notice 3: it ended with exit status: 1";
+        assert_eq!(told("3", PATIENCE), expected("23333456", "6", one));
+        let both = "notice 5: it ended with exit status: 1; left out before it: 1";
+        assert_eq!(told("3|5", PATIENCE), expected("23333455556", "6", both));
+    }
+
+    #[test]
+    fn who_refuses_everything_is_asked_once_each_and_then_no_more() {
+        let patience = Patience { insists: Duration::ZERO, ends: Duration::MAX };
+        let (heard, cursor, failure) = told("*", patience);
+        assert_eq!((heard.as_str(), cursor.as_str()), ("22223456", "6"));
+        assert_eq!(failure, "notice 6: it ended with exit status: 1; left out before it: 4");
+        let (heard, cursor, failure) = told("*", Patience { ends: Duration::ZERO, ..patience });
+        assert_eq!((heard.as_str(), cursor.as_str()), ("2222", "2"));
+        assert_eq!(failure, "notice 2: it ended with exit status: 1; what came after it was not tried");
     }
 }
