@@ -45,8 +45,7 @@ impl<'a> WaveView<'a> {
     /// Each line clears what was right of it, so nothing flickers.
     fn draw(&mut self, wave: &WaveDocument, columns: usize, rows: usize) -> Result<(), CliError> {
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
-        let room = rows.saturating_sub(2).max(3);
-        let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), Some(room));
+        let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), room(wave, rows));
         self.drawn = lines.iter().map(|line| rows_of(line, columns)).sum();
         self.ctx.out.bytes(format!("{up}\r{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")).as_bytes())
     }
@@ -66,6 +65,11 @@ impl<'a> WaveView<'a> {
             }
         }
     }
+}
+
+/// The rows that a picture may take which is drawn over; the last one is told whole, and scrolls.
+fn room(wave: &WaveDocument, rows: usize) -> Option<usize> {
+    (wave.state == WaveState::Running).then(|| rows.saturating_sub(2).max(3))
 }
 
 /// How many rows a line takes. One with colours is of the table, which is never wider than the terminal.
@@ -308,6 +312,23 @@ mod tests {
         let lines = picture(&wave(&ids), Some(80), false, None);
         assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:#?}");
         assert!(lines[2].starts_with("implement-…arser-one "), "{lines:#?}");
+    }
+
+    #[test]
+    fn the_last_picture_is_whole_on_a_low_terminal() {
+        let ids: Vec<String> = (0..9).map(|at| format!("item-{at}")).collect();
+        let mut wave = wave(&ids);
+        for (at, item) in wave.items.iter_mut().enumerate() {
+            item.state = if at == 8 { ItemState::Failed } else { ItemState::Done };
+        }
+        let lines = |wave: &WaveDocument| picture(wave, Some(100), false, room(wave, 8));
+        let at_work = lines(&wave);
+        assert!(at_work.len() <= 6 && at_work.iter().any(|line| line.contains(" more")), "{at_work:#?}");
+        for state in [WaveState::Done, WaveState::Partial, WaveState::Failed, WaveState::Interrupted] {
+            wave.state = state;
+            let last = lines(&wave);
+            assert!(ids.iter().all(|id| last.iter().any(|line| line.starts_with(id))), "{last:#?}");
+        }
     }
 
     #[test]

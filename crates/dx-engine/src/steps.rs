@@ -4,6 +4,7 @@
 //! Called by the settler's hidden entry and by commands that settle a run themselves. Must never run the command of
 //! `--check`: that is a monitor's ([`dx_core::check_is_due`] tells when).
 
+use crate::api::JobName;
 use crate::fingerprint::Fingerprint;
 use crate::gates::scope::Scope;
 use crate::gates::unseen::Look;
@@ -210,8 +211,8 @@ fn mask(report: &mut WorkReport, masking: &Masking) {
     }
 }
 
-/// Names the jobs of ours that ran at the same time on the branches that changed, and those that a new branch was made for:
-/// nobody has to wonder about those.
+/// Names the jobs of ours that ran at the same time on the branches that changed, those that a new branch was made for, and
+/// those that only looked, and whose branch is gone: nobody has to wonder about those.
 fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [RefChange]) {
     if refs.is_empty() {
         return;
@@ -240,8 +241,21 @@ fn attribute(state: &StateDir, created: &Created, tree: &TreeStart, refs: &mut [
         }
     }
     for change in refs.iter_mut().filter(|change| change.job.is_none()) {
-        change.job = made_for(tree, change).map(|beads| beads.to_string());
+        let beads = made_for(tree, change).or_else(|| looked_at(state, tree, change));
+        change.job = beads.map(|beads| beads.to_string());
     }
+}
+
+/// The read-only job whose branch went with its worktree. A review may have ended before this job began; nothing is lost, as
+/// the branch was where it began.
+fn looked_at(state: &StateDir, tree: &TreeStart, change: &RefChange) -> Option<BeadsId> {
+    let name = change.name.strip_prefix("refs/heads/").filter(|_| change.now.is_none())?;
+    let job = JobName { beads: name.parse().ok()?, provider: None };
+    let found = lookup::newest_ours(state, &job).ok()?;
+    let created = found.run.created;
+    let there = created.tree.filter(|_| created.spec.gates.read_only)?;
+    let same = there.common_dir == tree.common_dir && there.branch.as_deref() == Some(name);
+    (same && there.head == change.was).then_some(job.beads)
 }
 
 /// The id whose worktree, beside this one, a new branch was made for by us: nobody has worked on it yet.

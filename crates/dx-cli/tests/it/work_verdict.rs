@@ -177,10 +177,17 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
         let wait: &[&str] = if wait { &["--wait"] } else { &[] };
         env.run(&[&head[..], wait, &["--", "sh", "-c", script]].concat()).assert_code(0);
     };
+    // One that only looked, and one that did not: both ended before, and only one of their branches is taken away by us.
+    let looks =
+        ["start", "--beads", "looked", "--provider", "exec", "--worktree", "auto", "--repo", &repo_text];
+    env.run(&[&looks[..], &["--read-only", "--sandbox", "off", "--wait", "--", "true"]].concat())
+        .assert_code(0);
+    start("before", "true", true);
     let waiting = env.path("begun");
     let mine = format!(
         "{AUTHOR} touch {}; while ! test -e {}.done; do sleep 0.05; done
         git update-ref refs/heads/moved HEAD~1; git branch -f packed HEAD~2; git branch -qD gone; git branch -f loose HEAD~1
+        git update-ref -d refs/heads/before
         git branch -q fresh; echo mine > mine.txt; git add -A; git commit -qm mine; git checkout -q -b renamed",
         waiting.display(),
         go.display()
@@ -189,6 +196,7 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
     dx_testkit::wait_for_file(crate::world::PATIENCE, &waiting);
     // A worktree in which no job works yet.
     env.run(&["worktree", "create", "bd-9", "--repo", &repo_text]).assert_code(0);
+    env.run(&["worktree", "remove", "looked", "--repo", &repo_text]).assert_code(0);
     start("other", &script, false);
     env.run(&["wait", "--beads", "mine"]).assert_code(0);
     let check: Value =
@@ -210,18 +218,21 @@ fn foreign_branches_that_changed_are_named_and_those_of_other_jobs_attributed() 
         changes.iter().map(|(n, was, now, job)| (n.as_str(), *was, *now, job.as_str())).collect();
     let expected = [
         ("bd-9", false, true, Some("bd-9")),
+        ("before", true, false, None),
         ("fresh", false, true, None),
         ("gone", true, false, None),
+        ("looked", true, false, Some("looked")),
         ("loose", true, true, None),
         ("moved", true, true, None),
         ("other", false, true, Some("other")),
         ("packed", true, true, None),
     ];
     assert_eq!(told, expected, "{check:#}");
-    let names = ["fresh", "gone", "loose", "moved", "packed"].map(|name| format!("refs/heads/{name}"));
+    let names =
+        ["before", "fresh", "gone", "loose", "moved", "packed"].map(|name| format!("refs/heads/{name}"));
     assert_eq!(findings(&check), [("foreign_ref_changed".to_owned(), names.to_vec())]);
     let text = env.run(&["check", "--beads", "mine"]).stdout;
-    assert!(text.contains("note: foreign_ref_changed (refs/heads/fresh, refs/heads/gone"), "{text}");
+    assert!(text.contains("note: foreign_ref_changed (refs/heads/before, refs/heads/fresh"), "{text}");
 }
 
 #[test]

@@ -204,7 +204,7 @@ fn judge(
     let failed_gate = looked.gates.iter().find(|gate| !gate.report.passed);
     let reason = match failed_gate.filter(|_| outcome.state == OutcomeState::Success) {
         Some(gate) => gate.report.reason_code,
-        None => outcome.reason_code,
+        None => watched.reason(),
     };
     Ok(WaveEvent::Judged {
         item: attempt.item.id.clone(),

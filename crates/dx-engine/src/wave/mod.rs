@@ -164,6 +164,7 @@ impl Engine {
         let all = state.as_ref().map(files::all).unwrap_or_default();
         let mut near: Vec<String> = all
             .into_iter()
+            .filter(|(_, paths)| is_one(paths))
             .map(|(id, _)| id)
             .filter(|id| strsim::jaro_winkler(id, wave) > 0.7 || id.starts_with(wave))
             .collect();

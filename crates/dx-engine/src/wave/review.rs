@@ -110,11 +110,10 @@ fn look(
     });
     // Nobody else may review it; while its provider takes nothing it shall keep no place.
     let watched = watch(ground, &started.ids, true)?;
-    let outcome = watched.outcome;
+    let (reason, outcome) = (watched.reason(), watched.outcome);
     let moved = moved(ground, review)?;
     if outcome.state != OutcomeState::Success {
-        let ended =
-            format!("the review ended with exit code {} ({})", outcome.exit_code, outcome.reason_code);
+        let ended = format!("the review ended with exit code {} ({reason})", outcome.exit_code);
         if let Some(moved) = moved {
             return Err(format!("{ended}; {moved}").into());
         }

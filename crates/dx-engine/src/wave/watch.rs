@@ -13,7 +13,7 @@ use dx_core::WaitKind;
 use dx_jobdir::pools::{self, Pool};
 use dx_monitor::process_of;
 use dx_proc::{Host, PidFd, clock};
-use dx_protocol::{Outcome, RunIds, Timestamp};
+use dx_protocol::{ErrorClass, Outcome, ReasonCode, RunIds, Timestamp};
 use std::os::fd::AsFd;
 
 /// Without any event the record is looked at this often.
@@ -32,6 +32,19 @@ pub(super) struct Watched {
     pub(super) outcome: Outcome,
     /// We ended it, because its provider takes nothing before then.
     pub(super) until: Option<Timestamp>,
+}
+
+impl Watched {
+    /// Why it ended. What we ended nobody stopped by hand.
+    pub(super) fn reason(&self) -> ReasonCode {
+        let Outcome { reason_code, ids, .. } = &self.outcome;
+        match (self.until, reason_code) {
+            (Some(_), ReasonCode::ManualStop) => {
+                ReasonCode::of_agent_error(ids.provider.as_str(), ErrorClass::RateLimit)
+            }
+            _ => *reason_code,
+        }
+    }
 }
 
 /// Waits for the end of one run; ends it when its provider takes nothing for long and it `parks`.

@@ -196,6 +196,25 @@ fn a_review_that_sits_out_a_long_limit_is_parked() {
 }
 
 #[test]
+fn an_attempt_that_sits_out_a_long_limit_was_not_stopped_by_hand() {
+    let world = world(None);
+    let later = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() + 3600;
+    std::fs::write(world.env.bin_dir().join("sit"), later.to_string()).unwrap();
+    let (code, wave) = run(&world, 1, "fallback = [\"opencode\"]");
+    assert_eq!(
+        (code, providers(&wave, "i0")),
+        (0, vec!["claude-code".to_owned(), "opencode".to_owned()]),
+        "{wave:#}"
+    );
+    let first = &row(&wave, "i0")["history"][0];
+    assert_eq!(
+        (&first["verdict"], &first["reason_code"], &first["exit_code"]),
+        (&"fallback".into(), &"claude_code_rate_limited".into(), &"137".into()),
+        "{wave:#}"
+    );
+}
+
+#[test]
 fn without_another_provider_the_wave_waits_says_until_when_and_goes_on() {
     let world = world(Some(6));
     let repo = world.repo.display();

@@ -232,8 +232,10 @@ fn a_wave_that_was_cut_off_before_its_first_record_is_none() {
     std::fs::write(dir.join("journal"), "").unwrap();
     let list = world.ask(&["list"]).1;
     assert_eq!((&list["waves"], &list["damaged"]), (&json!([]), &Value::Null), "{list:#}");
-    for command in ["status", "resume", "cancel"] {
+    for command in ["status", "resume", "cancel", "report"] {
         let (_, error) = world.ask(&[command, "w-1"]);
         assert_eq!(error["error"]["reason_code"], "wave_not_found", "{command}: {error:#}");
+        let next = error["error"]["next_action"].as_str().unwrap();
+        assert!(!next.contains("w-1"), "{command}: {next}");
     }
 }
