@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const MANIFEST: &str = "manifest.json";
 const RECORDS: &str = "records.ndjson";
@@ -151,13 +152,22 @@ pub(crate) fn make(folder: &Path) -> Result<(), BenchError> {
     Ok(())
 }
 
+/// A child of whoever has just let go, or was killed, holds the lock until its program begins.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 /// Keeps other processes from a folder as long as the file is open.
 pub(crate) fn lock(folder: &Path, name: &str) -> Result<File, BenchError> {
     let file = folder.join(LOCK);
     let lock = File::options().create(true).append(true).open(&file);
     let lock = lock.map_err(|e| BenchError::io("open", &file, e))?;
-    lock.try_lock().map_err(|_| BenchError::Busy(name.to_owned()))?;
-    Ok(lock)
+    for _ in 0..LOCK_TRIES {
+        if lock.try_lock().is_ok() {
+            return Ok(lock);
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Err(BenchError::Busy(name.to_owned()))
 }
 
 fn ends_a_line(path: &Path) -> bool {

@@ -243,6 +243,11 @@ impl Ledger {
                 self.put(begun.clone(), None)?;
                 governed::run(engine, &governed(request, phase, &begun.run_id), cancel, told)
             }
+            // Its jobs were stopped, and those that are left would not be at once with those that have ended.
+            Err(BenchError::Interrupted) if phase.all_at_once => {
+                self.put(blank(phase, baseline), None)?;
+                Err(BenchError::Interrupted)
+            }
             other => other,
         }
     }

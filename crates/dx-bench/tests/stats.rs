@@ -47,18 +47,37 @@ fn intervals_of_quantiles_hold_their_level() {
     }
 }
 
+/// How likely `k` successes of `n` are.
+fn likely(n: u64, k: u64, rate: f64) -> f64 {
+    let ways: f64 = (0..k).map(|i| (n - i) as f64 / (i + 1) as f64).product();
+    ways * rate.powi(k as i32) * (1.0 - rate).powi((n - k) as i32)
+}
+
 #[test]
-fn intervals_of_shares_hold_their_level_on_the_average_of_rates() {
-    let mut random = Random(2);
-    for n in [10_u64, 15, 60] {
-        let mut covered = 0;
-        for run in 0..RUNS {
-            let rate = 0.5 + 0.45 * f64::from(run) / f64::from(RUNS);
-            let count = (0..n).filter(|_| random.next() < rate).count() as u64;
-            let share = share(count, n);
-            covered += u32::from(share.low <= rate && rate <= share.high);
+fn intervals_of_shares_hold_their_level_at_every_rate() {
+    for n in [1_u64, 2, 5, 10, 15, 40, 60] {
+        let shares: Vec<_> = (0..=n).map(|k| share(k, n)).collect();
+        for rate in (1..200).map(|i| f64::from(i) / 200.0).chain([0.999]) {
+            let covered: f64 = (0..=n)
+                .filter(|k| (shares[*k as usize].low..=shares[*k as usize].high).contains(&rate))
+                .map(|k| likely(n, k, rate))
+                .sum();
+            assert!(covered >= 0.95 - 1e-9, "{n} jobs at {rate}: {covered}");
         }
-        assert!(covered >= LEAST, "{n}: {covered} of {RUNS}");
+    }
+}
+
+#[test]
+fn equal_success_is_told_apart_no_more_often_than_the_level_allows() {
+    for (n, m) in [(1_u64, 1_u64), (2, 2), (4, 4), (8, 8), (5, 15), (20, 20)] {
+        for rate in [0.05, 0.3, 0.5, 0.8, 0.97] {
+            let wrong: f64 = (0..=n)
+                .flat_map(|a| (0..=m).map(move |b| (a, b)))
+                .filter(|(a, b)| shares_differ(&share(*a, n), &share(*b, m)))
+                .map(|(a, b)| likely(n, a, rate) * likely(m, b, rate))
+                .sum();
+            assert!(wrong <= 0.05 + 1e-9, "{n} and {m} jobs at {rate}: {wrong}");
+        }
     }
 }
 
@@ -113,9 +132,12 @@ fn the_ratio_is_that_of_the_lanes() {
 
 #[test]
 fn known_numbers() {
-    // Wilson's interval of 8 of 10: R, prop.test(8, 10, correct = FALSE).
+    // The exact interval of 8 of 10: R, binom.test(8, 10).
     let eight = share(8, 10);
-    assert!((eight.low - 0.490_16).abs() < 1e-4 && (eight.high - 0.943_32).abs() < 1e-4, "{eight:?}");
+    assert!((eight.low - 0.443_90).abs() < 1e-4 && (eight.high - 0.974_79).abs() < 1e-4, "{eight:?}");
+    // All of five: 0.025 to the power of a fifth.
+    let all = share(5, 5);
+    assert!((all.low - 0.025_f64.powf(0.2)).abs() < 1e-9 && all.high >= 1.0, "{all:?}");
     let none = share(0, 0);
     assert_eq!((none.low, none.high), (0.0, 1.0));
     // Order statistics 2 and 9 bound the median of ten at 97.9 %.
@@ -132,8 +154,12 @@ fn known_numbers() {
     }
     assert!(shares_differ(&share(2, 20), &share(18, 20)));
     assert!(!shares_differ(&share(9, 10), &share(10, 10)));
-    // One job says nothing, whatever became of it.
-    for (a, b, could) in [(0, 9, false), (1, 1, false), (2, 2, true), (1, 20, true)] {
+    // Fisher's tea: three of four cups against one of four are no evidence (p 0.486), four against none are (p 0.029).
+    assert!(!shares_differ(&share(3, 4), &share(1, 4)) && shares_differ(&share(4, 4), &share(0, 4)));
+    // Three jobs say nothing of three others, whatever became of them.
+    for (a, b, could) in
+        [(0, 9, false), (1, 1, false), (3, 3, false), (4, 4, true), (1, 20, true), (1, 18, false)]
+    {
         assert_eq!(shares_could_differ(a, b), could, "{a} {b}");
     }
 }

@@ -249,8 +249,14 @@ impl Checker<'_> {
 
     fn needs(&mut self, path: &str, definition: &Definition) {
         for need in prompt_needs::of(&definition.body) {
-            let decided = decide(&definition.rules, &need.tool, &need.on);
-            if decided.effect != Effect::Deny {
+            let is_denied = if need.on == prompt_needs::ANYTHING {
+                let admits = |rule: &Rule| rule.tool == need.tool && rule.effect != Effect::Deny;
+                decide(&definition.rules, &need.tool, "*").effect == Effect::Deny
+                    && !definition.rules.iter().any(admits)
+            } else {
+                decide(&definition.rules, &need.tool, &need.on).effect == Effect::Deny
+            };
+            if !is_denied {
                 continue;
             }
             let line = definition.body_line + need.line - 1;

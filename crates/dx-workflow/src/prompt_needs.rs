@@ -11,6 +11,12 @@ pub(crate) const MCP_TOOLS: &[&str] = &[
     "dx-runner_batch_show",
 ];
 
+/// Tools of OpenCode that permissions admit for some uses and not for others.
+const TOOLS: &[&str] = &["bash", "edit", "task", "read", "glob", "grep", "skill"];
+
+/// What a [`Need`] is on that names a tool and no use of it.
+pub(crate) const ANYTHING: &str = "";
+
 /// A call that the text asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Need {
@@ -47,6 +53,10 @@ fn of_line(number: usize, line: &str) -> Vec<Need> {
         if let Some(tool) = ["webfetch", "websearch", "todowrite"].into_iter().find(|tool| quoted == *tool) {
             needs.push(need(tool, "*".to_owned(), quoted));
         }
+        if TOOLS.contains(&quoted) && is_told(&["use", "use the", "call", "call the"]) {
+            needs.push(need(quoted, ANYTHING.to_owned(), quoted));
+            continue;
+        }
         if MCP_TOOLS.contains(&quoted) {
             needs.push(need(quoted, "*".to_owned(), quoted));
         }
@@ -58,15 +68,27 @@ fn of_line(number: usize, line: &str) -> Vec<Need> {
         let is_file = quoted.contains('/')
             || quoted.rsplit_once('.').is_some_and(|(stem, end)| !stem.is_empty() && !end.is_empty());
         let plain = !quoted.contains([' ', '(', '<']);
-        if is_told(&["write", "writes", "edit", "change", "update", "create", "append to", "write to"])
-            && is_file
+        if is_told(&[
+            "write",
+            "writes",
+            "edit",
+            "change",
+            "update",
+            "create",
+            "append to",
+            "write to",
+            "findings to",
+        ]) && is_file
             && plain
         {
             let is_report = quoted.strip_suffix(".md").is_some() && !quoted.contains('/');
             let place = if is_report { ".ai/tasks/001-x/" } else { "" };
             needs.push(need("edit", place.to_owned() + quoted, quoted));
         }
-        if is_told(&["delegate to", "hand it to", "spawn", "start the agent"]) && plain && !is_file {
+        if is_told(&["delegate to", "delegate to the", "hand it to", "spawn", "start the agent"])
+            && plain
+            && !is_file
+        {
             needs.push(need("task", quoted.to_owned(), quoted));
         }
     }
@@ -121,5 +143,10 @@ mod tests {
         );
         let rows: Vec<_> = found.iter().map(|need| (need.tool.as_str(), need.on.as_str())).collect();
         assert_eq!(rows, [("bash", "npm test"), ("edit", "src/a.rs"), ("task", "research")]);
+        let found = of(
+            "Use the `edit` tool, or use `bash`. Write your findings to `docs/x.md`. Do not use `task`.\n",
+        );
+        let rows: Vec<_> = found.iter().map(|need| (need.tool.as_str(), need.on.as_str())).collect();
+        assert_eq!(rows, [("edit", ANYTHING), ("bash", ANYTHING), ("edit", "docs/x.md")]);
     }
 }

@@ -180,7 +180,9 @@ fn models(ctx: &Context, what: Option<&ModelsCommand>) -> Result<ExitCode, CliEr
             ctx.engine.workflow_models_set(&request)?
         }
     };
-    ctx.out.either(&document, || models_text(&document))?;
+    // Here and not in the text, which is also what is asked about.
+    let restart = if document.changed { "\nrestart OpenCode, so that it reads them" } else { "" };
+    ctx.out.either(&document, || models_text(&document) + restart)?;
     Ok(ExitCode::Ok)
 }
 
@@ -215,9 +217,6 @@ fn models_text(document: &WorkflowModelsDocument) -> String {
             format!(" ({})", model.variants.join(", "))
         };
         lines.push(format!("  {}{variants}", model.model));
-    }
-    if document.changed {
-        lines.push("restart OpenCode, so that it reads them".to_owned());
     }
     lines.join("\n")
 }

@@ -19,8 +19,11 @@ use std::collections::BTreeSet;
 
 /// A turn that began earlier is not looked for.
 const LONGEST_TURN_MS: i64 = 24 * 60 * 60 * 1000;
-/// Server and shell read the same clock one after the other.
-const SLACK_MS: i64 = 1_000;
+/// Server and shell read the same clock, and the shell begins and ends within its call. More would take calls of others, made
+/// just before or after, for possible ones.
+const SLACK_MS: i64 = 20;
+/// A call that nobody ended began its shell at most so long after the last word of its session.
+const UNENDED_MS: i64 = 1_000;
 /// TERM, and KILL after this.
 const GRACE_MS: u64 = 500;
 
@@ -106,7 +109,7 @@ fn calls(client: &Client, sessions: &[&Session]) -> Result<Vec<Call>, ClientErro
                 let Some(mut call) = call(&message["info"], part) else { continue };
                 if call.until_ms.is_none() && !client.statuses(PATIENCE)?.contains_key(&session.id) {
                     // Whoever worked on it has died.
-                    call.until_ms = Some(session.time.updated as i64 + SLACK_MS);
+                    call.until_ms = Some(session.time.updated as i64 + UNENDED_MS);
                 }
                 calls.push(call);
             }

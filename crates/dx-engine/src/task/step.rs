@@ -119,7 +119,7 @@ pub(super) fn turn(
     });
     let problem = match judged {
         Ok(problem) => problem,
-        Err(error) => Some((error.reason(), told(&error))),
+        Err(error) => Some((error.reason(), format!("{}; {}", told(&error), error.next_action()))),
     };
     let problem = match problem {
         None if text(&ground.task.state_path()) != known => {

@@ -83,6 +83,9 @@ impl Engine {
     }
 }
 
+/// Of what it says otherwise.
+const SAID_LINES: usize = 6;
+
 /// What OpenCode does not take, as one finding: it names one file, and what it expected there.
 fn refused(refusal: &Refusal, files: &[(String, Vec<u8>)]) -> PackFinding {
     let said: Vec<&str> = refusal.said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
@@ -92,14 +95,22 @@ fn refused(refusal: &Refusal, files: &[(String, Vec<u8>)]) -> PackFinding {
     let other = path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("opencode");
     let why: Vec<&str> = match named {
         Some(at) => said[at + 1..].iter().map(|line| line.trim_start_matches(['↳', ' '])).collect(),
-        None => said.last().into_iter().copied().collect(),
+        // Something else than a definition: all that it said, without where in its program.
+        None => said.iter().filter(|line| !line.starts_with("at ")).take(SAID_LINES).copied().collect(),
+    };
+    let (message, fix) = match named {
+        Some(_) => ("OpenCode does not start with it", "mend it; until then OpenCode loads no agent"),
+        None => (
+            "OpenCode does not start",
+            "mend what it says, which may be no definition; `opencode agent list` tells more",
+        ),
     };
     PackFinding {
         file: ours.unwrap_or(other).to_owned(),
         line: 1,
         rule: "live_refused".to_owned(),
-        message: format!("OpenCode does not start with it ({}): {}", refusal.status, why.join("; ")),
-        fix: "mend it; until then OpenCode loads no agent".to_owned(),
+        message: format!("{message} ({}): {}", refusal.status, why.join("; ")),
+        fix: fix.to_owned(),
     }
 }
 

@@ -57,13 +57,11 @@ impl Checker {
                 None => self.found.add(file, 1, "section", format!("it has no `## {title}`"), "write it"),
                 Some(section) if section.is_empty() => {
                     let message = format!("`## {title}` says nothing");
-                    self.found.add(
-                        file,
-                        section.line,
-                        "section",
-                        message,
-                        "write `None` when there is nothing",
-                    );
+                    let fix = match *title {
+                        "Execution" => "list the agents that run, as `- implementer`",
+                        _ => "write `None` when there is nothing",
+                    };
+                    self.found.add(file, section.line, "section", message, fix);
                 }
                 Some(_) => {}
             }
