@@ -96,7 +96,7 @@ impl Look {
     }
 
     fn is_changed(&self, meta: &Metadata) -> bool {
-        meta.ctime() * 1000 + meta.ctime_nsec() / 1_000_000 >= self.since.0
+        changed_since(meta, self.since)
     }
 
     /// Where the file system does not tell when a folder was made, its last change must do.
@@ -105,6 +105,11 @@ impl Look {
         made.and_then(|at| i64::try_from(at.as_millis()).ok())
             .map_or_else(|| self.is_changed(meta), |made| made >= self.since.0)
     }
+}
+
+/// By the time of the last change of a file's record, which no program can set.
+pub(crate) fn changed_since(meta: &Metadata, since: Timestamp) -> bool {
+    meta.ctime() * 1000 + meta.ctime_nsec() / 1_000_000 >= since.0
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! never: read a file, follow a link, or look at more than [`MOST`] files.
 
 use crate::error::EngineError;
-use crate::gates::unseen::FILLED;
+use crate::gates::unseen::{FILLED, changed_since};
 use crate::git::Repository;
 use dx_protocol::Timestamp;
 use std::collections::{BTreeMap, VecDeque};
@@ -100,10 +100,8 @@ pub(super) fn changed(
     let stands = |path: &str| fs::symlink_metadata(place.join(path)).map(|meta| stamp(&meta)).ok();
     let differ = before.iter().filter(|(path, was)| stands(path).as_ref() != Some(was));
     // One that the first look did not reach may have been there.
-    let is_new = |path: &str| {
-        let meta = fs::symlink_metadata(place.join(path));
-        meta.is_ok_and(|meta| meta.ctime() * 1000 + meta.ctime_nsec() / 1_000_000 >= since.0)
-    };
+    let is_new =
+        |path: &str| fs::symlink_metadata(place.join(path)).is_ok_and(|meta| changed_since(&meta, since));
     let unknown = now.stamps.keys().filter(|path| !before.contains_key(*path) && is_new(path));
     differ.map(|(path, _)| path).chain(unknown).cloned().collect()
 }
