@@ -191,20 +191,8 @@ fn quoted(prefix: &str, path: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::real::git;
     use crate::work::Snapshot;
-    use std::process::Command;
-
-    fn git(dir: &Path, args: &[&str]) -> String {
-        let mut command = Command::new("git");
-        command
-            .arg("-C")
-            .arg(dir)
-            .args(["-c", "user.name=t", "-c", "user.email=t@example.invalid"])
-            .args(args);
-        let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
 
     fn text(tree: &TreeStart, dirty_file: &Path) -> String {
         of_work(tree, &work::report(tree, dirty_file, None, &[])).unwrap()

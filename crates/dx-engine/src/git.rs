@@ -8,6 +8,8 @@
 
 mod call;
 mod index;
+#[cfg(test)]
+pub(crate) mod real;
 mod scratch;
 mod staging;
 mod unhidden;

@@ -136,16 +136,7 @@ fn whole_tree(extension: &[u8], entries: usize) -> Option<&[u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
-    use std::process::Command;
-
-    fn git(dir: &Path, args: &[&str]) {
-        let identity = ["-c", "user.name=t", "-c", "user.email=t@example.invalid"];
-        let mut command = Command::new("git");
-        command.arg("-C").arg(dir).args(identity).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null");
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
+    use crate::git::real::git;
 
     fn made(format: &str) -> (tempfile::TempDir, Repository) {
         let tmp = tempfile::tempdir().unwrap();

@@ -159,18 +159,9 @@ fn has_no_other(work_tree: &Path, entries: &[Entry<'_>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::git::real::git;
     use std::process::Command;
     use std::time::{Duration, SystemTime};
-
-    fn git(dir: &Path, args: &[&str]) -> String {
-        let identity =
-            ["-c", "user.name=t", "-c", "user.email=t@example.invalid", "-c", "commit.gpgsign=false"];
-        let mut command = Command::new("git");
-        command.arg("-C").arg(dir).args(identity).args(args).env("GIT_CONFIG_GLOBAL", "/dev/null");
-        let output = command.env("GIT_OPTIONAL_LOCKS", "0").output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
-    }
 
     /// A file that is older than an index that is written now.
     fn write(path: &Path, text: &str) {
@@ -323,7 +314,11 @@ mod tests {
             }
             if let Some(head) = repository.untouched() {
                 said += 1;
-                assert_eq!(git(dir, &["status", "--porcelain", "--untracked-files=all"]), "", "{round}");
+                assert_eq!(
+                    git(dir, &["--no-optional-locks", "status", "--porcelain", "--untracked-files=all"]),
+                    "",
+                    "{round}"
+                );
                 assert_eq!(git(dir, &["rev-parse", "HEAD"]), head.commit, "{round}");
             }
         }

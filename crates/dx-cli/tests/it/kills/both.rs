@@ -1,6 +1,6 @@
 //! Monitor and launcher killed at once: nobody of ours sees the end, and the records say so.
 
-use super::world::{CODE, Job, KILL, STOP, World, kernel_tells_exits, ours};
+use super::world::{CODE, Job, KILL, STOP, World, ours};
 use dx_testkit::{is_running, send_signal, wait_until};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -89,13 +89,7 @@ fn prune_gives_a_living_agent_a_new_monitor_and_guard() {
     super::world::kill(monitor);
     job.await_ours(&uuid, "dx-monitor", &[monitor]);
     job.go();
-    if kernel_tells_exits() {
-        assert_eq!(job.assert_told(&uuid, CODE)["witness"], "pidfd");
-    } else {
-        let document = job.wait();
-        assert_eq!(document["outcome"]["exit_code"], "-", "{document:#}");
-        job.assert_settled(&uuid);
-    }
+    job.assert_told_by_the_kernel(&uuid, CODE);
 }
 
 #[test]

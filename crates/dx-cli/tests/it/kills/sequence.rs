@@ -1,8 +1,7 @@
 //! Several kills in a row, each after the one before was made good; and that limits hold afterwards.
 
-use super::world::{CODE, PATIENCE, World, kernel_tells_exits, kill};
+use super::world::{CODE, PATIENCE, World, kill};
 use dx_testkit::{is_running, wait_until};
-use serde_json::Value;
 
 #[test]
 fn a_killed_monitor_is_replaced_and_the_new_one_enforces_limits() {
@@ -75,13 +74,7 @@ fn every_one_of_ours_in_turn() {
         job.await_ours(&uuid, replacement, &killed);
     }
     job.go();
-    if kernel_tells_exits() {
-        assert_eq!(job.assert_told(&uuid, CODE)["witness"], "pidfd");
-    } else {
-        let document = job.wait();
-        assert_eq!(document["outcome"]["exit_code"], "-", "{document:#}");
-        job.assert_settled(&uuid);
-    }
+    job.assert_told_by_the_kernel(&uuid, CODE);
 }
 
 #[test]
@@ -96,11 +89,5 @@ fn a_launcher_lost_after_its_monitor_was_replaced() {
     kill(job.await_ours(&uuid, "dx-launcher", &[]));
     job.await_ours(&uuid, "dx-guard", &[]);
     job.go();
-    if kernel_tells_exits() {
-        job.assert_told(&uuid, CODE);
-    } else {
-        let document = job.wait();
-        assert_eq!(document["outcome"]["exit"], Value::Null, "{document:#}");
-        job.assert_settled(&uuid);
-    }
+    job.assert_told_by_the_kernel(&uuid, CODE);
 }

@@ -185,6 +185,18 @@ impl<'w> Job<'w> {
         outcome
     }
 
+    /// An end that nobody but a guard was left to see: true where the kernel tells exits, honestly unknown elsewhere.
+    #[track_caller]
+    pub(crate) fn assert_told_by_the_kernel(&self, uuid: &str, code: i32) {
+        if kernel_tells_exits() {
+            assert_eq!(self.assert_told(uuid, code)["witness"], "pidfd");
+        } else {
+            let document = self.wait();
+            assert_eq!(document["outcome"]["exit_code"], "-", "{document:#}");
+            self.assert_settled(uuid);
+        }
+    }
+
     /// Every end, seen or not: one agent at most, nothing left running, everything published once.
     #[track_caller]
     pub(crate) fn assert_settled(&self, uuid: &str) {
@@ -269,7 +281,7 @@ pub(crate) fn kill(pid: i32) {
 }
 
 /// Whether this kernel tells the exit of a process that is no child (`PIDFD_GET_INFO` with exit, Linux 6.15).
-pub(crate) fn kernel_tells_exits() -> bool {
+fn kernel_tells_exits() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers =
         release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
