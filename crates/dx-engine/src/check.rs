@@ -42,7 +42,6 @@ pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
     let created = &view.run.created;
     let outcome = view.outcome.as_ref();
     let sample = view.sample.as_ref();
-    let now = clock::monotonic_ms();
     let told = outcome.map(|o| &o.usage).or_else(|| sample.map(|s| &s.usage));
     let tokens = |f: fn(&dx_protocol::Usage) -> u64| {
         told.map(f).filter(|_| created.contract.grammar != dx_protocol::Grammar::Text)
@@ -67,9 +66,7 @@ pub(crate) fn document(view: &View, explain: bool) -> CheckDocument {
             || Timestamp(clock::now_ms()).since_ms(view.run.created_at) / 1000,
             |o| o.duration_sec,
         ),
-        log_age_sec: sample
-            .filter(|s| s.log_mono_ms != 0 && !view.ended())
-            .map_or(0, |s| now.saturating_sub(s.log_mono_ms) / 1000),
+        log_age_sec: view.observation.log_age_ms.filter(|_| !view.ended()).map_or(0, |ms| ms / 1000),
         verdicts: outcome.map_or_else(pending, views::verdict_words),
         sandbox: created.contract.sandbox.clone(),
         ended: view.ended(),
@@ -116,6 +113,7 @@ pub(crate) fn explanation(view: &View) -> Explanation {
         format!("startup_grace_sec={}", o.limits.startup_grace_sec),
         format!("no_op_sec={}", o.limits.no_op_sec),
         format!("stall_sec={}", o.limits.stall_sec),
+        age("paused", Some(sample.map_or(0, |s| s.paused_ms))),
         age("sample_age", sample.map(|s| clock::monotonic_ms().saturating_sub(s.mono_ms))),
     ];
     if let Some(words) = view.outcome.as_ref().map(views::verdict_words) {

@@ -101,8 +101,13 @@ impl View {
         } else {
             run.outcome.clone()
         };
+        let limits = &run.created.spec.limits;
         let mut observation = match &sample {
-            Some(sample) => observe(sample, &run.created.spec.limits),
+            // Without a monitor nobody says when time stood still.
+            Some(sample) if !alive.ours => {
+                observe_at(sample, limits, clock::monotonic_ms() - sample.paused_ms)
+            }
+            Some(sample) => observe(sample, limits),
             None => bare(&run),
         };
         observation.blocked = run.blocked;
@@ -217,15 +222,18 @@ fn process_end(found: &Found, rebooted: bool) -> Event {
 
 /// An observation for the classification, as of now.
 pub(crate) fn observe(sample: &Sample, limits: &Limits) -> Observation {
-    let now = clock::monotonic_ms();
+    observe_at(sample, limits, sample.now(clock::monotonic_ms()))
+}
+
+fn observe_at(sample: &Sample, limits: &Limits, now: u64) -> Observation {
     let age = |at: u64| (at != 0).then(|| now.saturating_sub(at));
     let wait = sample.wait.as_ref().map(|wait| match wait {
         Wait::Tool { since_mono_ms, .. } => WaitKind::Tool { for_ms: now.saturating_sub(*since_mono_ms) },
         Wait::Retry { until_mono_ms } => {
             WaitKind::Retry { left_ms: until_mono_ms.map(|until| until.cast_signed() - now.cast_signed()) }
         }
-        Wait::RateLimit { until } => {
-            WaitKind::RateLimit { left_ms: until.map(|until| until.0.saturating_sub(clock::now_ms())) }
+        Wait::RateLimit { until, until_mono_ms } => {
+            WaitKind::RateLimit { left_ms: until.map(|until| limit_left(until, *until_mono_ms, now)) }
         }
         Wait::Input { .. } => WaitKind::Input,
     });
@@ -248,6 +256,14 @@ pub(crate) fn observe(sample: &Sample, limits: &Limits) -> Observation {
     }
 }
 
+/// What is left of a wait for a limit, negative when it is over. On a machine that slept meanwhile the limit is over, and the
+/// agent, which slept as well, waits on: it is over for the agent when it has waited.
+fn limit_left(until: Timestamp, until_mono_ms: Option<u64>, now: u64) -> i64 {
+    let left = until.0.saturating_sub(clock::now_ms());
+    let waited = until_mono_ms.map_or(left, |until| until.cast_signed() - now.cast_signed());
+    left.max(waited.min(0))
+}
+
 /// Before the first observation.
 fn bare(run: &Run) -> Observation {
     Observation {
@@ -255,7 +271,7 @@ fn bare(run: &Run) -> Observation {
         blocked: None,
         process_ended: false,
         ending: false,
-        elapsed_ms: Timestamp(clock::now_ms()).since_ms(run.created_at),
+        elapsed_ms: clock::monotonic_ms().saturating_sub(run.created_mono_ms),
         event_age_ms: None,
         only_started: false,
         log_bytes: 0,
@@ -278,5 +294,21 @@ pub(crate) fn foreign_state(outcome: Option<&BTreeMap<String, String>>) -> (Stat
     match (ok, told) {
         (true, told) => (State::ExitedOk, told.unwrap_or(ReasonCode::OutcomeExit0)),
         (false, told) => (State::ExitedErr, told.unwrap_or(ReasonCode::OutcomeExitNonzero)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_passed_while_the_machine_slept_is_over_when_the_agent_has_waited() {
+        let hours = |hours: i64| Timestamp(clock::now_ms() + hours * 3_600_000);
+        // Not over by the clock on the wall, which all others go by.
+        assert!(limit_left(hours(1), Some(5_000), 9_000) > 3_590_000);
+        // Slept through: the agent's own timer has 4 s to go, then it is just over.
+        assert_eq!(limit_left(hours(-8), Some(9_000), 5_000), 0);
+        assert_eq!(limit_left(hours(-8), Some(9_000), 10_000), -1_000);
+        assert!(limit_left(hours(-8), None, 10_000) < -3_600_000);
     }
 }

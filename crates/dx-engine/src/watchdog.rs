@@ -329,7 +329,7 @@ impl Watchdog {
 fn is_current(found: &Found, sample: &Sample) -> bool {
     let size = |path: PathBuf| std::fs::metadata(path).map_or(0, |meta| meta.len());
     let silent_git = is_overdue(
-        clock::monotonic_ms(),
+        sample.now(clock::monotonic_ms()),
         sample.observed_mono_ms.max(sample.observe_again_mono_ms),
         sample.limits.stall_sec,
     );

@@ -2,6 +2,7 @@
 
 use crate::args::Invocation;
 use crate::finish::holds_claim;
+use crate::passed::Passed;
 use crate::pty::Pty;
 use crate::secrets::SecretValues;
 use dx_core::Run;
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) exit: ExitFile,
     pub(crate) run: Run,
     pub(crate) host: Host,
+    /// What the run's limits are measured with.
+    pub(crate) clock: Passed,
     /// This program, held open: what runs an adopter.
     pub(crate) own_exe: OwnedFd,
     /// `dx-runner`, held open: what runs the settler. `None` when the starter could not give it.
@@ -73,6 +76,7 @@ impl Context {
         let journal = JournalWriter::inherited(journal_fd, paths.journal());
         let run = dx_core::fold(&journal.read()?.records).ok_or(ContextError::NoBeginning)?;
         let exit = ExitFile::open(&paths.exit())?;
+        let clock = Passed::since(run.created_mono_ms, 0);
         Ok(Self {
             uuid: invocation.run.clone(),
             state,
@@ -81,6 +85,7 @@ impl Context {
             exit,
             run,
             host: own.host,
+            clock,
             own_exe: own.exe,
             settler_exe,
             secrets: SecretValues::default(),

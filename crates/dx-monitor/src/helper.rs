@@ -3,7 +3,7 @@
 
 use crate::args::SECRETS_FD;
 use crate::context::Context;
-use dx_proc::{PidFd, clock};
+use dx_proc::PidFd;
 use dx_protocol::{Event, ProviderReport, Settled};
 use rustix::process::Signal;
 use std::ffi::OsString;
@@ -47,7 +47,7 @@ impl Helper {
         let pid =
             dx_proc::spawn_detached(Path::new("dx-runner"), Some(exe.as_fd()), &argv, &env, &fds).ok()?;
         drop::<OwnedFd>(write);
-        let started = clock::monotonic_ms();
+        let started = ctx.clock.now();
         let Ok(pidfd) = PidFd::open(pid) else {
             end_child(pid);
             return None;
@@ -72,10 +72,10 @@ impl Helper {
     }
 
     /// What it printed, once it has ended or was ended at its deadline; `None` while it runs.
-    pub(crate) fn poll(&mut self) -> Option<HelperEnd> {
+    pub(crate) fn poll(&mut self, now: u64) -> Option<HelperEnd> {
         self.drain();
         let ended = self.pidfd.is_exited().unwrap_or(true);
-        if !ended && clock::monotonic_ms() < self.deadline {
+        if !ended && now < self.deadline {
             return None;
         }
         if !ended {
@@ -147,7 +147,7 @@ pub(crate) fn settle(ctx: &mut Context, seen: ProviderReport) {
     for _ in 0..SETTLE_TRIES {
         let Some(mut helper) = Helper::start(ctx, "__settle", deadline_ms) else { break };
         let end = loop {
-            if let Some(end) = helper.poll() {
+            if let Some(end) = helper.poll(ctx.clock.now()) {
                 break end;
             }
             let _woken = dx_proc::poll::poll(&[helper.fd(), helper.output.as_fd()], Some(500));

@@ -30,6 +30,7 @@ mod masked_file;
 mod members;
 mod pace;
 mod partner;
+mod passed;
 mod plan;
 mod pty;
 mod secrets;

@@ -1,4 +1,5 @@
-//! The limits that the monitor enforces by itself, by CLOCK_MONOTONIC, so that a suspended laptop is no timeout.
+//! The limits that the monitor enforces by itself, by the time that has passed for the run, so that a suspended laptop
+//! is no timeout.
 
 use dx_protocol::{Limits, ReasonCode};
 

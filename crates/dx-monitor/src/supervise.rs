@@ -23,6 +23,7 @@ use crate::log::Follower;
 use crate::members::Strays;
 use crate::pace::Pace;
 use crate::partner::Partner;
+use crate::passed::Passed;
 use crate::plan::Plan;
 use crate::pty::Pty;
 use crate::secrets::SecretValues;
@@ -192,16 +193,17 @@ struct Monitor {
 }
 
 impl Monitor {
-    fn new(ctx: Box<Context>, signals: SignalFd, agent: Option<PidFd>) -> Self {
+    fn new(mut ctx: Box<Context>, signals: SignalFd, agent: Option<PidFd>) -> Self {
         let created = &ctx.run.created;
         let limits = created.spec.limits.clone();
-        let now = clock::monotonic_ms();
         let follower = Follower::new(&ctx.paths, created.contract.grammar, &ctx.secrets.ready());
         let pace = Pace::new(ctx.paths.dir());
         let sample = Sample {
             schema: dx_protocol::OBSERVATION_SCHEMA.to_owned(),
             ids: created.ids.clone(),
-            mono_ms: now,
+            mono_ms: 0,
+            due_mono_ms: 0,
+            paused_ms: 0,
             monitor: ctx.run.monitor.clone(),
             launcher: None,
             agent: None,
@@ -234,6 +236,11 @@ impl Monitor {
         // A monitor that takes over goes on from what the one before it saw.
         let before = views::read_sample(&ctx.state.view(&created.ids.provider, &created.ids.beads, "obs"))
             .filter(|before| before.ids.run_uuid == created.ids.run_uuid);
+        if let Some(before) = &before {
+            let mono_ms = clock::monotonic_ms();
+            ctx.clock = Passed::since(mono_ms, mono_ms - before.now(mono_ms));
+        }
+        let now = ctx.clock.now();
         let sample = before.map_or(sample, |before| Sample { monitor: ctx.run.monitor.clone(), ..before });
         let replayed_to = sample.parsed_bytes;
         let journalled_to = ctx.run.agent_offset;

@@ -15,19 +15,30 @@ pub enum Wait {
     Tool { name: String, since_mono_ms: u64 },
     /// The agent retries; until this monotonic time where it said how long.
     Retry { until_mono_ms: Option<u64> },
-    /// Rate limited; until this Unix time where it was told.
-    RateLimit { until: Option<Timestamp> },
+    /// Rate limited; until this Unix time where it was told, which was then this monotonic one: agents wait by theirs.
+    RateLimit {
+        until: Option<Timestamp>,
+        #[serde(default)]
+        until_mono_ms: Option<u64>,
+    },
     /// The agent asks a question.
     Input { what: String },
 }
 
-/// One observation. Times are CLOCK_MONOTONIC milliseconds of the boot in the identities; 0 means never.
+/// One observation. Times are CLOCK_MONOTONIC milliseconds of the boot in the identities, less `paused_ms`; 0 means
+/// never.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     pub schema: String,
     pub ids: RunIds,
-    /// When this was written.
+    /// When this was written, by CLOCK_MONOTONIC itself.
     pub mono_ms: u64,
+    /// When the next one is written at the latest, by the same clock; 0: not known. After that nobody looks at the run.
+    #[serde(default)]
+    pub due_mono_ms: u64,
+    /// Time in which the monitor could not look, as nobody could work: a frozen machine. It counts for nothing.
+    #[serde(default)]
+    pub paused_ms: u64,
     pub monitor: Option<Identity>,
     pub launcher: Option<Identity>,
     pub agent: Option<Identity>,
@@ -64,4 +75,13 @@ pub struct Sample {
     #[serde(default)]
     pub observe_again_mono_ms: u64,
     pub usage: Usage,
+}
+
+impl Sample {
+    /// The time that the others are compared with, at this reading of CLOCK_MONOTONIC. It stands still when the next
+    /// observation is overdue: then the monitor is held up, and perhaps the agent with it.
+    pub fn now(&self, mono_ms: u64) -> u64 {
+        let seen = if self.due_mono_ms == 0 { mono_ms } else { mono_ms.min(self.due_mono_ms) };
+        seen.saturating_sub(self.paused_ms)
+    }
 }

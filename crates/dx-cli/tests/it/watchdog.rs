@@ -163,6 +163,83 @@ fn one_at_a_time_in_rounds_until_it_is_told_to_end() {
     assert_eq!(round(&world, &[]), []);
 }
 
+/// All processes of the environment stop at once while the clocks go on: a paused virtual machine, a frozen control group.
+/// On a suspended one the clock stands still as well.
+#[test]
+fn time_in_which_the_machine_was_frozen_counts_for_nothing() {
+    const THRESHOLD: u64 = 8;
+    let mut world = world();
+    for name in ["STALL", "NO_OP", "STARTUP_GRACE"] {
+        world.env.set(format!("DX_RUNNER_{name}_SEC"), THRESHOLD.to_string());
+    }
+    let limit = format!("{THRESHOLD}s");
+    let go = world.path("go");
+    world.start("hung", &[], &["print:one", "sleep:600"]);
+    world.start("works", &[], &[&["print:one"][..], &["sleep:0.3", "print:more"].repeat(2_000)].concat());
+    world.start("limited", &["--max-runtime", &limit], &["print:one", "sleep:600"]);
+    for id in ["hung", "works", "limited"] {
+        until(&world, id, "healthy");
+    }
+    let file = world.env.path("wave.toml");
+    let (repo, go_on) = (world.repo.display(), &go);
+    let text = format!(
+        "[wave]\nname = \"w\"\nrepo = \"{repo}\"\n[[item]]\nid = \"slow\"\nprovider = \"exec\"\nsandbox = \"off\"\ncommand = [\"sh\", \"-c\", \"until [ -e {go_on} ]; do sleep 0.2; done\"]\n"
+    );
+    write(&file, &text);
+    world.env.run(&["wave", "run", &file.display().to_string(), "--detach"]).assert_code(0);
+    let mut command = world.env.product();
+    command.args(["watchdog", "--interval", "200ms", "--max-retries", "0"]);
+    let mut watchdog = command.stdout(Stdio::null()).spawn().unwrap();
+    wait_until(PATIENCE, "the item's job is there", || world.check("slow")["ended"] == false);
+
+    // What `TestEnv` marks its children with is not handed on to all of ours.
+    let all = dx_testkit::processes_with_marker("HOME", &world.env.home().display().to_string());
+    let named = |name: &str| {
+        let is = |pid: &&i32| read(format!("/proc/{pid}/comm")).trim() == name;
+        all.iter().filter(is).count()
+    };
+    assert_eq!((named("dx-monitor"), named("dx-launcher")), (4, 4), "{all:?}");
+    assert!(all.iter().all(|pid| dx_testkit::send_signal(*pid, 19)));
+    let frozen = monotonic_ms();
+    wait_until(PATIENCE, "the thresholds are over", || monotonic_ms() > frozen + THRESHOLD * 1_500);
+    let thawed = monotonic_ms();
+    for pid in all {
+        dx_testkit::send_signal(pid, 18);
+    }
+    let seen = world.json(0, &["status", "--attention"]);
+    assert_eq!(seen["jobs"], serde_json::json!([]), "nobody is blamed just after");
+    write(&go, "");
+    world.env.run(&["wave", "status", "w-1", "--watch"]).assert_code(0);
+
+    let ended = [("hung", "extended_stall"), ("limited", "max_runtime_exceeded")];
+    for (id, reason) in ended {
+        wait_until(PATIENCE, &format!("{id} is ended all the same"), || {
+            world.json_any(&["check", "--beads", id])["outcome"]["reason_code"] == reason
+        });
+    }
+    for (id, reason) in ended {
+        let journal = read(world.view(id, "events.jsonl"));
+        let records: Vec<Value> = journal.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let at = |kind: &str| {
+            let record = records.iter().find(|record| record["event"]["type"] == kind).unwrap();
+            record["mono_ms"].as_u64().unwrap()
+        };
+        // What it had before the freeze, and the most that a pause is counted as.
+        let before = frozen - at("created") + 1_000;
+        let after = at("ending").saturating_sub(thawed);
+        assert!(after + before >= THRESHOLD * 1_000, "{id} ({reason}): {after} ms after {before} ms");
+    }
+    assert_eq!(world.check("works")["state"], "healthy");
+    assert_eq!(world.json_any(&["wave", "status", "w-1"])["items"][0]["state"], "done");
+    dx_testkit::send_signal(i32::try_from(watchdog.id()).unwrap(), 15);
+    assert_eq!(watchdog.wait().unwrap().code(), Some(0));
+    world.env.run(&["stop", "--all", "--grace", "0s"]).assert_code(0);
+}
+
+fn monotonic_ms() -> u64 {
+    dx_proc::clock::monotonic_ms()
+}
+
 #[test]
 fn it_survives_vanished_jobs_damaged_files_and_a_restart_that_fails() {
     let world = world();

@@ -79,7 +79,7 @@ impl Monitor {
     fn watch_check(&mut self, mut running: Running) -> GateReport {
         faults::step("check.started");
         let limits = self.ctx.run.created.spec.limits.clone();
-        let deadline = clock::monotonic_ms().saturating_add(limits.check_sec.saturating_mul(1000));
+        let deadline = self.ctx.clock.now().saturating_add(limits.check_sec.saturating_mul(1000));
         let mut status = None;
         let mut cut = None;
         let mut kill_at: Option<u64> = None;
@@ -87,7 +87,7 @@ impl Monitor {
             let _drained = self.signals.drain();
             self.keep_partner();
             running.drain();
-            let now = clock::monotonic_ms();
+            let now = self.ctx.clock.now();
             if status.is_none() {
                 status = wait::peek_exit(running.pid).ok().flatten();
             }
@@ -147,7 +147,7 @@ impl Monitor {
 
     /// Somebody must be there to replace this monitor for as long as the command takes.
     fn keep_partner(&mut self) {
-        let now = clock::monotonic_ms();
+        let now = self.ctx.clock.now();
         if self.partner.as_ref().is_some_and(|partner| !partner.is_gone()) || now < self.guard_after {
             return;
         }

@@ -7,7 +7,7 @@ use crate::identity::process_of;
 use crate::limits::{self, Facts};
 use crate::{end, members, witness};
 use dx_jobdir::faults;
-use dx_proc::{Liveness, ProcessIdentity, clock, tree};
+use dx_proc::{Liveness, ProcessIdentity, tree};
 use dx_protocol::{EndRequest, Ending, Event, REQUEST_FINALIZE, REQUEST_STOP, ReasonCode, Witness};
 
 /// A request is small.
@@ -71,7 +71,7 @@ impl Monitor {
 
     pub(super) fn facts(&self) -> Facts {
         Facts {
-            now: clock::monotonic_ms(),
+            now: self.ctx.clock.now(),
             started: self.ctx.run.created_mono_ms,
             log_bytes: self.sample.log_bytes,
             barren_steps: u64::from(self.follower.summary.barren_steps),
@@ -90,13 +90,13 @@ impl Monitor {
     }
 
     pub(super) fn begin_end(&mut self, grace_ms: u64) {
-        self.kill_at = Some(clock::monotonic_ms() + grace_ms);
+        self.kill_at = Some(self.ctx.clock.now() + grace_ms);
         end::term(&self.members());
     }
 
     /// Once the grace is over: KILL, again and again, until nothing answers.
     pub(super) fn press_end(&mut self) {
-        if self.kill_at.is_some_and(|at| clock::monotonic_ms() >= at) || self.floods_on() {
+        if self.kill_at.is_some_and(|at| self.ctx.clock.now() >= at) || self.floods_on() {
             end::kill(&self.members());
         }
     }
@@ -139,7 +139,7 @@ impl Monitor {
         if !gone && facts.exit().is_none() {
             return false;
         }
-        let now = clock::monotonic_ms();
+        let now = self.ctx.clock.now();
         let gone_at = *self.gone_at.get_or_insert(now);
         faults::step("monitor.exit_seen");
         let launcher_lives = self.partner.as_ref().is_some_and(|p| p.is_launcher && !p.is_gone());

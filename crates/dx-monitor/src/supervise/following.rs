@@ -15,6 +15,8 @@ const OBSERVE_DUTY: u64 = 100;
 /// after twice that, up to the longest pause.
 pub(super) const ASK_FIRST_MS: u64 = 5_000;
 const ASK_EVERY_MS: u64 = 30_000;
+/// An observation may come so much later than it is due.
+const LATE_MS: u64 = 2_000;
 
 impl Monitor {
     /// Takes in what the agent printed.
@@ -24,7 +26,7 @@ impl Monitor {
         }
         let round = self.follower.round();
         self.behind = round.more;
-        let now = clock::monotonic_ms();
+        let now = self.ctx.clock.now();
         if round.lost_bytes > 0 {
             self.ctx.record(Event::LogTruncated { lost_bytes: round.lost_bytes });
         }
@@ -61,7 +63,8 @@ impl Monitor {
         self.sample.log_bytes = bytes;
         self.sample.parsed_bytes = parsed;
         self.sample.usage = self.follower.summary.usage;
-        let mut publish = changed;
+        // Readers count up to what was published.
+        let mut publish = changed || self.ctx.clock.paused_ms() != self.sample.paused_ms;
         if !grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
             self.cpu.sample(now, self.tree_cpu());
             self.sample.cpu_ms = self.cpu.total_ms;
@@ -101,7 +104,10 @@ impl Monitor {
             self.shown = views::has_files(&ctx.state, &created.ids)
                 || views::publish_files(&ctx.state, &ctx.paths, created).is_ok();
         }
+        let now = self.ctx.clock.now();
         self.sample.mono_ms = clock::monotonic_ms();
+        self.sample.due_mono_ms = self.sample.mono_ms + self.cpu.due_at().saturating_sub(now) + LATE_MS;
+        self.sample.paused_ms = self.ctx.clock.paused_ms();
         self.sample.monitor.clone_from(&self.ctx.run.monitor);
         self.sample.ending = self.ctx.run.ending.is_some();
         let _published =
@@ -120,9 +126,9 @@ impl Monitor {
 
     /// Asks git, through a helper, when silence makes the answer matter.
     pub(super) fn observe(&mut self) {
-        let now = clock::monotonic_ms();
+        let now = self.ctx.clock.now();
         if let Some(mut observer) = self.observer.take() {
-            match observer.poll() {
+            match observer.poll(now) {
                 None => self.observer = Some(observer),
                 Some(end) => {
                     let took = now.saturating_sub(observer.started);
@@ -234,7 +240,7 @@ impl Monitor {
 
     /// Git has really answered within that time.
     pub(super) fn observed_lately(&self) -> bool {
-        self.observed_at != 0 && clock::monotonic_ms().saturating_sub(self.observed_at) <= self.lately_ms()
+        self.observed_at != 0 && self.ctx.clock.now().saturating_sub(self.observed_at) <= self.lately_ms()
     }
 }
 

@@ -191,7 +191,7 @@ impl Monitor {
             }
             return;
         }
-        let now = clock::monotonic_ms();
+        let now = self.ctx.clock.now();
         if now < self.guard_after {
             return;
         }

@@ -20,16 +20,21 @@ pub(super) fn told(event: &AgentEvent, now: u64) -> Option<Wait> {
     Some(match event {
         AgentEvent::ToolStarted { name, .. } => Wait::Tool { name: name.clone(), since_mono_ms: now },
         AgentEvent::Retrying { delay_ms, status: Some(RATE_LIMIT), .. } => {
-            let until = |delay: &u64| Timestamp(clock::now_ms().saturating_add_unsigned(*delay));
-            Wait::RateLimit { until: delay_ms.as_ref().map(until) }
+            limited(delay_ms.map(|delay| Timestamp(clock::now_ms().saturating_add_unsigned(delay))), now)
         }
         AgentEvent::Retrying { delay_ms, .. } => {
             Wait::Retry { until_mono_ms: delay_ms.map(|delay| now.saturating_add(delay)) }
         }
-        AgentEvent::RateLimited { until_ms } => Wait::RateLimit { until: until_ms.map(Timestamp) },
+        AgentEvent::RateLimited { until_ms } => limited(until_ms.map(Timestamp), now),
         AgentEvent::PermissionAsked { what } => Wait::Input { what: what.clone() },
         _ => return None,
     })
+}
+
+/// Rate limited until then.
+fn limited(until: Option<Timestamp>, now: u64) -> Wait {
+    let left = until.map(|until| until.0.saturating_sub(clock::now_ms()).max(0).unsigned_abs());
+    Wait::RateLimit { until, until_mono_ms: left.map(|left| now.saturating_add(left)) }
 }
 
 /// The tool that is still at work when an event of another one, or of a subagent, came.
@@ -41,7 +46,7 @@ pub(super) fn unfinished(summary: &Summary, now: u64) -> Option<Wait> {
 impl Monitor {
     /// A long wait until a known time is told to all starts, which need not ask the same.
     pub(super) fn park_for_others(&self) {
-        let Some(Wait::RateLimit { until: Some(until) }) = &self.sample.wait else { return };
+        let Some(Wait::RateLimit { until: Some(until), .. }) = &self.sample.wait else { return };
         let now = Timestamp(clock::now_ms());
         if until.0 - now.0 >= LONG_WAIT_MS {
             let _noted = pools::park(&self.ctx.state, &Pool::of(&self.ctx.run.created), *until, now);
@@ -67,7 +72,8 @@ impl Monitor {
             .and_then(|silent| tree::oldest_within(&roots, silent + SLACK_MS))
             .map(|process| Wait::Tool {
                 name: process.name,
-                since_mono_ms: now.saturating_sub(process.age_ms).max(1),
+                // Its age counts what a suspended machine has slept.
+                since_mono_ms: now.saturating_sub(process.age_ms).max(self.sample.last_event_mono_ms),
             });
     }
 

@@ -71,6 +71,7 @@ const ACTIONS: &[Action] = &[
     Action { name: "late-write", shape: "PATH:SECONDS", help: "start a daemon which writes PATH after SECONDS: proves that there is no late write", run: late_write },
     Action { name: "exit", shape: "CODE", help: "exit with CODE, 0 to 255", run: exit },
     Action { name: "kill", shape: "SIGNAL", help: "send signal number SIGNAL to itself", run: kill_self },
+    Action { name: "suspend", shape: "SECONDS", help: "stop itself, its parent and the parent of that for SECONDS: a job on a frozen machine", run: suspend },
     Action { name: "without-landlock", shape: "", help: "see a kernel without Landlock from here on, with all that is started", run: |_| sys::without(sys::LANDLOCK) },
     Action { name: "without-mounts", shape: "", help: "see a system in which nobody may mount from here on, with all that is started", run: |_| sys::without(sys::MOUNT) },
     Action { name: "exec", shape: "WORDS", help: "become the command WORDS, one a line", run: |words| Err(Command::new(words.split('\n').next().unwrap_or_default()).args(words.split('\n').skip(1)).exec()) },
@@ -277,6 +278,19 @@ fn daemon(actions: &[String]) -> io::Result<()> {
 fn detach(actions: &str) -> io::Result<()> {
     drop(Command::new(std::env::current_exe()?).args(actions.split(SEPARATOR)).spawn()?);
     Ok(())
+}
+
+/// The one process that goes on is the child which wakes the others.
+fn suspend(time: &str) -> io::Result<()> {
+    seconds(time)?;
+    let parent = std::os::unix::process::parent_id();
+    let stat = std::fs::read_to_string(format!("/proc/{parent}/stat"))?;
+    let above = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(1));
+    let above = above.ok_or_else(|| invalid(format!("no parent of {parent}")))?;
+    let script = format!("kill -STOP \"$@\"; sleep {time}; kill -CONT \"$@\"");
+    let all = [above.to_owned(), parent.to_string(), std::process::id().to_string()];
+    let done = Command::new("sh").args(["-c", &script, "sh"]).args(all).status()?;
+    if done.success() { Ok(()) } else { Err(io::Error::other("a process could not be stopped")) }
 }
 
 fn late_write(argument: &str) -> io::Result<()> {
