@@ -224,7 +224,7 @@ fn rate_limit(limit: RateLimit, model: &str) -> Refusal {
             "Rate limit reached for requests (scripted)".to_owned(),
         ),
         RateLimit::Quota => ("insufficient_quota", "insufficient_quota", quota.to_owned()),
-        RateLimit::Plan => (
+        RateLimit::Plan(_) => (
             "usage_limit_reached",
             "usage_limit_reached",
             "The usage limit has been reached (scripted)".to_owned(),

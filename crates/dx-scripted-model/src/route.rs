@@ -18,6 +18,9 @@ use crate::progress::Progress;
 use crate::scenario::Scenario;
 use crate::workdir;
 
+/// Words after this are looked for in what tools gave back.
+const READ: &str = "read:";
+
 /// What all connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -82,7 +85,7 @@ impl Shared {
             Some(encoded) => Cow::Owned(percent::decode(encoded).parse()?),
             None => match ask.users.iter().rev().find_map(|text| directive(text)) {
                 Some(text) => Cow::Owned(text.parse()?),
-                None => Cow::Borrowed(self.by_words(&ask.users)),
+                None => Cow::Borrowed(self.by_words(ask)),
             },
         };
         let workdir = workdir::find(&ask.text);
@@ -92,8 +95,11 @@ impl Shared {
         Ok((turn, workdir))
     }
 
-    fn by_words(&self, users: &[String]) -> &Scenario {
-        let fits = |words: &str| users.iter().any(|text| text.contains(words));
+    fn by_words(&self, ask: &Ask) -> &Scenario {
+        let fits = |words: &str| match words.strip_prefix(READ) {
+            Some(words) => ask.read.contains(words),
+            None => ask.users.iter().any(|text| text.contains(words)),
+        };
         let found = self.by_prompt.iter().find(|(words, _)| fits(words));
         found.map_or(&self.default, |(_, scenario)| scenario)
     }

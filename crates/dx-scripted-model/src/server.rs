@@ -53,7 +53,8 @@ impl ScriptedModel {
     }
 
     /// The same, with scenarios for prompts: the first whose words are in a user's message of the call is played, unless
-    /// the call names one itself.
+    /// the call names one itself. Words after `read:` are looked for in what the client's tools gave back since the prompt (chat
+    /// and messages): a model that decides by what it reads.
     pub fn start_by_prompt(
         by_prompt: Vec<(String, Scenario)>,
         default: Scenario,

@@ -133,6 +133,26 @@ fn words_of_a_prompt_choose_unless_it_names_a_scenario() {
     }
 }
 
+#[test]
+fn what_a_tool_gave_back_chooses_too() {
+    let good = "bash:cat a,text:GOOD".parse().unwrap();
+    let look = "bash:cat a,text:BAD".parse().unwrap();
+    let rules = vec![("read:well done".to_owned(), good), ("look".to_owned(), look)];
+    let model = ScriptedModel::start_by_prompt(rules, Scenario::text("DEFAULT")).unwrap();
+    for (given, answer) in [("well done", "GOOD"), ("not well", "BAD")] {
+        let mut chat = ask(true, 1);
+        chat["messages"][1]["content"] = json!("look, and say well done");
+        chat["messages"].as_array_mut().unwrap().last_mut().unwrap()["content"] = json!(given);
+        assert_eq!(text(&post(&model.base_url(), &chat).1), answer, "{chat}");
+        let mut messages = message(false, 1);
+        messages["messages"][0]["content"] = json!("look");
+        messages["messages"][2]["content"][0]["content"] = json!([{ "type": "text", "text": given }]);
+        let url = format!("{}/v1/messages", model.root_url());
+        let (_, body) = read(send_to(&url, &messages));
+        assert!(body.contains(answer), "{body}");
+    }
+}
+
 /// A request as Claude Code makes it, after so many tool results.
 fn message(stream: bool, tool_results: usize) -> Value {
     let mut messages = vec![json!({ "role": "user", "content": [
@@ -349,7 +369,7 @@ fn openai_responses_refuse_and_break_off() {
         ("401", 401, "authentication_error", "invalid_api_key"),
         ("429:after=7", 429, "rate_limit_error", "retry-after: 7"),
         ("429:quota", 429, "insufficient_quota", "insufficient_quota"),
-        ("429:plan", 429, "usage_limit_reached", "resets_in_seconds"),
+        ("429:plan=9", 429, "usage_limit_reached", "\"resets_in_seconds\":9"),
         ("429:capacity", 429, "rate_limit_error", "No capacity"),
         ("500", 500, "api_error", ""),
     ] {

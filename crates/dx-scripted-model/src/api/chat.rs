@@ -28,12 +28,14 @@ impl Api for Chat {
             ask.after_tool_result = message["role"] == "tool";
             if ask.after_tool_result {
                 ask.tool_results += 1;
+                ask.read.push_str(&text);
             }
             ask.text.push_str(&text);
             ask.text.push('\n');
             if message["role"] == "user" {
                 if is_prompt(&text) {
                     ask.tool_results = 0;
+                    ask.read.clear();
                 }
                 ask.users.push(text);
             }
@@ -78,7 +80,17 @@ impl Api for Chat {
     }
 
     fn refusal(&self, refusal: &Refusal) -> Value {
-        json!({ "error": { "message": refusal.message, "type": refusal.kind, "param": null, "code": refusal.code } })
+        let error = json!({
+            "message": refusal.message, "type": refusal.kind, "param": null, "code": refusal.code,
+        });
+        json!({ "error": refusal.with_reset(error) })
+    }
+
+    fn refusal_headers(&self, refusal: &Refusal) -> Vec<(&'static str, String)> {
+        let mut headers: Vec<_> =
+            refusal.retry_after().iter().map(|seconds| ("retry-after", seconds.to_string())).collect();
+        headers.extend(refusal.plan().map(|_| ("retry-after-ms", "1".to_owned())));
+        headers
     }
 }
 

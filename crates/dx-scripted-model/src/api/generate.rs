@@ -90,7 +90,7 @@ impl Api for Generate {
                     json!({ "@type": format!("{TYPES}.RetryInfo"), "retryDelay": format!("{seconds}s") });
                 json!([quota("Minute"), retry])
             }
-            Some(RateLimit::Quota | RateLimit::Plan) => json!([quota("Day")]),
+            Some(RateLimit::Quota | RateLimit::Plan(_)) => json!([quota("Day")]),
             Some(RateLimit::Capacity) => json!([{
                 "@type": format!("{TYPES}.ErrorInfo"), "reason": "MODEL_CAPACITY_EXHAUSTED",
                 "domain": "cloudcode-pa.googleapis.com",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{Api, Ask, Event, Refusal, Reply, Tool, ToolCall, is_prompt, list, words};
 
-/// A used up plan is told to be as good as new after this many seconds.
+/// A used up quota is told to be as good as new after this many seconds.
 const RESET_AFTER: u64 = 3600;
 
 /// The API at `*/v1/messages`.
@@ -33,7 +33,9 @@ impl Api for Messages {
         for message in list(&body["messages"]) {
             let text = content(&message["content"]);
             let blocks = list(&message["content"]);
-            let results = blocks.iter().filter(|block| block["type"] == "tool_result").count();
+            let results: Vec<_> = blocks.iter().filter(|block| block["type"] == "tool_result").collect();
+            ask.read.extend(results.iter().map(|result| content(&result["content"])));
+            let results = results.len();
             ask.after_tool_result = results > 0;
             ask.tool_results += results;
             ask.text.push_str(&text);
@@ -41,6 +43,7 @@ impl Api for Messages {
             if message["role"] == "user" {
                 if results == 0 && is_prompt(&text) {
                     ask.tool_results = 0;
+                    ask.read.clear();
                 }
                 ask.users.push(text);
             }
@@ -106,7 +109,10 @@ impl Api for Messages {
             headers.push(("x-should-retry", "false".to_owned()));
             headers.push(("anthropic-ratelimit-unified-status", "rejected".to_owned()));
             headers.push(("anthropic-ratelimit-unified-representative-claim", "five_hour".to_owned()));
-            headers.push(("anthropic-ratelimit-unified-reset", (now + RESET_AFTER).to_string()));
+            headers.push((
+                "anthropic-ratelimit-unified-reset",
+                (now + refusal.plan().unwrap_or(RESET_AFTER)).to_string(),
+            ));
         }
         headers
     }

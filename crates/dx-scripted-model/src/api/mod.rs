@@ -9,6 +9,8 @@ mod generate;
 mod messages;
 mod responses;
 
+use std::time::UNIX_EPOCH;
+
 use serde_json::{Value, json};
 
 use crate::scenario::RateLimit;
@@ -31,7 +33,9 @@ pub(crate) struct Ask {
     pub(crate) users: Vec<String>,
     /// Everything readable in the request, system prompt first.
     pub(crate) text: String,
-    /// Tool results since the last prompt.
+    /// What tools gave back since the last prompt.
+    pub(crate) read: String,
+    /// How many.
     pub(crate) tool_results: usize,
     /// Whether the last message is a tool result.
     pub(crate) after_tool_result: bool,
@@ -99,7 +103,7 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Whether it will not pass soon.
     pub(crate) fn is_quota(&self) -> bool {
-        matches!(self.limit, Some(RateLimit::Quota | RateLimit::Plan))
+        matches!(self.limit, Some(RateLimit::Quota | RateLimit::Plan(_)))
     }
 
     /// The seconds after which it passes, where that is told.
@@ -107,9 +111,20 @@ impl Refusal {
         if let Some(RateLimit::After(seconds)) = self.limit { Some(seconds) } else { None }
     }
 
-    /// Whether a plan is used up, which passes at a known time.
-    pub(crate) fn is_plan(&self) -> bool {
-        self.limit == Some(RateLimit::Plan)
+    /// For how many seconds a plan is used up.
+    pub(crate) fn plan(&self) -> Option<u64> {
+        if let Some(RateLimit::Plan(seconds)) = self.limit { Some(seconds) } else { None }
+    }
+
+    /// What OpenAI tells of that in its error.
+    pub(crate) fn with_reset(&self, mut error: Value) -> Value {
+        if let Some(seconds) = self.plan() {
+            let resets_at = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() + seconds;
+            error["resets_at"] = json!(resets_at);
+            error["resets_in_seconds"] = json!(seconds);
+            error["plan_type"] = json!("plus");
+        }
+        error
     }
 }
 

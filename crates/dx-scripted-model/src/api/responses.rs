@@ -2,14 +2,9 @@
 //!
 //! What for: what Codex speaks. Called through [`Api`]. Must never fail on a request: what is missing is empty.
 
-use std::time::UNIX_EPOCH;
-
 use serde_json::{Value, json};
 
 use super::{Api, Ask, Event, Refusal, Reply, Tool, ToolCall, is_prompt, list, words};
-
-/// A used up plan is told to be as good as new after this many seconds.
-const RESET_AFTER: u64 = 3600;
 
 /// The API at `*/responses`.
 pub(crate) struct Responses;
@@ -85,16 +80,10 @@ impl Api for Responses {
     }
 
     fn refusal(&self, refusal: &Refusal) -> Value {
-        let mut error = json!({
+        let error = json!({
             "message": refusal.message, "type": refusal.kind, "param": null, "code": refusal.code,
         });
-        if refusal.is_plan() {
-            let resets_at = UNIX_EPOCH.elapsed().unwrap_or_default().as_secs() + RESET_AFTER;
-            error["resets_at"] = json!(resets_at);
-            error["resets_in_seconds"] = json!(RESET_AFTER);
-            error["plan_type"] = json!("plus");
-        }
-        json!({ "error": error })
+        json!({ "error": refusal.with_reset(error) })
     }
 }
 

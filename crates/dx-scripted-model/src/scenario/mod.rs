@@ -16,7 +16,7 @@
 //! | `json` | answers with a value made from the schema that was asked for |
 //! | `empty` | answers with nothing |
 //! | `400` `401` `403` `404` `500` `502` `503` `529` | fails with that HTTP status |
-//! | `429`, `429:after=SECS`, `429:quota`, `429:plan`, `429:capacity` | refuses for the rate (`429` alone: retry after 1 s) |
+//! | `429`, `429:after=SECS`, `429:quota`, `429:plan`, `429:plan=SECS`, `429:capacity` | refuses for the rate (`429` alone: retry after 1 s; `plan` alone: for an hour) |
 //! | `hang`, `hang-stream` | never answers; or starts to answer and falls silent |
 //! | `drop` | closes the connection in the middle of the answer |
 //! | `garbage` | answers 200 with a page of HTML |
@@ -117,10 +117,15 @@ pub enum RateLimit {
     After(u64),
     /// The account's quota is used up.
     Quota,
-    /// The plan is used up until a known time.
-    Plan,
+    /// The plan is used up for so many seconds, and says so; who asks again shall not wait in between.
+    Plan(u64),
     /// The model has no capacity left.
     Capacity,
+}
+
+impl RateLimit {
+    /// For how long a plan is used up when nothing is said of it.
+    pub(crate) const PLAN_SEC: u64 = 3_600;
 }
 
 impl Step {

@@ -159,14 +159,17 @@ fn needed<'a>(raw: &str, argument: Option<&'a str>) -> Result<&'a str, ScenarioE
 fn rate_limit(raw: &str, argument: Option<&str>) -> Result<RateLimit, ScenarioError> {
     match argument {
         None => Ok(RateLimit::After(1)),
-        Some("plan") => Ok(RateLimit::Plan),
+        Some("plan") => Ok(RateLimit::Plan(RateLimit::PLAN_SEC)),
         Some("quota") => Ok(RateLimit::Quota),
         Some("capacity") => Ok(RateLimit::Capacity),
         Some(other) => other
-            .strip_prefix("after=")
-            .and_then(|seconds| seconds.parse().ok())
-            .map(RateLimit::After)
-            .ok_or_else(|| bad(raw, "knows quota, plan, capacity and after=SECONDS")),
+            .split_once('=')
+            .and_then(|(word, seconds)| match (word, seconds.parse().ok()?) {
+                ("after", seconds) => Some(RateLimit::After(seconds)),
+                ("plan", seconds) => Some(RateLimit::Plan(seconds)),
+                _ => None,
+            })
+            .ok_or_else(|| bad(raw, "knows quota, plan, capacity, plan=SECONDS and after=SECONDS")),
     }
 }
 
@@ -229,11 +232,11 @@ mod tests {
     #[test]
     fn every_step_round_trips() {
         let all = "text:a,text,text:,write:a:b:c,write,read:x,bash:ls -l \\, x,tool:t:{\"a\":1,\"b\":[2,3]},json,empty,\
-                   400,401,403,404,429,429:quota,429:plan,429:capacity,429:after=7,500,503,hang,hang-stream,drop,garbage,slow,\
+                   400,401,403,404,429,429:quota,429:plan,429:plan=7,429:capacity,429:after=7,500,503,hang,hang-stream,drop,garbage,slow,\
                    slow:0.25,slow:0.1:one two,sleep:1.5,3*429,2*text:x,seed:7,sleep:0.4+0.6,chance:0.25:text:a b";
         let scenario = parse(all);
         assert_eq!(parse(&scenario.to_string()), scenario);
-        assert_eq!(scenario.steps().len(), 37);
+        assert_eq!(scenario.steps().len(), 38);
     }
 
     #[test]
