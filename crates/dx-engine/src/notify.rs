@@ -37,7 +37,10 @@ pub(crate) fn check(notify: &str) -> Result<(), EngineError> {
     match Target::of(notify, &std::env::current_dir().unwrap_or_default()) {
         Ok(Target::Url(_)) => match secret() {
             Ok(_) => Ok(()),
-            Err(why) => refused(format!("--notify signs what it sends, and {why}")),
+            Err(why) => refused(format!(
+                "--notify signs what it sends, and {why}: export a value that the receiver knows, too, as that of \
+                 `openssl rand -hex 32`"
+            )),
         },
         Ok(Target::Command { .. }) => Ok(()),
         Err(why) => refused(format!("--notify: {why}")),
@@ -83,9 +86,10 @@ impl Target {
     }
 }
 
-/// Tries until it is told, or has finally failed: once more after each pause.
+/// Tries until it is told, or has finally failed: once more after each pause, unless it is to be given up meanwhile.
 pub(crate) fn insist(
     pauses: &[Duration],
+    gives_up: impl Fn() -> bool,
     mut tell: impl FnMut() -> Result<(), String>,
 ) -> Result<(), String> {
     let mut pauses = pauses.iter();
@@ -93,7 +97,15 @@ pub(crate) fn insist(
         match (tell(), pauses.next()) {
             (Ok(()), _) => return Ok(()),
             (Err(why), None) => return Err(why),
-            (Err(_), Some(pause)) => std::thread::sleep(*pause),
+            (Err(why), Some(pause)) => {
+                let until = Instant::now() + *pause;
+                while Instant::now() < until {
+                    if gives_up() {
+                        return Err(why);
+                    }
+                    std::thread::sleep(TICK.min(until.saturating_duration_since(Instant::now())));
+                }
+            }
         }
     }
 }

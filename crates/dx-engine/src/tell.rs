@@ -79,7 +79,9 @@ fn follow(state: &StateDir, paths: &RunPaths) -> Result<(), EngineError> {
         news.retain(|notice| notice.number > done);
         for notice in news {
             let target = Target::of(&notify.target, Path::new(&notify.cwd));
-            if let Err(why) = insist(&PAUSES, || target.as_ref().map_err(Clone::clone)?.tell(&notice)) {
+            if let Err(why) =
+                insist(&PAUSES, || false, || target.as_ref().map_err(Clone::clone)?.tell(&notice))
+            {
                 note(paths, &format!("notice {}: {why}", notice.number))?;
             }
             done = notice.number;

@@ -1,10 +1,12 @@
-//! `events`: the journals of jobs as JSON lines.
+//! `events`: the journals of jobs as JSON lines, and what changes in a wave.
 //!
 //! Called by: `commands::run`. Must never: write to a journal; the only file it writes is the one named with `--out`.
 
 use clap::Args;
 use dx_events::{Line, LineSplitter};
-use dx_protocol::{BeadsId, Event, EventLine, ExitCode, ProviderName, ReasonCode, Record, RunIds, Timestamp};
+use dx_protocol::{
+    BeadsId, Event, EventLine, ExitCode, ProviderName, ReasonCode, Record, RunIds, Timestamp, WaveState,
+};
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -19,11 +21,12 @@ const SCHEMA: &str = "dx-runner/event/1";
 /// No record is longer.
 const MAX_RECORD: usize = 16 << 20;
 
-/// Print what happened to jobs, one JSON object per line
+/// Print what happened to jobs or to a wave, one JSON object per line
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  dx-runner events --beads bd-1 -f")]
+Examples:
+  dx-runner events --beads bd-1 -f
+  dx-runner events --wave auth-1 -f")]
 pub(crate) struct EventsArgs {
     /// The job's id; left out: all jobs that are live now
     #[arg(long, visible_alias = "id", value_name = "ID")]
@@ -31,7 +34,13 @@ pub(crate) struct EventsArgs {
     /// The provider, when the id ran under several; otherwise the newest run counts
     #[arg(long, value_name = "PROVIDER", requires = "beads")]
     provider: Option<ProviderName>,
-    /// Go on until the jobs have ended
+    /// A wave's id: its changes and those of its items, with reasons, as `wave run --notify` tells them
+    #[arg(long, value_name = "WAVE", conflicts_with_all = ["beads", "provider"])]
+    wave: Option<String>,
+    /// Leave out what has this number or a smaller one
+    #[arg(long, value_name = "NUMBER", default_value_t = 0, requires = "wave", hide_default_value = true)]
+    after: u64,
+    /// Go on until the jobs have ended, or the wave, whoever coordinates it
     #[arg(short, long)]
     follow: bool,
     /// Write into this file instead
@@ -41,6 +50,9 @@ pub(crate) struct EventsArgs {
 
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &EventsArgs) -> Result<ExitCode, CliError> {
+    if let Some(wave) = &args.wave {
+        return run_wave(ctx, args, wave);
+    }
     let jobs = match &args.beads {
         Some(beads) => vec![JobName { beads: beads.clone(), provider: args.provider.clone() }],
         None => ctx.engine.live_jobs()?,
@@ -67,6 +79,34 @@ pub(crate) fn run(ctx: &Context, args: &EventsArgs) -> Result<ExitCode, CliError
         // Whether the end has come is asked before the last look, so that nothing is left behind.
         for stream in &mut streams {
             stream.look_for_end(ctx);
+        }
+    }
+}
+
+/// The changes of a wave. A wave that nobody coordinates may be gone on with: it is waited for, and that is said.
+fn run_wave(ctx: &Context, args: &EventsArgs, wave: &str) -> Result<ExitCode, CliError> {
+    let journal = ctx.engine.wave_journal(wave)?;
+    let mut sink = Sink::open(args.out.as_ref())?;
+    let mut waiter = args.follow.then(Waiter::new).transpose()?;
+    if let Some(waiter) = &mut waiter {
+        waiter.watch(&journal);
+    }
+    let (mut told, mut before) = (args.after, WaveState::Running);
+    loop {
+        let (state, notices) = ctx.engine.wave_events(wave)?;
+        for notice in notices.iter().filter(|notice| notice.number > told) {
+            sink.line(ctx, &serde_json::to_string(notice)?)?;
+        }
+        told = notices.last().map_or(told, |last| last.number.max(told));
+        let Some(waiter) = waiter.as_mut().filter(|_| !state.has_ended() && !ctx.out.is_closed()) else {
+            return Ok(ExitCode::Ok);
+        };
+        if state == WaveState::Interrupted && before != state {
+            ctx.out.note(format!("nobody coordinates wave {wave}; dx-runner wave resume {wave}"));
+        }
+        before = state;
+        if waiter.wait()? == Wake::Interrupted {
+            return Ok(ExitCode::Interrupted);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Who hears of each change of a wave: whoever `--notify` names, and the issues that the items came from.
 //!
 //! Called by the coordinator, which hands over its records and goes on; a thread for each hearer delivers them in order, at
-//! least once; what finally cannot be delivered is left out. How far it came is in a file, for a successor. Must never keep
-//! the wave waiting, or write its journal.
+//! least once; what finally cannot be delivered is left out. How far it came is in a file, for a successor; a wave that is left
+//! to one, as all its providers are parked, leaves him what cannot be told at once. Must never keep the wave waiting, or write
+//! its journal.
 
 use super::write_back::WriteBack;
 use crate::Engine;
@@ -13,14 +14,19 @@ use dx_core::wave::Notices;
 use dx_jobdir::{WavePaths, disk};
 use dx_protocol::{WaveCreated, WaveNotice, WaveRecord};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// How long the coordinator stays for those who do not take what they are told.
-const PATIENCE: Patience = Patience { insists: Duration::from_mins(2), ends: Duration::from_mins(5) };
+const PATIENCE: Patience = Patience {
+    insists: Duration::from_mins(2),
+    ends: Duration::from_mins(5),
+    leaves: Duration::from_secs(10),
+};
+/// Ends what is said of a failure after which a successor goes on.
+const KEPT: &str = "; what is not told yet is kept for `wave resume`";
 
 /// A kind of hearer, by the names of its files.
 #[derive(Debug, Clone, Copy)]
@@ -72,7 +78,15 @@ impl Hearer {
 #[derive(Debug)]
 pub(super) struct Couriers {
     threads: Vec<(Sender<WaveRecord>, JoinHandle<()>)>,
-    closing: Arc<AtomicBool>,
+    closing: Arc<OnceLock<Closing>>,
+}
+
+/// The coordinator ends.
+#[derive(Debug, Clone, Copy)]
+struct Closing {
+    at: Instant,
+    /// Another one will go on with the wave.
+    resumable: bool,
 }
 
 impl Couriers {
@@ -83,7 +97,7 @@ impl Couriers {
         paths: &WavePaths,
         known: &[WaveRecord],
     ) -> Result<Self, EngineError> {
-        let mut couriers = Self { threads: Vec::new(), closing: Arc::new(AtomicBool::new(false)) };
+        let mut couriers = Self { threads: Vec::new(), closing: Arc::new(OnceLock::new()) };
         if let Some(notify) = &created.notify {
             let target = Target::of(notify, Path::new(&created.cwd)).map(Hearer::Notified);
             couriers.add(target, NOTIFY, paths, known)?;
@@ -126,9 +140,10 @@ impl Couriers {
         }
     }
 
-    /// Waits until everything is delivered or left out, or too much time was spent in vain.
-    pub(super) fn finish(self) {
-        self.closing.store(true, Ordering::Relaxed);
+    /// Waits until everything is delivered or left out, or too much time was spent in vain: very little when the wave is
+    /// `resumable`.
+    pub(super) fn finish(self, resumable: bool) {
+        let _first = self.closing.set(Closing { at: Instant::now(), resumable });
         let (senders, threads): (Vec<_>, Vec<_>) = self.threads.into_iter().unzip();
         drop(senders);
         for thread in threads {
@@ -144,13 +159,15 @@ struct Patience {
     insists: Duration,
     /// Nothing more is tried after that.
     ends: Duration,
+    /// Nor after that, of all time, when somebody goes on with it later.
+    leaves: Duration,
 }
 
 struct Courier {
     hearer: Result<Hearer, String>,
     cursor: PathBuf,
     failure: PathBuf,
-    closing: Arc<AtomicBool>,
+    closing: Arc<OnceLock<Closing>>,
     pauses: [Duration; 3],
     patience: Patience,
 }
@@ -159,6 +176,9 @@ impl Courier {
     fn work(mut self, known: Vec<WaveRecord>, new: &Receiver<WaveRecord>) {
         let told = std::fs::read_to_string(&self.cursor).ok();
         let told: u64 = told.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        if std::fs::read_to_string(&self.failure).is_ok_and(|text| text.trim_end().ends_with(KEPT)) {
+            let _gone = disk::remove(&self.failure);
+        }
         let mut notices = Notices::default();
         let (mut left_out, mut last, mut in_vain) = (0_u32, String::new(), Duration::ZERO);
         for record in known.into_iter().chain(new.iter()) {
@@ -173,9 +193,17 @@ impl Courier {
                 self.note(&format!("{last}; what came after it was not tried"));
                 return;
             }
+            if self.leaving().is_some_and(|closing| closing.at.elapsed() > self.patience.leaves) {
+                self.note(&format!("the receiver is slow{KEPT}"));
+                return;
+            }
             let began = Instant::now();
             if let Err(why) = self.deliver(&notice, in_vain > self.patience.insists) {
-                if self.closing.load(Ordering::Relaxed) {
+                if self.leaving().is_some() {
+                    self.note(&format!("{why}{KEPT}"));
+                    return;
+                }
+                if self.closing.get().is_some() {
                     in_vain += began.elapsed();
                 }
                 last = match left_out {
@@ -189,6 +217,11 @@ impl Courier {
         }
     }
 
+    /// The wave is left to a successor.
+    fn leaving(&self) -> Option<&Closing> {
+        self.closing.get().filter(|closing| closing.resumable)
+    }
+
     fn note(&self, why: &str) {
         let _told = disk::replace(&self.failure, mask_text(&format!("{why}\n")).as_bytes());
     }
@@ -196,7 +229,8 @@ impl Courier {
     fn deliver(&mut self, notice: &WaveNotice, once: bool) -> Result<(), String> {
         let hearer = self.hearer.as_mut().map_err(|why| why.clone())?;
         let pauses = if once { &[][..] } else { &self.pauses };
-        insist(pauses, || hearer.tell(notice))
+        let closing = &self.closing;
+        insist(pauses, || closing.get().is_some_and(|closing| closing.resumable), || hearer.tell(notice))
     }
 }
 
@@ -208,6 +242,15 @@ mod tests {
     /// What a program hears of a wave that has ended, and what is said of the failures; it refuses notices whose number is
     /// matched by `refused`.
     fn told(refused: &str, patience: Patience) -> (String, String, String) {
+        told_by(refused, patience, false, [Duration::ZERO; 3])
+    }
+
+    fn told_by(
+        refused: &str,
+        patience: Patience,
+        resumable: bool,
+        pauses: [Duration; 3],
+    ) -> (String, String, String) {
         let folder = tempfile::tempdir().unwrap();
         let plan = WavePlan {
             name: "w".to_owned(),
@@ -247,14 +290,16 @@ mod tests {
             })),
             cursor: folder.path().join("cursor"),
             failure: folder.path().join("failure"),
-            closing: Arc::new(AtomicBool::new(true)),
-            pauses: [Duration::ZERO; 3],
+            closing: Arc::new(OnceLock::from(Closing { at: Instant::now(), resumable })),
+            pauses,
             patience,
         };
         let (sender, receiver) = channel();
         drop(sender);
         courier.work(events.collect(), &receiver);
-        let text = |name| std::fs::read_to_string(folder.path().join(name)).unwrap().trim_end().to_owned();
+        let text = |name| {
+            std::fs::read_to_string(folder.path().join(name)).unwrap_or_default().trim_end().to_owned()
+        };
         (text("heard"), text("cursor"), text("failure"))
     }
 
@@ -270,8 +315,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_taken_when_the_wave_is_left_is_kept() {
+        // Nobody waits for another try, and nothing is left out.
+        let pauses = [Duration::from_secs(3_600); 3];
+        let (heard, cursor, failure) = told_by("3", PATIENCE, true, pauses);
+        assert_eq!((heard.as_str(), cursor.as_str()), ("23", "2"));
+        assert_eq!(failure, format!("notice 3: it ended with exit status: 1{KEPT}"));
+        // Nor for one that takes them, but slowly.
+        let slow = Patience { leaves: Duration::ZERO, ..PATIENCE };
+        assert_eq!(
+            told_by("0", slow, true, pauses),
+            (String::new(), String::new(), format!("the receiver is slow{KEPT}"))
+        );
+        assert_eq!(told_by("0", PATIENCE, true, pauses), ("23456".to_owned(), "6".to_owned(), String::new()));
+    }
+
+    #[test]
     fn who_refuses_everything_is_asked_once_each_and_then_no_more() {
-        let patience = Patience { insists: Duration::ZERO, ends: Duration::MAX };
+        let patience = Patience { insists: Duration::ZERO, ends: Duration::MAX, ..PATIENCE };
         let (heard, cursor, failure) = told("*", patience);
         assert_eq!((heard.as_str(), cursor.as_str()), ("22223456", "6"));
         assert_eq!(failure, "notice 6: it ended with exit status: 1; left out before it: 4");

@@ -28,10 +28,10 @@ use crate::error::{EngineError, told};
 use crate::notify;
 use check::Checked;
 use coordinator::Coordinator;
-use dx_core::wave::{Wave, fold};
+use dx_core::wave::{Notices, Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
 use dx_proc::clock;
-use dx_protocol::{BeadsId, WaveDocument, WaveItem, WavePlan, WavePlanDocument, WaveState};
+use dx_protocol::{BeadsId, WaveDocument, WaveItem, WaveNotice, WavePlan, WavePlanDocument, WaveState};
 use show::state_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -149,6 +149,16 @@ impl Engine {
         self.show_wave(wave, &self.wave_paths(wave)?)
     }
 
+    /// Each change of a wave and its items so far, as `--notify` tells it; and how the wave stood before the look.
+    pub fn wave_events(&self, wave: &str) -> Result<(WaveState, Vec<WaveNotice>), EngineError> {
+        let paths = self.wave_paths(wave)?;
+        let (_, state) = show::read(&paths)?
+            .ok_or_else(|| EngineError::NoWave { wave: wave.to_owned(), near: Vec::new() })?;
+        let mut notices = Notices::default();
+        let all = files::read(&paths)?.iter().filter_map(|record| notices.next(record)).collect();
+        Ok((state, all))
+    }
+
     /// The journal of a wave, for who follows it.
     pub fn wave_journal(&self, wave: &str) -> Result<PathBuf, EngineError> {
         Ok(self.wave_paths(wave)?.journal())
@@ -232,6 +242,8 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         Ok(mut coordinator) => (coordinator.run(), Some(coordinator.into_couriers())),
         Err(error) => (Err(error), None),
     };
+    // One that failed is resumable, too; but nobody says when, and only the courier tells of it.
+    let is_left = worked.is_ok() && !matches!(ended(&paths), Ok(Some(_)));
     let code = match worked {
         Ok(()) => 0,
         Err(error) => {
@@ -242,7 +254,7 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         }
     };
     if let Some(couriers) = couriers {
-        couriers.finish();
+        couriers.finish(is_left);
     }
     code
 }

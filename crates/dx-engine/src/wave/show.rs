@@ -92,7 +92,7 @@ pub(super) fn is_empty(paths: &WavePaths) -> bool {
 }
 
 /// A wave with its state; `None` when its journal tells of none.
-fn read(paths: &WavePaths) -> Result<Option<(Wave, WaveState)>, JournalError> {
+pub(super) fn read(paths: &WavePaths) -> Result<Option<(Wave, WaveState)>, JournalError> {
     let look = || {
         let records = files::read(paths)?;
         Ok(dx_core::wave::fold(&records).map(|wave| {

@@ -254,7 +254,13 @@ fn a_wave_that_shall_not_wait_ends_and_says_when_to_resume_it() {
         let next = error["error"]["next_action"].as_str().unwrap();
         assert!(next.starts_with("dx-runner wave resume x-1 after 20"), "{output}");
     };
-    parked(&["run", &file, "--exit-when-parked"]);
+    // Who is told of it takes nothing; the rest is kept, and nobody waits for him.
+    let (takes, log) = (world.path("takes"), world.path("told.log"));
+    let notify = super::notify::program(&world, &format!("test -e {takes} && cat >> {log}"));
+    parked(&["run", &file, "--exit-when-parked", "--notify", &notify]);
+    let (_, wave) = world.ask(&["status", "x-1"]);
+    let failure = wave["notify_failure"].as_str().unwrap();
+    assert!(failure.ends_with("is kept for `wave resume`"), "{failure}");
     assert!(super::world::coordinator(&world.env.state_dir(), "x-1").is_none());
     // Before the time it is the same again; nobody is asked.
     parked(&["resume", "x-1"]);
@@ -264,8 +270,17 @@ fn a_wave_that_shall_not_wait_ends_and_says_when_to_resume_it() {
     // Afterwards it goes on.
     std::fs::remove_file(world.env.bin_dir().join("refuse")).unwrap();
     std::fs::remove_file(world.env.state_dir().join("pools.jsonl")).unwrap();
+    std::fs::write(&takes, "").unwrap();
     let (code, wave) = world.ask(&["resume", "x-1"]);
     assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 2]), "{wave:#}");
+    dx_testkit::wait_until(super::world::PATIENCE, "all is told, from the beginning", || {
+        let told = super::notify::lines(&log);
+        told.first().is_some_and(|first| first["number"] == 2)
+            && told
+                .last()
+                .is_some_and(|last| last["change"]["state"] == "done" && last["change"]["of"] == "wave")
+    });
+    assert_eq!(world.ask(&["status", "x-1"]).1["notify_failure"], Value::Null);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 
 /// A program for `--notify`.
-fn program(world: &World, script: &str) -> String {
+pub(crate) fn program(world: &World, script: &str) -> String {
     let path = world.env.bin_dir().join("told");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -118,6 +118,48 @@ fn who_does_not_answer_keeps_no_wave_waiting_and_a_successor_tells_the_rest() {
     wait_until(PATIENCE, "the coordinator has ended", || {
         coordinator(&world.env.state_dir(), "w-1").is_none()
     });
+}
+
+#[test]
+fn events_follow_a_wave_over_the_death_of_its_coordinator() {
+    let world = World::new();
+    let gate = world.path("gate");
+    let wait = format!("until test -e {gate}; do sleep 0.1; done");
+    let file = world.file("", &[item("a", &[], &wait, ""), item("b", &["a"], "exit 7", "max_attempts = 1")]);
+    world.env.run(&["wave", "run", &file, "--detach"]).assert_code(0);
+    let log = world.path("events.jsonl");
+    let mut command = world.env.product();
+    command.args(["events", "--wave", "w-1", "--follow", "--out", &log]).stderr(std::process::Stdio::piped());
+    let mut follower = command.spawn().unwrap();
+    wait_until(PATIENCE, "the item's start is told", || {
+        story(&lines(&log)).last().is_some_and(|line| line == "a running")
+    });
+    let pid = coordinator(&world.env.state_dir(), "w-1").unwrap();
+    assert!(dx_testkit::send_signal(pid, 9));
+    wait_until(PATIENCE, "the coordinator is gone", || coordinator(&world.env.state_dir(), "w-1").is_none());
+    // It says so, and goes on.
+    let mut stderr = std::io::BufReader::new(follower.stderr.take().unwrap());
+    let mut hint = String::new();
+    std::io::BufRead::read_line(&mut stderr, &mut hint).unwrap();
+    assert_eq!(hint.trim(), "nobody coordinates wave w-1; dx-runner wave resume w-1");
+    std::fs::write(&gate, "").unwrap();
+    assert_eq!(world.ask(&["resume", "w-1"]).0, 31);
+    assert_eq!(follower.wait().unwrap().code(), Some(0));
+    let followed = lines(&log);
+    let whole =
+        ["wave running", "a running", "wave running", "a done", "b running", "b failed", "wave partial"];
+    assert_eq!(story(&followed), whole);
+    assert_eq!(followed[5]["change"]["reason_code"], "process_exit_with_rc", "{followed:#?}");
+    // The same again afterwards, and the rest from a place.
+    let all = world.env.run(&["events", "--wave", "w-1"]).assert_code(0).stdout;
+    assert_eq!(all, std::fs::read_to_string(&log).unwrap());
+    for line in all.lines() {
+        document(&world.env, "wave-notice", line);
+    }
+    let after = followed[4]["number"].to_string();
+    let rest = world.env.run(&["events", "--wave", "w-1", "--after", &after, "-f"]).assert_code(0).stdout;
+    assert_eq!(rest.lines().collect::<Vec<_>>(), all.lines().skip(5).collect::<Vec<_>>());
+    world.env.run(&["events", "--wave", "w-2"]).assert_code(1);
 }
 
 #[test]
