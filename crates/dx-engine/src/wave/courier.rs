@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn what_is_not_taken_when_the_wave_is_left_is_kept() {
         // Nobody waits for another try, and nothing is left out.
-        let pauses = [Duration::from_secs(3_600); 3];
+        let pauses = [Duration::from_hours(1); 3];
         let (heard, cursor, failure) = told_by("3", PATIENCE, true, pauses);
         assert_eq!((heard.as_str(), cursor.as_str()), ("23", "2"));
         assert_eq!(failure, format!("notice 3: it ended with exit status: 1{KEPT}"));
