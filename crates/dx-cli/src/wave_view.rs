@@ -215,7 +215,10 @@ fn why(item: &WaveItemRow) -> String {
         ItemState::Done => item.notes.first().map(|note| line(note)).unwrap_or_default(),
         // How its job is.
         ItemState::Running | ItemState::Checking | ItemState::Reviewing => {
-            item.job.as_ref().map_or_else(String::new, |job| job.state.clone())
+            // That it is launching would contradict the item's state, for minutes when a command says nothing.
+            let of =
+                |state: &str| if state == "launching" { "no output yet".into() } else { state.to_owned() };
+            item.job.as_ref().map_or_else(String::new, |job| of(&job.state))
         }
         ItemState::Pending if item.needs.is_empty() => String::new(),
         ItemState::Pending => format!("after {}", item.needs.join(", ")),

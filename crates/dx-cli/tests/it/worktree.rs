@@ -200,7 +200,7 @@ fn thirty_two_at_once_all_succeed() {
     const COUNT: usize = 32;
     let env = environment();
     let files: Vec<(String, String)> =
-        (0..200).map(|n| (format!("d{}/f{n}", n % 20), format!("{n}\n"))).collect();
+        (0..2_000).map(|n| (format!("d{}/f{n}", n % 20), format!("{n}\n"))).collect();
     let files: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let repo = env.git_repo("many", &files);
     let children: Vec<_> = (0..COUNT)

@@ -3,13 +3,15 @@
 //! with all below.
 //!
 //! May say yes where the truth is no (a class `[…]` counts as any letter). Says no where a plain name such as `src` means a
-//! folder that neither pattern names (`docs/src`): everybody writes `src` and `docs` and means those at the top.
+//! folder that neither pattern names (`docs/src`): everybody writes `src` and `docs` and means those at the top. And no for two
+//! endings (`*.rs` and `*.md`), whose files can only meet in a folder that is named like a file.
 
 /// The first two patterns that can mean the same path.
 pub fn overlap<'a>(a: &'a [String], b: &'a [String]) -> Option<(&'a str, &'a str)> {
     let pairs = a.iter().flat_map(|left| b.iter().map(move |right| (left.as_str(), right.as_str())));
     pairs.into_iter().find(|(left, right)| {
-        let (x, y) = (segments(left), segments(right));
+        let with_all_below = !(is_ending(left) && is_ending(right));
+        let (x, y) = (segments(left, with_all_below), segments(right, with_all_below));
         meet(&x, &y) || names(left, &y) || names(right, &x)
     })
 }
@@ -26,17 +28,25 @@ fn is_plain(pattern: &str) -> bool {
     !trimmed(pattern).contains(['/', '*', '?', '['])
 }
 
+/// Files by how their names end: `*.rs`, in whatever folders.
+fn is_ending(pattern: &str) -> bool {
+    let name = pattern.rsplit('/').next().unwrap_or_default();
+    name.strip_prefix("*.").is_some_and(|rest| !rest.is_empty() && !rest.contains(['*', '?', '[']))
+}
+
 /// A plain name means what the other pattern says of it, at any depth.
 fn names(pattern: &str, other: &[&str]) -> bool {
     let name = letters(trimmed(pattern));
     is_plain(pattern) && other.iter().any(|part| *part != DEEP && names_meet(&name, &letters(part)))
 }
 
-fn segments(pattern: &str) -> Vec<&str> {
+fn segments(pattern: &str, with_all_below: bool) -> Vec<&str> {
     let text = trimmed(pattern);
     let mut parts = if text.contains('/') || is_plain(pattern) { Vec::new() } else { vec![DEEP] };
     parts.extend(text.strip_prefix('/').unwrap_or(text).split('/'));
-    parts.push(DEEP);
+    if with_all_below {
+        parts.push(DEEP);
+    }
     parts
 }
 
@@ -136,6 +146,12 @@ mod tests {
             ("src/", "src/deep/x"),
             ("*.rs", "src"),
             ("src/*.rs", "src/a*"),
+            ("*.rs", "src/*.rs"),
+            ("*.rs", "*.test.rs"),
+            ("src/**/*.rs", "**/*.rs"),
+            ("*.rs", "docs/a.rs/b"),
+            ("*.rs", "docs/"),
+            ("*.*", "*.md"),
             ("**", "a/b"),
             ("src/**/x.rs", "src/x.rs"),
             ("src/**", "src/a/b"),
@@ -171,6 +187,10 @@ mod tests {
             ("src/a", "src/ab"),
             ("/src", "/docs"),
             ("src/*.rs", "src/lib/*.py"),
+            ("*.rs", "*.md"),
+            ("*.rs", "docs/**/*.md"),
+            ("*.rs", "*.s"),
+            ("src/*.rs", "*.tar.gz"),
             ("a/b/c", "b/c"),
             ("src/a/**", "src/b/**"),
             ("src", "docs"),
