@@ -50,13 +50,6 @@ const SUITES: &[Suite] = &[
         beads: false,
     },
     Suite {
-        name: "workflow::roles",
-        program: ("dx-runner", "it"),
-        what: "what each of the eleven roles may do, tried out in a real OpenCode",
-        agents: true,
-        beads: false,
-    },
-    Suite {
         name: "workflow::inside",
         program: ("dx-runner", "it"),
         what: "commands of the agent pack that may ask a second model, with a server and without",

@@ -9,7 +9,7 @@ use crate::definition::{Broken, Definition, Effect, Rule};
 use crate::findings::Findings;
 use crate::keys::{self, MODES, Of};
 use crate::permission::{covers, decide, effect};
-use crate::prompt_needs::{self, MCP_TOOLS, quotes};
+use crate::prompt_needs::{self, MCP_TOOLS, quotes, task_types};
 use crate::shell;
 use crate::task::{RUNNABLE, VALIDATOR};
 use dx_protocol::PackFinding;
@@ -85,6 +85,9 @@ impl Checker<'_> {
                 "move it out of the pack",
             );
         }
+        if folder == "plugins" {
+            return self.plugin(source);
+        }
         let definition = match Definition::parse(source.bytes) {
             Ok(definition) => definition,
             Err(Broken { line, message, fix }) if source.ours => {
@@ -114,6 +117,14 @@ impl Checker<'_> {
             self.needs(path, &definition);
         } else {
             self.command(path, &definition);
+        }
+    }
+
+    /// A program is not judged: it is the pack's, or nobody knows what it lets through.
+    fn plugin(&mut self, source: &Source<'_>) {
+        if let Some(line) = crate::pack::differs_at(&source.path, source.bytes) {
+            let message = "from here on it is not the pack's, which holds roles to their shell rules";
+            self.found.add(&source.path, line, "plugin", message, "dx-runner workflow install --force");
         }
     }
 
@@ -353,45 +364,5 @@ impl Checker<'_> {
                 self.found.add(&source.path, hidden.line, "hidden", message, "remove `hidden`");
             }
         }
-    }
-}
-
-/// Words in backticks behind "task type", to the end of the sentence; lines counted from 0.
-fn task_types(body: &str) -> Vec<(usize, &str)> {
-    let mut words = Vec::new();
-    let mut inside = false;
-    for (number, line) in body.lines().enumerate() {
-        let mut rest = line;
-        while !rest.is_empty() {
-            if !inside {
-                let Some(at) = rest.find("task type") else { break };
-                (inside, rest) = (true, &rest[at + "task type".len()..]);
-            }
-            let end = rest.find(['.', '`']).unwrap_or(rest.len());
-            if rest[end..].starts_with('`') {
-                let Some((word, after)) = rest[end + 1..].split_once('`') else { break };
-                if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
-                {
-                    words.push((number, word));
-                }
-                rest = after;
-            } else if end < rest.len() {
-                (inside, rest) = (false, &rest[end + 1..]);
-            } else {
-                break;
-            }
-        }
-    }
-    words
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn task_types_are_read_to_the_end_of_the_sentence() {
-        let body = "Optional: task types `a`,\n`b-c` of `dx-runner routes`. Write `d`.\n(task type `e`)\n";
-        assert_eq!(task_types(body), [(0, "a"), (1, "b-c"), (2, "e")]);
     }
 }

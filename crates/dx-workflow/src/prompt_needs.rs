@@ -119,6 +119,35 @@ fn filled(text: &str) -> String {
     filled + rest
 }
 
+/// Words in backticks behind "task type", to the end of the sentence; lines counted from 0.
+pub(crate) fn task_types(body: &str) -> Vec<(usize, &str)> {
+    let mut words = Vec::new();
+    let mut inside = false;
+    for (number, line) in body.lines().enumerate() {
+        let mut rest = line;
+        while !rest.is_empty() {
+            if !inside {
+                let Some(at) = rest.find("task type") else { break };
+                (inside, rest) = (true, &rest[at + "task type".len()..]);
+            }
+            let end = rest.find(['.', '`']).unwrap_or(rest.len());
+            if rest[end..].starts_with('`') {
+                let Some((word, after)) = rest[end + 1..].split_once('`') else { break };
+                if word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+                {
+                    words.push((number, word));
+                }
+                rest = after;
+            } else if end < rest.len() {
+                (inside, rest) = (false, &rest[end + 1..]);
+            } else {
+                break;
+            }
+        }
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,5 +177,11 @@ mod tests {
         );
         let rows: Vec<_> = found.iter().map(|need| (need.tool.as_str(), need.on.as_str())).collect();
         assert_eq!(rows, [("edit", ANYTHING), ("bash", ANYTHING), ("edit", "docs/x.md")]);
+    }
+
+    #[test]
+    fn task_types_are_read_to_the_end_of_the_sentence() {
+        let body = "Optional: task types `a`,\n`b-c` of `dx-runner routes`. Write `d`.\n(task type `e`)\n";
+        assert_eq!(task_types(body), [(0, "a"), (1, "b-c"), (2, "e")]);
     }
 }

@@ -19,9 +19,10 @@ pub fn reference() -> String {
         "# Roles\n\n<!-- Generated from the agent pack by `cargo xtask gen`; edit that. -->\n\n\
          What each agent of the pack may do. Rules are tried from the last to the first; `*` also matches `/`. Whatever an agent \
          may do in its shell, `task run` compares the tree before and after each step with the column Edits.\n\n\
-         OpenCode 1.18 judges each command of a shell line; it does not judge where a group of commands or a line without a command is \
-         redirected to (`{ git status; } > file` counts as `git status`, `> file` as nothing). So a role with any shell can write a \
-         file, its rules notwithstanding: `task run` sees it after the step, in a session of yours you do.\n\n\
+         OpenCode 1.18 judges the commands of a shell line, and not all that is in it: neither where a group of commands, a pipe or no \
+         command is redirected to (`{ git status; } > file`, `> file`), nor `export`, assignments, tests and definitions. So the pack's \
+         plugin, `plugins/dx-runner.js`, refuses each line with more in it than plain commands to a role whose rules do not allow every \
+         command. `2>&1`, `/dev/null`, pipes and lists of commands are plain; what is between single quotes is a word.\n\n\
          | agent | mode | edits | shell | delegates | asks the user | web |\n|---|---|---|---|---|---|---|\n",
     );
     for agent in agents() {

@@ -244,6 +244,7 @@ fn every_planted_defect_is_found_with_its_line() {
             "hidden_by_glob",
             "Search",
         ),
+        ("plugins/dx-runner.js", "if (!odd)", "if (odd)", "plugin", "if (odd)"),
         ("agents/orchestrator.md", "    executor: allow\n", "", "delegation", "---"),
         (
             "agents/orchestrator.md",

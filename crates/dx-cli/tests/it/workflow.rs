@@ -3,6 +3,6 @@
 mod guide;
 mod inside;
 mod install;
-mod live;
+pub(crate) mod live;
 mod models;
 mod roles;

@@ -146,6 +146,8 @@ impl Scratch {
         command
             .args(args)
             .envs(opencode_headless())
+            // Before it loads a plugin it fetches a package that none of ours needs, and where there is no network that takes minutes.
+            .env("npm_config_offline", "true")
             .envs(around.env.iter().map(|(name, value)| (name, value)))
             .current_dir(&around.here)
             .stdin(Stdio::null())

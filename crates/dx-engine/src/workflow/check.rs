@@ -14,8 +14,8 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-/// Names under which OpenCode reads definitions.
-const FOLDERS: [&str; 4] = ["agents", "agent", "commands", "command"];
+/// Names under which OpenCode reads definitions, and where the pack's plugin is.
+const FOLDERS: [&str; 5] = ["agents", "agent", "commands", "command", "plugins"];
 const MAX_FILES: usize = 2000;
 
 impl Engine {
@@ -147,7 +147,7 @@ fn below(target: &Path) -> Vec<(String, Vec<u8>)> {
             let path = format!("{folder}/{name}");
             if entry.path().is_dir() {
                 folders.push(path);
-            } else if Path::new(&name).extension().is_some_and(|e| e == "md") && files.len() < MAX_FILES {
+            } else if is_looked_at(&path) && files.len() < MAX_FILES {
                 let bytes = fs::canonicalize(entry.path())
                     .and_then(|real| dx_jobdir::read_bounded(&real, MAX_BYTES))
                     .unwrap_or_default();
@@ -157,6 +157,12 @@ fn below(target: &Path) -> Vec<(String, Vec<u8>)> {
     }
     files.sort();
     files
+}
+
+/// Definitions, whoever wrote them; of plugins only the pack's.
+fn is_looked_at(path: &str) -> bool {
+    let is_definition = Path::new(path).extension().is_some_and(|ending| ending == "md");
+    text_of(path).is_some() || (is_definition && !path.starts_with("plugins/"))
 }
 
 /// One rule as OpenCode lists it.

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(super) const MANIFEST: &str = ".dx-runner-workflow.json";
 pub(super) const MANIFEST_SCHEMA: &str = "dx-runner/pack-manifest/1";
 /// The folders that are ours to write in.
-pub(super) const FOLDERS: [&str; 2] = ["agents", "commands"];
+pub(super) const FOLDERS: [&str; 3] = ["agents", "commands", "plugins"];
 /// Ends the names of files that are being written.
 const NEW: &str = ".dx-runner-new";
 /// The sticky bit: on a folder that we made and that no manifest names yet.
@@ -165,7 +165,7 @@ impl Target {
     /// until the manifest names them: one that was empty before is not ours.
     pub(super) fn prepare(&self) -> Result<(Lock, Vec<String>), EngineError> {
         let mut made = Vec::new();
-        for name in [".", FOLDERS[0], FOLDERS[1]] {
+        for name in std::iter::once(".").chain(FOLDERS) {
             let path = self.named(name);
             if !path.is_dir() {
                 make_marked(&path).map_err(|source| failed(&path, &source))?;
@@ -261,7 +261,7 @@ impl Target {
 
     /// Removes what a writer that was killed left beside files of ours. The lock is held, so nobody is writing now.
     pub(super) fn sweep(&self) {
-        for folder in [self.folder.clone(), self.path(FOLDERS[0]), self.path(FOLDERS[1])] {
+        for folder in std::iter::once(self.folder.clone()).chain(FOLDERS.map(|name| self.path(name))) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
                 if entry.file_name().to_str().is_some_and(is_unfinished) {
                     let _gone = fs::remove_file(entry.path());

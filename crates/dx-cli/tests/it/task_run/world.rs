@@ -1,6 +1,7 @@
 //! A home with the pack, projects in it, and a model that plays a scenario for each agent's turn.
 
 use crate::tasks::spec;
+use crate::workflow::live::plugins_need_nothing;
 use crate::world::{read, write};
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
@@ -65,6 +66,7 @@ impl World {
         env.link_program("opencode", agents.join("opencode"));
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
         env.set("DX_RUNNER_GRACE_MS", "1000");
+        plugins_need_nothing(&env);
         env.run(&["workflow", "install"]).assert_code(0);
         let (top, model) = (env.root().to_owned(), ScriptedModel::start(Scenario::text("")).unwrap());
         Self { env, top, model }

@@ -94,7 +94,7 @@ impl Place {
         tree(&self.above)
     }
 
-    /// An installation of an older version: one agent that differs, one that is gone now, none of the commands.
+    /// An installation of an older version: one agent that differs, one that is gone now, no command and no plugin.
     fn older(&self) {
         self.ask(&["install"]);
         let manifest = self.target.join(".dx-runner-workflow.json");
@@ -102,7 +102,9 @@ impl Place {
         record["version"] = "0.0.9".into();
         let files = record["files"].as_array_mut().unwrap();
         files.retain(|file| file["path"].as_str().unwrap().starts_with("agents/"));
-        std::fs::remove_dir_all(self.target.join("commands")).unwrap();
+        for folder in ["commands", "plugins"] {
+            std::fs::remove_dir_all(self.target.join(folder)).unwrap();
+        }
         let old = "---\ndescription: old\nmode: subagent\n---\nOld.\n";
         for (index, path) in [(0, "agents/documentation.md"), (files.len(), "agents/builder.md")] {
             write(self.target.join(path), old);
@@ -137,7 +139,7 @@ fn each_target_gets_the_pack_once_and_gives_it_back() {
         place.assert_is(&before, kind);
         let done = place.ask(&["install"]);
         assert_eq!(done["target"], place.target.display().to_string());
-        assert_eq!(actions(&done, "create").len(), 17, "{done:#}");
+        assert_eq!(actions(&done, "create").len(), 18, "{done:#}");
         assert!(done["next_action"].as_str().unwrap().contains("restart OpenCode"));
         assert_eq!(actions(&dry, "create"), actions(&done, "create"));
         let installed = place.tree();
@@ -165,7 +167,7 @@ fn an_older_version_of_ours_is_replaced_and_can_be_brought_back() {
     assert_eq!(done["installed_version"], "0.0.9");
     assert_eq!(actions(&done, "update"), ["agents/documentation.md"]);
     assert_eq!(actions(&done, "remove"), ["agents/builder.md"]);
-    assert_eq!(actions(&done, "create").len(), 6);
+    assert_eq!(actions(&done, "create").len(), 7);
     assert!(!place.target.join("agents/builder.md").exists());
     let name = done["backup"].as_str().unwrap();
     assert!(place.target.join(format!("agents/builder.md.bak-{name}")).exists());
@@ -181,11 +183,14 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
     let place = Place::new("project");
     // Of the same name and not ours; ours and edited; a link; and things that are none of our business.
     std::fs::create_dir_all(place.target.join("agents")).unwrap();
-    std::fs::create_dir_all(place.target.join("skills/x")).unwrap();
+    for folder in ["skills/x", "plugins"] {
+        std::fs::create_dir_all(place.target.join(folder)).unwrap();
+    }
     for (path, text) in [
         ("agents/research.md", "---\nmode: all\n---\nMine.\n"),
         ("agents/mine.md", "---\nmode: all\n---\nMine too.\n"),
         ("skills/x/SKILL.md", "skill"),
+        ("plugins/mine.js", "export const Mine = async () => ({})\n"),
         ("opencode.jsonc", "{ /* mine */ }"),
     ] {
         write(place.target.join(path), text);
@@ -197,14 +202,16 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
     let foreign = place.tree();
     let done = place.ask(&["install"]);
     assert_eq!(actions(&done, "keep"), ["agents/research.md", "agents/shipper.md"]);
-    assert_eq!((&done["backup"], actions(&done, "create").len()), (&Value::Null, 15));
+    assert_eq!((&done["backup"], actions(&done, "create").len()), (&Value::Null, 16));
     assert!(done["next_action"].as_str().unwrap().contains("--force"));
     let edited = place.target.join("agents/init.md");
     let mine = read(&edited) + "\nAnd mine.\n";
     write(&edited, &mine);
+    let plugin = place.target.join("plugins/dx-runner.js");
+    write(&plugin, "// Mine as well.\n");
     let again = place.ask(&["install"]);
     assert_eq!(again["changed"], false, "{again:#}");
-    assert_eq!(actions(&again, "keep").len(), 3);
+    assert_eq!(actions(&again, "keep").len(), 4);
     assert_eq!(read(&edited), mine);
     let output = place.env.run_command({
         let mut command = place.env.product();
@@ -215,7 +222,9 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
     assert!(output.stdout.contains("agents/shipper.md is no plain file"), "{output}");
     let before = place.tree();
     let forced = place.ask(&["install", "--force"]);
-    assert_eq!(actions(&forced, "replace"), ["agents/init.md", "agents/research.md", "agents/shipper.md"]);
+    let replaced = ["agents/init.md", "agents/research.md", "agents/shipper.md", "plugins/dx-runner.js"];
+    assert_eq!(actions(&forced, "replace"), replaced);
+    assert!(read(&plugin).contains("tool.execute.before"));
     assert!(read(&edited).contains("# Init") && read(place.project.join("elsewhere.md")) == "linked\n");
     assert!(std::fs::symlink_metadata(place.target.join("agents/shipper.md")).unwrap().is_file());
     assert_eq!(place.ask(&["install", "--force"])["changed"], false);
@@ -234,8 +243,10 @@ fn what_the_user_changed_is_kept_until_it_is_forced() {
     place.assert_is(&before, "");
     // What is as it was installed goes; the rest stays.
     let gone = place.ask(&["uninstall"]);
-    assert_eq!(actions(&gone, "keep"), ["agents/init.md"]);
-    std::fs::remove_file(&edited).unwrap();
+    assert_eq!(actions(&gone, "keep"), ["agents/init.md", "plugins/dx-runner.js"]);
+    for file in [&edited, &plugin] {
+        std::fs::remove_file(file).unwrap();
+    }
     place.assert_is(&foreign, "byte for byte");
 }
 
@@ -305,13 +316,13 @@ fn what_was_there_before_stays_when_it_is_like_the_packs() {
         assert_eq!(actions(&done, "keep"), Vec::<String>::new(), "{step}");
         assert_eq!(place.ask(&["install", "--force"])["changed"], false, "{step}");
         let gone = place.ask(&["uninstall"]);
-        assert_eq!(actions(&gone, "remove").len(), 16, "{step}: {gone:#}");
+        assert_eq!(actions(&gone, "remove").len(), 17, "{step}: {gone:#}");
         place.assert_is(&before, step);
     }
     // Folders of ours are like any other folder of the user's.
     let place = Place::new("project");
     place.ask(&["install"]);
-    for folder in [".", "agents", "commands"] {
+    for folder in [".", "agents", "commands", "plugins"] {
         use std::os::unix::fs::PermissionsExt;
         let meta = std::fs::metadata(place.target.join(folder)).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7000, 0, "{folder}");
@@ -391,7 +402,9 @@ fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_un
             assert_eq!((output.code, marker.exists()), (-9, true), "{step}: {output}");
         };
         kill(&["install", "--force"]);
-        for (path, now) in place.tree().iter().filter(|(path, _)| path.strip_suffix(".md").is_some()) {
+        for (path, now) in
+            place.tree().iter().filter(|(path, _)| [".md", ".js"].iter().any(|end| path.ends_with(end)))
+        {
             let old = before.get(path).cloned().flatten();
             let whole = now == &old || installed.values().any(|new| new == now);
             assert!(whole, "{step}: {path} is half of a file");
@@ -399,7 +412,7 @@ fn an_installation_that_is_killed_anywhere_is_repaired_by_the_next_and_can_be_un
         place.ask(&["install", "--force"]);
         let status = place.ask(&["status"]);
         let rows = status["files"].as_array().unwrap();
-        assert!(rows.iter().all(|row| row["state"] == "current") && rows.len() == 17, "{step}: {status:#}");
+        assert!(rows.iter().all(|row| row["state"] == "current") && rows.len() == 18, "{step}: {status:#}");
         assert!(!place.target.join("agents/builder.md").exists(), "{step}");
         assert_eq!(status["backups"].as_array().unwrap().len(), 1, "{step}: one backup for both");
         let left: Vec<String> = place.tree().into_keys().filter(|path| path.contains("-new")).collect();
@@ -453,7 +466,7 @@ fn two_at_once_make_one() {
     }
     let status = place.ask(&["status"]);
     assert_eq!(status["backups"].as_array().unwrap().len(), 1, "{status:#}");
-    assert_eq!(actions(&status, "none").len(), 17, "{status:#}");
+    assert_eq!(actions(&status, "none").len(), 18, "{status:#}");
 }
 
 #[test]
@@ -521,6 +534,10 @@ fn what_is_installed_is_checked_with_everything_beside_it() {
     write(place.target.join("agents/mine.md"), "---\nmode: boss\n---\nMine.\n");
     let init = place.target.join("agents/init.md");
     write(&init, read(&init).replace("  question: allow\n", ""));
+    let plugin = place.target.join("plugins/dx-runner.js");
+    write(&plugin, read(&plugin).replacen("OpenCode 1.18", "OpenCode 2", 1));
+    write(place.target.join("plugins/mine.js"), "export const Mine = async () => ({})\n");
+    write(place.target.join("plugins/README.md"), "not a definition\n");
     let found = check(1);
     let rows: Vec<_> = found["findings"]
         .as_array()
@@ -529,9 +546,11 @@ fn what_is_installed_is_checked_with_everything_beside_it() {
         .map(|row| (row["file"].as_str().unwrap(), row["rule"].as_str().unwrap()))
         .collect();
     let init = ("agents/init.md", "needs");
-    assert_eq!(rows, [init, init, ("agents/mine.md", "mode")], "{found:#}");
+    let plugin = ("plugins/dx-runner.js", "plugin");
+    assert_eq!(rows, [init, init, ("agents/mine.md", "mode"), plugin], "{found:#}");
+    assert_eq!(found["findings"][3]["line"], 3, "{found:#}");
     let package = place.env.run(&["workflow", "check"]).assert_code(0);
-    assert_eq!(package.stdout, "package: 17 files: nothing is wrong\n");
+    assert_eq!(package.stdout, "package: 18 files: nothing is wrong\n");
     let mut text = place.env.product();
     text.current_dir(&place.project).args(["workflow", "check", "--scope", "project"]);
     let text = place.env.run_command(text).assert_code(1).stdout;

@@ -3,7 +3,7 @@
 //!
 //! Needs `DX_TEST_AGENTS_DIR`, as the tests of jobs with real agents do.
 
-use crate::world::read;
+use crate::world::{read, write};
 use crate::{document, environment};
 use dx_testkit::TestEnv;
 use serde_json::Value;
@@ -15,7 +15,13 @@ pub(super) fn world(agents: &Path) -> TestEnv {
     let mut env = environment().deadline(Duration::from_mins(4));
     env.link_program("opencode", agents.join("opencode"));
     env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
+    plugins_need_nothing(&env);
     env
+}
+
+/// Before it loads a plugin OpenCode fetches a package for those that use it; ours does not, and tests need no network.
+pub(crate) fn plugins_need_nothing(env: &TestEnv) {
+    write(env.home().join(".npmrc"), "offline=true\n");
 }
 
 #[track_caller]

@@ -15,9 +15,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_mins(8);
-/// Tried in the short tests: one that only delegates, one that writes where names say so, one that publishes. `cargo xtask soak
-/// workflow::roles` tries all.
-const SOME: &[&str] = &["orchestrator", "shipper", "test-writer"];
 /// Calls in one answer of the model.
 const AT_ONCE: usize = 20;
 /// In every file that a trial writes.
@@ -81,21 +78,38 @@ fn may_write(agent: &str, path: &str) -> bool {
     }
 }
 
-/// Ways to write with a shell, each into a file of its own.
-const WRITERS: &[&str] = &[
-    "touch by-touch",
+/// Ways to write with a shell, each into a file of its own: what rules judge,
+const WRITERS: &[&str] = &["touch by-touch", "git diff --output=by-output"];
+/// and what OpenCode judges by no rule, or by less than all of it. The plugin lets none of it through where a role's rules do not
+/// allow every command.
+const UNJUDGED: &[&str] = &[
     "echo x > by-echo",
-    "git status > by-git",
-    "git diff --output=by-output",
     "dx-runner task list > by-runner",
     "git status $(touch by-words)",
     "git status `touch by-ticks`",
+    "> by-nothing",
+    "{ git status; } > by-group",
+    "( git status ) > by-subshell",
+    "cd . > by-cd",
+    "[[ a ]] > by-condition",
+    "x=1 > by-assignment",
+    "export GIT_EXTERNAL_DIFF='touch by-export'; git diff",
+    "by() { > by-function; }; git status",
+    "git status \"$(> by-quoted-words)\"",
+    "git status #' \n> by-comment #'",
+    "git status && > by-and",
+    "git status | sort > by-pipeline",
+    "ex\\\nport x=1 > by-two-lines",
 ];
-
-/// What OpenCode asks nobody about: it judges the commands of a line, and neither where a group of them goes to nor a line without one.
-/// Said in `docs/reference/roles.md`; when this is not so any more, it is to go from there.
-const GAP: &str = "> gap-nothing";
-const GAP_TOOL: &str = "a gap";
+const PLUGIN: &str = "the plugin";
+/// How the prompt of who is delegated to begins.
+const CHILD: &str = "DELEGATED to";
+/// Who tries the first of them when it is delegated to.
+const CHILDREN: &[&str] = &["executor", "model-config", "shipper", "task-planner", "validator"];
+/// And what it does not stand in the way of: who is asked before each command is asked.
+const PLAIN: &[&str] =
+    &["cd sub && ls 2>&1 | wc -l > /dev/null", "git log --grep 'a > b; { $c' --author \"d > e\""];
+const ASKED: &[&str] = &["executor", "validator"];
 
 /// Pushes, and what else rewrites or publishes. Only the shipper may do any of it, after a question.
 const PUBLISHING: &[(&str, Effect)] = &[
@@ -158,7 +172,8 @@ impl Attempt {
     }
 
     fn task(agent: &str) -> Self {
-        let arguments = json!({ "description": "a trial", "prompt": "DELEGATED", "subagent_type": agent });
+        let arguments =
+            json!({ "description": "a trial", "prompt": format!("{CHILD} {agent}"), "subagent_type": agent });
         Self { tool: "task", on: agent.to_owned(), call: call("task", &arguments) }
     }
 
@@ -171,11 +186,11 @@ impl Attempt {
     }
 }
 
-/// A text that the pattern matches.
+/// A text that the pattern matches, and that comes to the rules.
 fn example(rule: &Rule) -> String {
-    match rule.pattern.as_str() {
-        "*`*" => "x `x`".to_owned(),
-        pattern => pattern.replace('*', "x"),
+    match rule.pattern.trim_matches('*') {
+        sign @ (">" | "<" | "$" | "`") => format!("x '{sign}'"),
+        _ => rule.pattern.replace('*', "x"),
     }
 }
 
@@ -184,13 +199,17 @@ fn attempts(agent: &str, top: &Path, web: &str) -> Vec<Attempt> {
     let rules = rules_of(agent);
     let has = |tool: &str| rules.iter().any(|rule| rule.tool == tool && rule.effect != Effect::Deny);
     let mut all = Vec::new();
-    let some = |list: &'static [&'static str], tool| &list[..if has(tool) { list.len() } else { 2 }];
-    all.extend(some(PATHS, "edit").iter().map(|path| Attempt::edit(top, path)));
+    let paths = &PATHS[..if has("edit") { PATHS.len() } else { 2 }];
+    all.extend(paths.iter().map(|path| Attempt::edit(top, path)));
     all.push(Attempt { on: "src/b.rs".to_owned(), ..Attempt::edit(top, "docs/../src/b.rs") });
     let outside = Attempt::edit(top, "../outside/docs/a.md");
     all.push(Attempt { tool: if has("edit") { "external_directory" } else { "edit" }, ..outside });
-    all.extend(some(WRITERS, "bash").iter().map(|command| Attempt::bash(command)));
-    all.extend(has("bash").then(|| Attempt { tool: GAP_TOOL, ..Attempt::bash(GAP) }));
+    all.extend(WRITERS.iter().map(|command| Attempt::bash(command)));
+    if has("bash") {
+        let lines = UNJUDGED.iter().chain(if ASKED.contains(&agent) { PLAIN } else { &[] });
+        let attempt = |line: &&str| Attempt { tool: PLUGIN, on: (*line).to_owned(), ..Attempt::bash(line) };
+        all.extend(lines.map(attempt));
+    }
     let publishing = &PUBLISHING[..if has("bash") { PUBLISHING.len() } else { 1 }];
     all.extend(publishing.iter().map(|(command, _)| Attempt::bash(command)));
     if !has("task") {
@@ -275,7 +294,11 @@ fn trial(client: &Client, place: &Place) -> Vec<Effect> {
     let effect = |call: &&Value| {
         let error = call["state"]["error"].as_str().unwrap_or_default();
         // By a rule, or because the rules leave nothing of the tool.
-        let refused = ["The user has specified a rule", "Model tried to call unavailable tool"];
+        let refused = [
+            "The user has specified a rule",
+            "Model tried to call unavailable tool",
+            "Refused by the boundary of this role",
+        ];
         if call["tool"] == "invalid" || refused.iter().any(|words| error.starts_with(words)) {
             Effect::Deny
         } else if asked.contains(call["callID"].as_str().unwrap()) {
@@ -295,13 +318,11 @@ fn prompt_of(agent: &str) -> String {
 #[test]
 fn each_role_may_do_what_the_table_says_and_nothing_else() {
     let Some(agents_dir) = crate::real_agent::agents_dir() else { return };
-    let all = std::env::var_os("DX_SOAK").is_some_and(|value| value == "1");
     let _turn = crate::opencode::turn();
     let mut env = world(&agents_dir);
     let web = ScriptedModel::start(Scenario::text("x")).unwrap();
     let page = format!("{}/v1/models", web.root_url());
     let places: Vec<Place> = agents()
-        .filter(|agent| all || SOME.contains(agent))
         .map(|agent| {
             let top = env.git_repo(agent, &[("a.txt", "one\n"), ("sub/a.txt", "one\n")]);
             Place { agent, attempts: attempts(agent, &top, &page), top }
@@ -316,8 +337,11 @@ fn each_role_may_do_what_the_table_says_and_nothing_else() {
         let all = steps.fold(first, Scenario::then).then(Step::Tools(vec![question.clone()]));
         (prompt_of(place.agent), all.then_text("done"))
     };
-    let model =
-        ScriptedModel::start_by_prompt(places.iter().map(turn).collect(), Scenario::text("ok")).unwrap();
+    let children = CHILDREN.iter().map(|agent| {
+        (format!("{CHILD} {agent}"), Scenario::bash("{ git status; } > by-child").then_text("ok"))
+    });
+    let turns = places.iter().map(turn).chain(children).collect();
+    let model = ScriptedModel::start_by_prompt(turns, Scenario::text("ok")).unwrap();
     let (url, password) = serve(&mut env, &model);
     let client = Client::new(&url, Some(&password)).unwrap();
     let outcomes: Vec<Vec<Effect>> = std::thread::scope(|scope| {
@@ -325,6 +349,15 @@ fn each_role_may_do_what_the_table_says_and_nothing_else() {
         trials.into_iter().map(|trial| trial.join().unwrap()).collect()
     });
     env.run(&["server", "stop"]).assert_code(0);
+    let calls = model.calls();
+    for agent in CHILDREN {
+        let tried = |step: &str| {
+            calls
+                .iter()
+                .any(|call| call.prompt.contains(&format!("{CHILD} {agent}")) && call.step.starts_with(step))
+        };
+        assert!(tried("bash") && tried("text"), "{agent} is delegated to, and tries it: {calls:#?}");
+    }
     let mut wrong = Vec::new();
     for (place, seen) in places.iter().zip(outcomes) {
         wrong.extend(against_the_table(place, &seen));
@@ -364,9 +397,14 @@ fn against_the_table(place: &Place, seen: &[Effect]) -> Vec<String> {
     let mut alive = BTreeSet::new();
     for (attempt, seen) in place.attempts.iter().zip(seen) {
         let Attempt { tool, on, .. } = attempt;
-        if *tool == GAP_TOOL {
-            if *seen != Effect::Allow {
-                wrong.push(format!("{}: `{on}` is {seen:?} now", place.agent));
+        if *tool == PLUGIN {
+            let expected = match place.agent {
+                "implementer" => Effect::Allow,
+                _ if PLAIN.contains(&on.as_str()) => Effect::Ask,
+                _ => Effect::Deny,
+            };
+            if *seen != expected {
+                wrong.push(format!("{}: `{on}`: {seen:?}, and not {expected:?}", place.agent));
             }
             continue;
         }
