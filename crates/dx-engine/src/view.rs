@@ -108,7 +108,7 @@ impl View {
                 observe_at(sample, limits, clock::monotonic_ms() - sample.paused_ms)
             }
             Some(sample) => observe(sample, limits),
-            None => bare(&run),
+            None => bare(&run, alive.ours),
         };
         observation.blocked = run.blocked;
         observation.outcome = outcome.as_ref().map(|o| (o.state, o.reason_code));
@@ -264,14 +264,15 @@ fn limit_left(until: Timestamp, until_mono_ms: Option<u64>, now: u64) -> i64 {
     left.max(waited.min(0))
 }
 
-/// Before the first observation.
-fn bare(run: &Run) -> Observation {
+/// Before the first observation. While a monitor lives that could not make one yet, no time has been seen to pass.
+fn bare(run: &Run, is_watched: bool) -> Observation {
+    let since = clock::monotonic_ms().saturating_sub(run.created_mono_ms);
     Observation {
         outcome: None,
         blocked: None,
         process_ended: false,
         ending: false,
-        elapsed_ms: clock::monotonic_ms().saturating_sub(run.created_mono_ms),
+        elapsed_ms: if is_watched { 0 } else { since },
         event_age_ms: None,
         only_started: false,
         log_bytes: 0,

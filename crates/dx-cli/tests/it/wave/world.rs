@@ -107,9 +107,15 @@ pub(crate) fn coordinator(state_dir: &Path, wave: &str) -> Option<i32> {
     let entries = std::fs::read_dir("/proc").ok()?;
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let state_dir = state_dir.to_str()?;
-    pids.into_iter().find(|pid| {
+    let is_one = |pid: i32| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let words: Vec<&str> = line.split('\0').collect();
         words.get(1) == Some(&"__wave") && words.get(2) == Some(&wave) && words.get(3) == Some(&state_dir)
-    })
+    };
+    // A child that has not begun its program yet looks like it.
+    let parent = |pid: i32| -> Option<i32> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+    };
+    pids.into_iter().find(|pid| is_one(*pid) && !parent(*pid).is_some_and(is_one))
 }
