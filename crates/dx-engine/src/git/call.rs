@@ -7,6 +7,24 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::process::{Child, Command, Output, Stdio};
 
+impl Repository {
+    /// The commit that a name means; `None` when there is none. A git that was killed has not said so.
+    pub(crate) fn commit_of(&self, name: &str) -> Result<Option<String>, EngineError> {
+        if name.starts_with('-') {
+            return Ok(None);
+        }
+        let wanted = format!("{name}^{{commit}}");
+        let args = ["rev-parse", "--verify", "--quiet", &wanted];
+        let output = Call::new(self, &args).output()?;
+        match output.status.code() {
+            Some(0) => Ok(Some(super::line(&output.stdout))),
+            Some(1) => Ok(None),
+            Some(_) => Err(failed(&args, last_line(&output.stderr))),
+            None => Err(failed(&args, output.status.to_string())),
+        }
+    }
+}
+
 /// A command that is being put together.
 #[derive(Debug)]
 pub(crate) struct Call<'a> {

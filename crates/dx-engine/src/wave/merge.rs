@@ -24,14 +24,8 @@ pub(super) struct Sum {
 
 /// The commit that a name means in a repository.
 pub(super) fn resolve(repo: &Path, name: &str) -> Result<String, EngineError> {
-    let unknown = || EngineError::NoBase { name: name.to_owned() };
-    if name.starts_with('-') {
-        return Err(unknown());
-    }
-    let repository = worktree::repository(repo)?;
-    let wanted = format!("{name}^{{commit}}");
-    let output = Call::new(&repository, &["rev-parse", "--verify", "--quiet", &wanted]).output()?;
-    if output.status.success() { Ok(crate::git::line(&output.stdout)) } else { Err(unknown()) }
+    let commit = worktree::repository(repo)?.commit_of(name)?;
+    commit.ok_or_else(|| EngineError::NoBase { name: name.to_owned() })
 }
 
 /// The names of all branches.

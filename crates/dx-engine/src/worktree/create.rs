@@ -227,13 +227,7 @@ impl Wanted<'_> {
     }
 
     fn base(&self, name: &str) -> Result<String, EngineError> {
-        let unknown = || EngineError::NoBase { name: name.to_owned() };
-        if name.starts_with('-') {
-            return Err(unknown());
-        }
-        let commit = format!("{name}^{{commit}}");
-        let output = Call::new(self.repository, &["rev-parse", "--verify", "--quiet", &commit]).output()?;
-        if output.status.success() { Ok(line(&output.stdout)) } else { Err(unknown()) }
+        self.repository.commit_of(name)?.ok_or_else(|| EngineError::NoBase { name: name.to_owned() })
     }
 
     fn plan(&self, place: &Place, remarks: &mut Vec<String>) -> Result<Made, EngineError> {

@@ -1,7 +1,7 @@
 //! SIGKILL while a worktree is made or removed: at every named step and at random instants. The next command finishes it, and
 //! nothing half-made is taken as whole.
 
-use super::{assert_whole, create, list, only_row, path_of};
+use super::{assert_whole, create, list, only_row, path_of, refused};
 use crate::environment;
 use crate::world::{PATIENCE, read, spawn, write};
 use dx_testkit::{TestEnv, wait_until};
@@ -25,6 +25,24 @@ fn kill_at(env: &TestEnv, step: &str, args: &[&str]) {
     command.args(args).env("DX_FAULT_KILL", format!("{step}@{}", marker.display()));
     let output = env.run_command(command);
     assert_eq!(output.code, -9, "{step}: {output}");
+}
+
+/// A git that is killed has not said that there is no such commit.
+#[test]
+fn a_git_that_is_killed_is_no_answer() {
+    let env = environment();
+    let repo = env.git_repo("demo", &[("a.txt", "one\n")]);
+    let git = env.bin_dir().join("git");
+    write(
+        &git,
+        "#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin\ncase \" $* \" in *' rev-parse --verify --quiet HEAD'*) kill -KILL $$ ;; esac\nexec git \"$@\"\n",
+    );
+    std::fs::set_permissions(&git, PermissionsExt::from_mode(0o755)).unwrap();
+    let error = refused(&env, 1, &["worktree", "create", "one", "--repo", repo.to_str().unwrap()]);
+    assert_eq!(error["reason_code"], "git_failed", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("signal: 9"), "{error}");
+    std::fs::remove_file(&git).unwrap();
+    assert_whole(&env, &path_of(&create(&env, "one", &repo, &[])), "one");
 }
 
 #[test]
