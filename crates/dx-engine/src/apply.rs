@@ -122,7 +122,12 @@ impl Work {
         if !work.report.known {
             // The worktree is gone; what it committed may be there all the same.
             let head = outcome.and_then(|o| o.work.head.clone()).filter(|_| !repository.work_tree.exists());
-            let head = head.ok_or_else(|| EngineError::WorktreeMissing(repository.work_tree.clone()))?;
+            let place = || repository.work_tree.clone();
+            let missing = || {
+                let is_bare = place().is_dir() && !repository.git_dir.exists();
+                (if is_bare { EngineError::NoRepository } else { EngineError::WorktreeMissing })(place())
+            };
+            let head = head.ok_or_else(missing)?;
             let common_dir = repository.common_dir;
             let repository =
                 Repository { git_dir: common_dir.clone(), work_tree: common_dir.clone(), common_dir };

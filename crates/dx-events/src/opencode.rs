@@ -13,8 +13,13 @@ use crate::opencode_status::Status;
 
 /// Tools whose success means that the file in their input changed.
 const FILE_TOOLS: [&str; 5] = ["write", "edit", "multiedit", "patch", "apply_patch"];
-/// What a tool says that was refused: by a person or in their place, and by a rule of the configuration.
-const REFUSALS: [&str; 2] = ["The user rejected permission", "The user has specified a rule which prevents"];
+/// What a tool says that was refused: by a person or in their place, by a rule of the configuration, by a plugin.
+const REFUSALS: [&str; 3] = [
+    "The user rejected permission",
+    "The user has specified a rule which prevents",
+    // By the plugin of our pack.
+    "Refused by the boundary of this role",
+];
 
 /// What a file tool's error says when the system refused: OpenCode's word, and the system's.
 const SYSTEM_REFUSALS: [&str; 4] = ["PermissionDenied: FileSystem.", "EACCES", "EPERM", "EXDEV"];

@@ -293,4 +293,17 @@ fn project_facts_are_looked_at() {
         assert!(found.len() == 1 && found[0].message.contains(title), "{found:?}");
     }
     assert_eq!(check_context(Some(&good.replace("agy: disabled\n", "")))[0].line, 6);
+    // What is not one of the two words switches nothing on, and that is told.
+    for (line, is_told) in [
+        ("- **agy**: `Enabled`", false),
+        ("agy: true", true),
+        ("agy: yes", true),
+        ("- agy: on", true),
+        ("agy: enabled?", true),
+        ("agy:", true),
+    ] {
+        let found = check_context(Some(&good.replace("agy: disabled", line)));
+        let rows: Vec<_> = found.iter().map(|f| (f.rule.as_str(), f.line)).collect();
+        assert_eq!(rows, if is_told { vec![("agy", 7)] } else { vec![] }, "{line}");
+    }
 }

@@ -8,7 +8,7 @@ use crate::api::StartRequest;
 use crate::error::EngineError;
 use crate::gates::scope::Scope;
 use dx_protocol::ProviderName;
-use dx_workflow::task::Spec;
+use dx_workflow::task::{AGY_ON, Spec, agy_lines};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -19,21 +19,15 @@ pub(super) const AGY: &str = "agy";
 const MAX_FILE: usize = 64 << 10;
 const MAX_ALL: usize = 256 << 10;
 
-/// What `## Workflow` of the project's facts says of `agy`, in whatever list or emphasis: `agy:enabled`.
+/// What `## Workflow` of the project's facts says of `agy`, one word for each line.
 pub(super) fn flag(context: Option<&str>) -> String {
     let spec = Spec::parse(context.unwrap_or_default());
-    let lines = spec.section("Workflow").map(|section| section.lines.as_slice()).unwrap_or_default();
-    let plain = |line: &str| -> String {
-        let signs = |c: &char| !matches!(c, '*' | '`' | '_' | '-' | ' ' | '\t');
-        line.chars().filter(signs).collect::<String>().to_lowercase()
-    };
-    let said = lines.iter().map(|(_, line)| plain(line)).filter(|line| line.starts_with("agy:"));
-    said.collect::<Vec<_>>().join(" ")
+    agy_lines(&spec).map(|(_, said)| said).collect::<Vec<_>>().join(" ")
 }
 
 /// Whether the user lets `agy` carry out implementation steps.
 pub(super) fn is_enabled(context: Option<&str>) -> bool {
-    flag(context).split(' ').any(|said| said == "agy:enabled")
+    flag(context).split(' ').any(|said| said == AGY_ON)
 }
 
 /// The turn by another program.

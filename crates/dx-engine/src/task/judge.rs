@@ -32,13 +32,14 @@ pub(super) fn judge(
     step.notes.extend(seen.is_part.then(part));
     step.changed_paths = seen.changed.into_iter().collect();
     step.violations = step.changed_paths.iter().filter(|path| outside(path)).cloned().collect();
+    let mut why = "";
     if seen.moved {
         step.violations.push("HEAD".to_owned());
+        why = "; HEAD is at another commit, or on another branch";
     }
     let now = handoff::flag(text(&ground.place.join(CONTEXT)).as_deref());
     let is_switched = step.agy.as_ref().is_some_and(|before| *before != now);
     let by_it = step.changed_paths.iter().any(|path| path == CONTEXT);
-    let mut why = "";
     if is_switched && by_it && !step.violations.iter().any(|path| path == CONTEXT) {
         step.violations.push(CONTEXT.to_owned());
         why = "; what it says of agy is the user's";
@@ -53,7 +54,8 @@ pub(super) fn judge(
     // Its role refused it something, as it should, and it ended by itself: what it did all the same is judged like any other's.
     let refused = outcome.filter(|_| reason == ReasonCode::PermissionDeniedByAgent);
     if let Some(outcome) = refused {
-        step.notes.push(format!("its role refused it a tool: {}", outcome.detail));
+        let all = format!("each refusal is in dx-runner logs --beads {}", step.job);
+        step.notes.push(format!("its role refused it a tool: {}; {all}", outcome.detail));
         let delivered = match ReportKind::of_agent(&step.agent) {
             Some(kind) => step.changed_paths.contains(&ground.task.path(kind.file())),
             None => !step.changed_paths.is_empty(),

@@ -29,7 +29,7 @@ const REPOSITORY_OPEN: &str = "repository_open";
 pub(super) struct Seen {
     /// Below the place where the agents work; git's own files as `.git/…`.
     pub(super) changed: BTreeSet<String>,
-    /// HEAD is not where it was.
+    /// HEAD is not where it was, or on another branch.
     pub(super) moved: bool,
     /// Not all files that git ignores were compared.
     pub(super) is_part: bool,
@@ -49,7 +49,9 @@ pub(super) fn of(
     if let Some(tree) = &found.run.created.tree {
         let work = Work::of(&found, tree)?;
         seen.changed.extend(work.changes.paths.iter().map(|path| String::from_utf8_lossy(path).into_owned()));
-        seen.moved = work.changes.report.head_move != HeadMove::Stay;
+        // A branch of its own is no more the agent's to choose than a commit is: what comes after it would be made there.
+        let report = &work.changes.report;
+        seen.moved = report.head_move != HeadMove::Stay || (report.known && report.branch != tree.branch);
         // Of what git ignores: what no job should write unasked, and new repositories.
         let look = Look::of(tree, found.run.created_at);
         seen.changed.extend(look.forbidden(&Scope::parse(&[], &[])?));

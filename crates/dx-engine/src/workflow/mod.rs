@@ -148,9 +148,10 @@ impl Engine {
             })
             .collect();
         for (path, backup) in &returns {
+            let own = rows.iter().find(|row| row.path == *path);
             let row = PackFileRow {
                 path: path.clone(),
-                state: PackFileState::Modified,
+                state: own.map_or(PackFileState::Missing, |own| own.state),
                 action: PackFileAction::Restore,
                 backup: Some(backup.clone()),
             };

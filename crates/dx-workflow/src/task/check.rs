@@ -322,6 +322,22 @@ fn plan(checker: &mut Checker, files: &TaskFiles, file: &str, text: &str) {
     }
 }
 
+/// What the line says that lets `agy` carry out implementation steps.
+pub const AGY_ON: &str = "agy:enabled";
+
+/// What `## Workflow` says of `agy`, in whatever list or emphasis, without its signs: `agy:enabled`.
+pub fn agy_lines(context: &Spec) -> impl Iterator<Item = (usize, String)> {
+    let lines = context.section("Workflow").map(|section| section.lines.as_slice()).unwrap_or_default();
+    let plain = |line: &str| -> String {
+        let signs = |c: &char| !matches!(c, '*' | '`' | '_' | '-' | ' ' | '\t');
+        line.chars().filter(signs).collect::<String>().to_lowercase()
+    };
+    lines
+        .iter()
+        .map(move |(number, line)| (*number, plain(line)))
+        .filter(|(_, line)| line.starts_with("agy:"))
+}
+
 /// What is wrong with `.ai/context.md`; `None`: it is not there.
 pub fn check_context(text: Option<&str>) -> Vec<PackFinding> {
     let mut checker = Checker { found: Findings::default() };
@@ -346,6 +362,13 @@ pub fn check_context(text: Option<&str>) -> Vec<PackFinding> {
                     }
                     Some(_) => {}
                 }
+            }
+            let switches = [AGY_ON, "agy:disabled"];
+            for (line, said) in agy_lines(&spec).filter(|(_, said)| !switches.contains(&said.as_str())) {
+                let message =
+                    "`agy` is off: only `agy: enabled` switches it on".to_owned() + &format!(" ({said})");
+                let fix = "write `agy: enabled` or `agy: disabled`";
+                checker.found.add("context.md", line, "agy", message, fix);
             }
         }
     }

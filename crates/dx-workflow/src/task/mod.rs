@@ -10,7 +10,7 @@ mod scope;
 mod spec;
 mod units;
 
-pub use check::{CONTEXT_SECTIONS, TaskFiles, UnitFiles, check_context, check_task};
+pub use check::{AGY_ON, CONTEXT_SECTIONS, TaskFiles, UnitFiles, agy_lines, check_context, check_task};
 pub use pipeline::{Next, next};
 pub use report::{Report, ReportKind, report_findings};
 pub use spec::{RUNNABLE, Spec};

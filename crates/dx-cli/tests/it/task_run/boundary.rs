@@ -48,6 +48,17 @@ pub(super) fn gits_own_files_and_what_it_ignores_are_in_the_boundary(world: &mut
     );
     world.context("agy: enabled");
     ends_as_violation(world, "git", &[".git/config", ".git/hooks/post-merge", ".git/info/exclude"]);
+    // Another branch with the same commit is another place for all that comes after it.
+    world.case("branch", &["implementer"], &[]);
+    agy_that_writes(world, "git checkout -qb other; echo hello > greet.txt");
+    world.context("agy: enabled");
+    ends_as_violation(world, "branch", &["HEAD"]);
+    world.case("no-git", &["implementer"], &[]);
+    agy_that_writes(world, "echo hello > greet.txt; rm -rf .git");
+    world.context("agy: enabled");
+    let (_, ended) = world.run(&[]);
+    let said = ended["state"]["message"].as_str().unwrap();
+    assert!(said.contains("is in no git repository") && ended["status"] == "failed", "{ended:#}");
 
     // The real agent's rules forbid these; so a shell does it before the agent begins. And one that they allow: the line about
     // agy in a file that is its to write.

@@ -265,6 +265,8 @@ fn taking_it_out_brings_back_what_it_took_the_place_of() {
     place.ask(&["install", "--force"]);
     let dry = place.ask(&["uninstall", "--dry-run"]);
     assert_eq!(actions(&dry, "restore"), ["agents/research.md", "agents/shipper.md"], "{dry:#}");
+    // Nobody changed anything since.
+    assert!(dry["files"].as_array().unwrap().iter().all(|row| row["state"] == "current"), "{dry:#}");
     // Killed at each of its steps, and gone on with.
     for n in 0..3 {
         let marker = place.env.path(format!("killed-{n}"));
