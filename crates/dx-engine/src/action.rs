@@ -23,9 +23,17 @@ pub(crate) fn document(state: &StateDir, action: &str, view: &View, changed: boo
         selected_model: created.contract.selected_model.clone(),
         changed,
         next_action: view.advice(),
-        warnings: Vec::new(),
+        warnings: left(view).into_iter().collect(),
         queued_ms: created.queued_ms,
     }
+}
+
+/// What an end did not reach.
+fn left(view: &View) -> Option<String> {
+    let left = view.outcome.as_ref()?.strays_left;
+    let processes = if left == 1 { "process of a tool goes" } else { "processes of tools go" };
+    let what = "on in the OpenCode server; `dx-runner server stop` ends it with all of them";
+    (left > 0).then(|| format!("{left} {processes} {what}"))
 }
 
 /// The agent's pid while it lives, else `-`.

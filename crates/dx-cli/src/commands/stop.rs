@@ -49,6 +49,7 @@ pub(crate) fn run(ctx: &Context, args: &StopArgs) -> Result<ExitCode, CliError> 
         if args.all { ctx.engine.live_jobs()? } else { job_names(&args.beads, args.provider.as_ref()) };
     if let ([job], false) = (jobs.as_slice(), args.all) {
         let done = ctx.engine.stop(job, args.grace)?;
+        warn(ctx, &done);
         ctx.out.either(&done, || action_text(&done))?;
         return Ok(ExitCode::Ok);
     }
@@ -57,6 +58,7 @@ pub(crate) fn run(ctx: &Context, args: &StopArgs) -> Result<ExitCode, CliError> 
     for job in &jobs {
         match ctx.engine.stop(job, args.grace) {
             Ok(done) => {
+                warn(ctx, &done);
                 if !ctx.out.is_json() {
                     ctx.out.line(action_text(&done))?;
                 }
@@ -76,6 +78,13 @@ pub(crate) fn run(ctx: &Context, args: &StopArgs) -> Result<ExitCode, CliError> 
         ctx.out.error(error);
     }
     last.map_or(Ok(ExitCode::Ok), Err)
+}
+
+/// On standard error; they are in the document, too.
+fn warn(ctx: &Context, done: &ActionDocument) {
+    for warning in &done.warnings {
+        ctx.out.note(format!("warning: {}: {warning}", done.beads));
+    }
 }
 
 /// What was done to one job, as a line.

@@ -4,6 +4,7 @@
 //! `server start`, and the cases share it.
 
 mod batches;
+mod gone;
 mod lanes;
 mod left;
 mod old;

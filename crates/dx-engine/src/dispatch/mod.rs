@@ -28,6 +28,7 @@ pub use cancel::Cancel;
 pub use cleaner::CLEANER;
 pub use detach::{BATCH, tell_begun};
 pub use member::Member;
+pub(crate) use open::leave_session;
 pub use schema::SchemaSource;
 
 use crate::Engine;
@@ -38,7 +39,6 @@ use crate::server::in_directory;
 use answer::Raw;
 use dx_opencode::{ClientError, PATIENCE};
 use dx_protocol::{DispatchDocument, ReasonCode};
-use open::Sessions;
 use schema::Schema;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -242,7 +242,7 @@ impl Engine {
                 // A folder that cannot be written to keeps nobody from asking.
                 let state = self.state().ok();
                 if let Some(state) = &state {
-                    self.sweep_questions(state, Sessions::Of(&client));
+                    self.sweep_server(state, &client);
                 }
                 opencode::ask(&client, state.as_ref(), provider, model, question)?
             }

@@ -1,9 +1,10 @@
 //! Questions that are being asked: a record of each, locked by the process that asks. What a killed one leaves is found by
-//! it and ended: a session that works on, an agent's processes and its folder.
+//! it and ended: a session that works on, an agent's processes and its folder. So is a session, a job's too, that its server
+//! did not let anybody end.
 //!
 //! A session is made with the record's mark, so there is no moment in which one could be lost between its making and a note
-//! of it. An old server keeps no marks; for its sessions a note is all there is. The cleaner looks for records that nobody
-//! holds, and so does whoever asks next.
+//! of it. An old server keeps no marks; for its sessions a note is all there is. The title of a job's session ends with the
+//! mark. The cleaner looks for records that nobody holds, and so does whoever uses the server next.
 //!
 //! Must never: end what belongs to a question that somebody still asks.
 
@@ -20,6 +21,7 @@ use dx_protocol::RunUuid;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -46,12 +48,24 @@ struct Record {
 #[derive(Debug, Serialize, Deserialize)]
 struct Place {
     url: String,
-    /// Whether that is the shared server, which has another address after each start.
+    /// Whether that is a server of ours, which has another address after each start.
     ours: bool,
     directory: Option<String>,
     title: String,
     /// One that was there before: it is stopped and stays.
     reused: Option<String>,
+}
+
+impl Place {
+    fn of(state: &StateDir, client: &Client, title: &str) -> Self {
+        Self {
+            url: client.url().to_owned(),
+            ours: Access::is_ours(state, client.url()),
+            directory: client.directory().map(str::to_owned),
+            title: title.to_owned(),
+            reused: None,
+        }
+    }
 }
 
 /// What is added to the record of a session that has not kept its mark (tried: 1.2.6).
@@ -60,10 +74,11 @@ struct Note {
     unmarked: String,
 }
 
-/// A question while it is asked; the record goes with the value.
+/// A question while it is asked; the record goes with the value, unless something is left.
 pub(super) struct Open {
     mark: RunUuid,
     path: PathBuf,
+    left: bool,
     /// Holds the lock.
     file: DiskFile,
 }
@@ -81,20 +96,17 @@ impl Open {
         title: &str,
         reused: Option<&str>,
     ) -> Result<Self, EngineError> {
-        let place = Place {
-            url: client.url().to_owned(),
-            ours: Access::shared(state).is_some_and(|access| access.url == client.url()),
-            directory: client.directory().map(str::to_owned),
-            title: title.to_owned(),
-            reused: reused.map(str::to_owned),
-        };
+        let place = Place { reused: reused.map(str::to_owned), ..Place::of(state, client, title) };
         Self::new(state, Some(place))
     }
 
     fn new(state: &StateDir, session: Option<Place>) -> Result<Self, EngineError> {
+        Self::marked(state, uuid::Uuid::now_v7().to_string().parse()?, session)
+    }
+
+    fn marked(state: &StateDir, mark: RunUuid, session: Option<Place>) -> Result<Self, EngineError> {
         let folder = state.questions_dir();
         disk::make_dir(&folder)?;
-        let mark: RunUuid = uuid::Uuid::now_v7().to_string().parse()?;
         let path = folder.join(format!("{mark}.json"));
         // It has its name once it is whole and locked.
         let unnamed = folder.join(format!(".{mark}"));
@@ -105,7 +117,12 @@ impl Open {
         locked.map_err(|e| disk::DiskError { op: "lock", path: unnamed.clone(), source: e.into() })?;
         file.append(&text)?;
         disk::rename(&unnamed, &path)?;
-        Ok(Self { mark: record.mark, path, file })
+        Ok(Self { mark: record.mark, path, left: false, file })
+    }
+
+    /// Its session could not be ended, which is left to others.
+    pub(super) fn leave(&mut self) {
+        self.left = true;
     }
 
     /// Adds the session that was made, when it could not be found by its mark.
@@ -130,9 +147,25 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // One that stays tells of a session that is gone already.
-        let _stays = disk::remove(&self.path);
+        // One that stays though nothing is left tells of a session that is gone already.
+        let _stays = (!self.left).then(|| disk::remove(&self.path));
     }
+}
+
+/// Notes a job's session that its server did not let us end: whoever uses the server next does. Its title ends with `mark`.
+pub(crate) fn leave_session(
+    state: &StateDir,
+    client: &Client,
+    title: &str,
+    mark: &RunUuid,
+) -> Result<(), EngineError> {
+    Open::marked(state, mark.clone(), Some(Place::of(state, client, title))).map(|mut open| open.leave())
+}
+
+/// Whether there is a session that nobody ends at this moment.
+pub(super) fn is_session_left(state: &StateDir) -> bool {
+    let entries = std::fs::read_dir(state.questions_dir()).into_iter().flatten().flatten();
+    entries.filter_map(|entry| left(&entry.path())).any(|left| left.record.session.is_some())
 }
 
 fn has_mark(session: &Session, mark: &RunUuid) -> bool {
@@ -156,33 +189,41 @@ pub(super) enum Sessions<'a> {
 }
 
 impl Engine {
-    /// Ends what killed processes have left.
+    /// Ends the sessions that were left in a server which answers now.
+    pub(crate) fn sweep_server(&self, state: &StateDir, server: &Client) {
+        self.sweep_questions(state, Sessions::Of(server));
+    }
+
+    /// Ends what has been left.
     pub(super) fn sweep_questions(&self, state: &StateDir, sessions: Sessions<'_>) {
         let ours = Access::shared(state).map(|access| access.url);
         for entry in std::fs::read_dir(state.questions_dir()).into_iter().flatten().flatten() {
             let Some(left) = left(&entry.path()) else { continue };
-            let wanted = match (&left.record.session, sessions) {
-                (None, _) | (Some(_), Sessions::All) => true,
-                (Some(_), Sessions::None) => false,
-                (Some(place), Sessions::Of(server)) => {
-                    place.url == server.url() || (place.ours && ours.as_deref() == Some(server.url()))
+            let ended = if let Some(place) = &left.record.session {
+                // A server of ours has another address after each start, and the same sessions.
+                let mut servers = BTreeSet::from([place.url.as_str()]);
+                servers.extend(ours.as_deref());
+                if let Sessions::Of(server) = sessions {
+                    servers.retain(|url| *url == server.url());
                 }
+                !matches!(sessions, Sessions::None)
+                    && servers.into_iter().any(|url| self.end_left(&left, place, url).unwrap_or(false))
+            } else {
+                sweep_marked(&left.record.mark, GRACE_MS);
+                drop(Folder::of(state, &left.record.mark));
+                true
             };
-            if wanted && (self.end_left(state, &left).is_ok() || age(&left.path) > GIVEN_UP) {
+            if ended || age(&left.path) > GIVEN_UP {
                 let _stays = disk::remove(&left.path);
             }
         }
     }
 
-    fn end_left(&self, state: &StateDir, left: &Left) -> Result<(), EngineError> {
+    /// Whether the session that was left does nothing any more and is gone, as that server tells.
+    fn end_left(&self, left: &Left, place: &Place, url: &str) -> Result<bool, EngineError> {
         let Left { record, note, .. } = left;
-        let Some(place) = &record.session else {
-            sweep_marked(&record.mark, GRACE_MS);
-            drop(Folder::of(state, &record.mark));
-            return Ok(());
-        };
-        let ours = place.ours.then(|| Access::shared(state)).flatten();
-        let client = self.client(ours.as_ref().map_or(&place.url, |access| &access.url))?;
+        let is_there = place.ours || place.url == url;
+        let client = self.client(url)?;
         let client = match &place.directory {
             Some(directory) => client.in_directory(directory),
             None => client,
@@ -190,17 +231,20 @@ impl Engine {
         if let Some(session) = &place.reused {
             return match client.abort(session, lanes::PATIENCE) {
                 // It is gone, and with it the work.
-                Ok(()) | Err(ClientError::Refused { .. }) => Ok(()),
+                Ok(()) | Err(ClientError::Refused { .. }) => Ok(is_there),
                 Err(error) => Err(error.into()),
             };
         }
+        let of_job = place.title.ends_with(record.mark.as_str());
+        let mut is_found = false;
         for session in client.sessions_titled(&place.title, lanes::PATIENCE)? {
             let noted = note.as_ref().is_some_and(|note| note.unmarked == session.id);
-            if noted || has_mark(&session, &record.mark) {
+            if of_job || noted || has_mark(&session, &record.mark) {
                 lanes::end(&client, &session.id)?;
+                is_found = true;
             }
         }
-        Ok(())
+        Ok(is_found || is_there)
     }
 }
 

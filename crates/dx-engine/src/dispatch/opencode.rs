@@ -27,8 +27,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How often a wait looks at its deadline and whether it is still wanted.
 const GLANCE: Duration = Duration::from_millis(50);
-/// For abort and deletion, whatever the deadline said.
-const CLEANING: Duration = Duration::from_secs(10);
+/// For abort and deletion, whatever the deadline said. What takes longer is left to the cleaner.
+const CLEANING: Duration = Duration::from_secs(3);
 /// The stream of events comes within this, or the question does without.
 const STREAM: Duration = Duration::from_secs(3);
 /// After this long without any event a prompt has an assistant's message, or nobody works on it.
@@ -67,7 +67,7 @@ pub(super) fn ask(
     };
     let begun = Instant::now();
     // Turn and record go when the session has been looked after.
-    let (client, session, is_new, _turn, _open) = if let Some(id) = question.session {
+    let (client, session, is_new, _turn, mut open) = if let Some(id) = question.session {
         let session =
             client.session(id, question.left().min(PATIENCE)).map_err(|error| question.failed(error))?;
         // A session works in its own directory; calls for another one would not reach it.
@@ -93,15 +93,20 @@ pub(super) fn ask(
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
     let asked = converse(&client, &session, &model, question, UNTOUCHED + slowness, &mut raw);
-    if asked.is_err()
-        && let Err(error) = client.abort(&session, CLEANING)
-    {
-        raw.warnings.push(format!("session {session} could not be aborted: {error}"));
-    }
-    if keeps {
+    let until = Instant::now() + CLEANING;
+    let left = || until.saturating_duration_since(Instant::now());
+    let ended = if asked.is_err() { client.abort(&session, left()) } else { Ok(()) };
+    let ended = if keeps { ended } else { ended.and_then(|()| client.delete(&session, left())) };
+    if let Err(error) = ended {
+        let next = if let Some(open) = &mut open {
+            open.leave();
+            "is ended when the server answers"
+        } else {
+            "goes on"
+        };
+        raw.warnings.push(format!("session {session} could not be ended and {next}: {error}"));
         raw.session = Some(session);
-    } else if let Err(error) = client.delete(&session, CLEANING) {
-        raw.warnings.push(format!("session {session} could not be deleted: {error}"));
+    } else if keeps {
         raw.session = Some(session);
     }
     match asked {

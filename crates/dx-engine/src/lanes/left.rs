@@ -27,23 +27,35 @@ const UNENDED_MS: i64 = 1_000;
 /// TERM, and KILL after this.
 const GRACE_MS: u64 = 500;
 
+/// What any session's tools have begun since the run did and is still there, for when the server does not tell whose it is.
+pub(super) fn unclear(state: &StateDir, run: &Run, client: &Client) -> Strays {
+    let begun = begun_by_tools(state, client.url());
+    let since = begun.iter().filter(|(_, began)| began.at_ms >= run.created_at.0);
+    Strays { ended: 0, left: count(since.count()) }
+}
+
 /// Ends what these sessions, and those of their subagents, have left.
-pub(super) fn end(state: &StateDir, run: &Run, client: &Client, sessions: &[String]) -> Strays {
+pub(super) fn end(
+    state: &StateDir,
+    run: &Run,
+    client: &Client,
+    sessions: &[String],
+) -> Result<Strays, ClientError> {
     let begun = begun_by_tools(state, client.url());
     if begun.is_empty() || sessions.is_empty() {
-        return Strays::default();
+        return Ok(Strays::default());
     }
     let uuid = &run.created.ids.run_uuid;
     let since = u64::try_from(run.created_at.0 - LONGEST_TURN_MS).unwrap_or_default();
-    let Ok(all) = client.sessions_everywhere(since, PATIENCE) else { return Strays::default() };
+    let all = client.sessions_everywhere(since, PATIENCE)?;
     let family = family(&all, sessions);
     let (ours, others): (Vec<&Session>, Vec<&Session>) =
         all.iter().partition(|session| family.contains(session.id.as_str()));
-    let Ok(calls) = calls(client, &ours) else { return Strays::default() };
+    let calls = calls(client, &ours)?;
     let of = |calls: &[Call], began: &Began| calls.iter().any(|call| call.began(began));
     let mine: Vec<_> = begun.into_iter().filter(|(_, began)| of(&calls, began)).collect();
     if mine.is_empty() {
-        return Strays::default();
+        return Ok(Strays::default());
     }
     // A session that is gone meanwhile leaves nothing that anybody still wants.
     let theirs = self::calls(client, &others);
@@ -52,7 +64,7 @@ pub(super) fn end(state: &StateDir, run: &Run, client: &Client, sessions: &[Stri
     let surely: Vec<ProcessIdentity> = surely.into_iter().map(|(process, _)| process).collect();
     // Nothing of the run carries its mark any more; these and what is below them count.
     let ended = if surely.is_empty() { 0 } else { end_tree(uuid, &surely, GRACE_MS) };
-    Strays { ended: count(ended), left: count(left.len()) }
+    Ok(Strays { ended: count(ended), left: count(left.len()) })
 }
 
 fn count(number: usize) -> u32 {

@@ -14,6 +14,7 @@ pub use driver::{SESSION, session};
 
 use crate::Engine;
 use crate::api::StartRequest;
+use crate::dispatch::leave_session;
 use crate::error::EngineError;
 use crate::providers::Provider;
 use crate::server::{Access, is_old};
@@ -78,6 +79,7 @@ impl Engine {
             return Err(EngineError::Argument(message));
         }
         let (client, password) = self.access_for(lane, request.server.as_deref())?;
+        self.sweep_server(&self.state()?, &client);
         let directory = worktree.to_str().ok_or_else(|| EngineError::PathNotUtf8(worktree.to_owned()))?;
         Ok(Some(LaneServer { client: client.in_directory(directory), password, lane, title: title(uuid) }))
     }
@@ -118,7 +120,7 @@ pub(crate) fn is_of_lane(error: &EngineError) -> Option<ReasonCode> {
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Strays {
     pub(crate) ended: u32,
-    /// They may be another session's, and go on.
+    /// They go on: they may be another session's, or nobody could tell.
     pub(crate) left: u32,
 }
 
@@ -152,21 +154,36 @@ pub(crate) fn status(state: &StateDir, run: &Run, password: Option<String>) -> O
     told
 }
 
-/// Stops and deletes what a job's session still does, and what its tools have left. A server that is gone has none.
+/// Stops and deletes what a job's session still does, and what its tools have left. What the server does not let us end is
+/// left to whoever uses it next.
 pub(crate) fn end_session(state: &StateDir, run: &Run, password: Option<String>) -> Strays {
     let Some((client, title)) = server_of(state, run, password) else { return Strays::default() };
-    let Ok(sessions) = client.sessions_titled(&title, PATIENCE) else { return Strays::default() };
+    end_sessions(state, run, &client, &title).unwrap_or_else(|(strays, error)| {
+        // A folder that cannot be written to leaves it in the server's list.
+        let _noted = leave_session(state, &client, &title, &run.created.ids.run_uuid);
+        // A server that is gone has no tools.
+        if error.is_unreachable() && !error.is_deadline() { Strays::default() } else { strays }
+    })
+}
+
+fn end_sessions(
+    state: &StateDir,
+    run: &Run,
+    client: &Client,
+    title: &str,
+) -> Result<Strays, (Strays, ClientError)> {
+    let unknown = |error| (left::unclear(state, run, client), error);
+    let sessions = client.sessions_titled(title, PATIENCE).map_err(unknown)?;
     let ids: Vec<String> = sessions.into_iter().map(|session| session.id).collect();
     for session in &ids {
-        rest(&client, session);
+        rest(client, session);
     }
     // What they had called is only known as long as they are there.
-    let strays = left::end(state, run, &client, &ids);
+    let strays = left::end(state, run, client, &ids).map_err(unknown)?;
     for session in &ids {
-        // What cannot be reached cannot be ended; its owner sees it in the server's list.
-        let _deleted = client.delete(session, PATIENCE);
+        client.delete(session, PATIENCE).map_err(|error| (strays, error))?;
     }
-    strays
+    Ok(strays)
 }
 
 /// Abort, await idle, delete: a session that is deleted while it works goes on working.

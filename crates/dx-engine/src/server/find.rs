@@ -3,7 +3,7 @@
 //! Called by: everything that asks a server. Must never: send our server's password anywhere else, or take another user's
 //! server for ours.
 
-use super::managed;
+use super::access::Access;
 use crate::Engine;
 use crate::error::EngineError;
 use dx_opencode::Client;
@@ -44,15 +44,14 @@ impl Engine {
             found.0.health(patience)?;
             return Ok(found);
         }
-        let ours = self.state_for_reading()?.and_then(|state| managed::Access::shared(&state));
+        let ours = self.state_for_reading()?.and_then(|state| Access::shared(&state));
         if let Some(access) = ours {
             let client = Client::new(&access.url, Some(&access.password))?;
             client.health(patience)?;
             return Ok((client, Some(access.password)));
         }
         // Whoever listens there would read every prompt, and work with his rights.
-        let (listening, we) = (listener::users(DEFAULT_PORT), rustix::process::geteuid().as_raw());
-        if let Some(user) = stranger(&listening, we) {
+        if let Some(user) = stranger(&listener::users(DEFAULT_PORT)) {
             return Err(EngineError::Provider {
                 reason: ReasonCode::ServerUnreachable,
                 message: format!(
@@ -76,7 +75,7 @@ impl Engine {
     }
 
     fn access(&self, url: &str) -> Result<(Client, Option<String>), EngineError> {
-        let ours = self.state_for_reading()?.and_then(|state| managed::Access::at(&state, url));
+        let ours = self.state_for_reading()?.and_then(|state| Access::at(&state, url));
         let given = || std::env::var("OPENCODE_SERVER_PASSWORD").ok().filter(|password| !password.is_empty());
         let password = ours.map(|access| access.password).or_else(given);
         Ok((Client::new(url, password.as_deref())?, password))
@@ -84,19 +83,23 @@ impl Engine {
 }
 
 /// Somebody else among those who listen.
-fn stranger(listening: &[u32], we: u32) -> Option<u32> {
+pub(super) fn stranger(listening: &[u32]) -> Option<u32> {
+    other_than(rustix::process::geteuid().as_raw(), listening)
+}
+
+fn other_than(we: u32, listening: &[u32]) -> Option<u32> {
     listening.iter().copied().find(|user| *user != we)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::stranger;
+    use super::other_than;
 
     #[test]
     fn a_server_that_nobody_named_is_our_own_users() {
-        assert_eq!(stranger(&[], 1000), None);
-        assert_eq!(stranger(&[1000, 1000], 1000), None);
-        assert_eq!(stranger(&[1000, 1001], 1000), Some(1001));
-        assert_eq!(stranger(&[0], 1000), Some(0));
+        assert_eq!(other_than(1000, &[]), None);
+        assert_eq!(other_than(1000, &[1000, 1000]), None);
+        assert_eq!(other_than(1000, &[1000, 1001]), Some(1001));
+        assert_eq!(other_than(1000, &[0]), Some(0));
     }
 }

@@ -1,19 +1,16 @@
-//! Servers of a state directory: jobs like any other, with an address and a password that only their user can read. One is
-//! shared by everything; others are for one purpose, under an id of their own.
+//! Starting and stopping the servers of a state directory, which are jobs like any other. One is shared by everything; others
+//! are for one purpose, under an id of their own.
 //!
 //! Called by: `server start|status|stop`, and the benchmark for its own. Must never: show the password, or take a port that OpenCode has for its default.
 
+use super::access::{Access, Server, is_claimed, lives, named, run_of, shared};
 use super::shell;
 use crate::Engine;
-use crate::api::{JobName, StartRequest, WorktreeChoice};
+use crate::api::{StartRequest, WorktreeChoice};
 use crate::error::EngineError;
-use crate::lookup::{self, Found, Record};
-use crate::providers::OPENCODE_SERVER;
-use crate::secrets;
 use dx_jobdir::{DiskFile, StateDir, disk};
 use dx_opencode::{Client, ClientError, Health};
-use dx_protocol::{BeadsId, ProviderName, ReasonCode, SandboxMode, ServerDocument};
-use serde::{Deserialize, Serialize};
+use dx_protocol::{BeadsId, ReasonCode, SandboxMode, ServerDocument};
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{ErrorKind, Read as _};
@@ -22,83 +19,16 @@ use std::time::{Duration, Instant};
 
 /// Where a server listens when nobody says otherwise.
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
-/// The id of the shared one.
-const SHARED: &str = "server";
-/// What the access file says that it is.
-const SCHEMA: &str = "dx-runner/server-access/1";
 /// A first start may set up a database.
 const START_PATIENCE: Duration = Duration::from_mins(1);
 const HEALTH_PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
+/// The end of a server is settled within this.
+const SETTLED: Duration = Duration::from_secs(30);
 /// Ports that were free a moment ago and taken when the server came.
 const PORT_TRIES: usize = 3;
 /// So much of what a server said before it ended is shown.
 const LAST_WORDS: usize = 300;
-
-/// How to get in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Access {
-    schema: String,
-    pub(crate) url: String,
-    pub(crate) password: String,
-}
-
-impl Access {
-    /// That of the shared server, when it runs.
-    pub(crate) fn shared(state: &StateDir) -> Option<Self> {
-        Self::of_live(state, &shared().ok()?)
-    }
-
-    /// That of the server of ours with this address, when it runs.
-    pub(crate) fn at(state: &StateDir, url: &str) -> Option<Self> {
-        let ids = state.server_ids();
-        let all = ids.iter().filter_map(|id| Self::of_live(state, &named(id.clone()).ok()?));
-        all.into_iter().find(|access| access.url == url.trim_end_matches('/'))
-    }
-
-    fn of_live(state: &StateDir, server: &Server) -> Option<Self> {
-        let text = std::fs::read(state.server_file(&server.beads)).ok()?;
-        let access: Self = serde_json::from_slice(&text).ok()?;
-        secrets::also(&[access.password.clone().into_bytes()]);
-        is_claimed(state, server).then_some(access)
-    }
-}
-
-/// A server of ours, as a job.
-struct Server {
-    provider: ProviderName,
-    beads: BeadsId,
-}
-
-impl Server {
-    fn name(&self) -> JobName {
-        JobName { beads: self.beads.clone(), provider: Some(self.provider.clone()) }
-    }
-}
-
-fn shared() -> Result<Server, EngineError> {
-    named(SHARED.parse()?)
-}
-
-fn named(beads: BeadsId) -> Result<Server, EngineError> {
-    Ok(Server { provider: OPENCODE_SERVER.parse()?, beads })
-}
-
-fn is_claimed(state: &StateDir, server: &Server) -> bool {
-    std::fs::symlink_metadata(state.live(&server.provider, &server.beads)).is_ok()
-}
-
-/// The job that is the server of ours with this address.
-pub(crate) fn run_at(state: &StateDir, url: &str) -> Option<Found> {
-    let url = url.trim_end_matches('/');
-    let servers = state.server_ids().into_iter().filter_map(|id| named(id).ok());
-    let here = |server: &Server| Access::of_live(state, server).is_some_and(|access| access.url == url);
-    let Server { provider, beads } = servers.into_iter().find(here)?;
-    match lookup::newest_under(state, &provider, &beads) {
-        Ok(Some(Record::Ours(found))) => Some(*found),
-        _ => None,
-    }
-}
 
 impl Engine {
     /// Starts the shared server, or tells of the one that runs, which has to be where it is asked for.
@@ -127,7 +57,7 @@ impl Engine {
     ) -> Result<ServerDocument, EngineError> {
         let state = self.state()?;
         let _lock = lock(&state)?;
-        if let Some(access) = self.live_access(&state, server)? {
+        while let Some(access) = self.live_access(&state, server)? {
             let wanted_port = port.map(|port| format!(":{port}"));
             let wanted_host = address.map(|address| format!("//{}:", host(address)));
             let is_there = wanted_port.is_none_or(|port| access.url.ends_with(&port))
@@ -135,7 +65,10 @@ impl Engine {
             if !is_there {
                 return Err(elsewhere(&access));
             }
-            return self.running(&state, server, &access, false);
+            // One that ends meanwhile was about to die, and another one is started.
+            if let Some(document) = self.running(&state, server, &access, false)? {
+                return Ok(document);
+            }
         }
         let address = address.unwrap_or(LOOPBACK);
         let mut tries = 0;
@@ -162,8 +95,7 @@ impl Engine {
     ) -> Result<ServerDocument, EngineError> {
         let file = state.server_file(&server.beads);
         let url = format!("http://{}:{port}", host(address));
-        let access = Access { schema: SCHEMA.to_owned(), url, password: password()? };
-        secrets::also(&[access.password.clone().into_bytes()]);
+        let access = Access::new(url, password()?);
         let shell = shell::install(state)?.map(|path| format!("SHELL={}", path.display()));
         let text = serde_json::to_vec(&access).map_err(|e| EngineError::Argument(e.to_string()))?;
         disk::replace(&file, &text)?;
@@ -180,35 +112,38 @@ impl Engine {
             let _removed = disk::remove(&file);
             return Err(error);
         }
-        self.running(state, server, &access, true)
+        let started = self.running(state, server, &access, true)?;
+        started.ok_or_else(|| {
+            let _removed = disk::remove(&file);
+            let message = format!("the server ended at once: {}", last_words(state, server));
+            EngineError::SpawnFailed { message }
+        })
     }
 
-    /// Waits until the server is well.
+    /// Waits until the server is well; `None` when it has ended.
     fn running(
         &self,
         state: &StateDir,
         server: &Server,
         access: &Access,
         changed: bool,
-    ) -> Result<ServerDocument, EngineError> {
-        let file = state.server_file(&server.beads);
+    ) -> Result<Option<ServerDocument>, EngineError> {
         let client = Client::new(&access.url, Some(&access.password))?;
         let until = Instant::now() + START_PATIENCE;
         loop {
             let health = client.health(HEALTH_PATIENCE);
             match health.and_then(|health| if changed { ours(access, health) } else { Ok(health) }) {
-                Ok(health) => return Ok(document(state, server, Some(access), Ok(health.version), changed)),
-                // Another server has taken the port; ours will say so.
-                Err(_) if Access::of_live(state, server).is_none() => {
-                    let _removed = disk::remove(&file);
-                    let message = format!("the server ended at once: {}", last_words(state, server));
-                    return Err(EngineError::SpawnFailed { message });
+                Ok(health) => {
+                    self.sweep_server(state, &client);
+                    return Ok(Some(document(state, server, Some(access), Ok(health.version), changed)));
                 }
+                // Another server has taken the port; ours will say so.
+                Err(_) if Access::of_live(state, server).is_none() => return Ok(None),
                 Err(error) if Instant::now() >= until => {
                     self.progress("the server does not get well and is stopped");
                     if changed {
                         self.stop(&server.name(), None)?;
-                        disk::remove(&file)?;
+                        disk::remove(&state.server_file(&server.beads))?;
                     }
                     return Err(error.into());
                 }
@@ -258,6 +193,11 @@ impl Engine {
             return Ok(None);
         }
         self.prune(Some(&server.name()))?;
+        let until = Instant::now() + SETTLED;
+        // One that has just died is settled by its monitor.
+        while is_claimed(state, server) && !lives(state, server) && Instant::now() < until {
+            std::thread::sleep(PAUSE);
+        }
         if !is_claimed(state, server) {
             return Ok(None);
         }
@@ -372,9 +312,7 @@ fn taken(address: IpAddr, port: u16) -> EngineError {
 
 /// The end of what the server printed.
 fn last_words(state: &StateDir, server: &Server) -> String {
-    let Ok(Some(Record::Ours(found))) = lookup::newest_under(state, &server.provider, &server.beads) else {
-        return "it left no record".to_owned();
-    };
+    let Some(found) = run_of(state, server) else { return "it left no record".to_owned() };
     let text = std::fs::read(found.paths.log()).unwrap_or_default();
     let text = plain(String::from_utf8_lossy(&text).trim());
     let from = text.char_indices().rev().nth(LAST_WORDS).map_or(0, |(at, _)| at);

@@ -3,13 +3,14 @@
 //! Called by: the commands `server` and `probe-attach`, and everything that asks a server. Must never: start a server
 //! without being told to.
 
+mod access;
 mod find;
 mod managed;
 mod models;
 mod probe;
 mod shell;
 
-pub(crate) use managed::{Access, run_at};
+pub(crate) use access::{Access, run_at};
 pub(crate) use models::{in_directory, is_connected};
 pub(crate) use probe::is_old;
 pub(crate) use shell::Began;

@@ -34,7 +34,7 @@ impl World {
         self.sleepers("120.5").pop()
     }
 
-    fn sleepers(&self, seconds: &str) -> Vec<i32> {
+    pub(super) fn sleepers(&self, seconds: &str) -> Vec<i32> {
         let home = self.env.home().display().to_string();
         let is_one = |pid: &i32| describe(*pid).contains(&format!(": sleep {seconds}"));
         processes_with_marker("HOME", &home).into_iter().filter(is_one).collect()

@@ -21,7 +21,7 @@ impl World {
         found.into_iter().filter(|pid| describe(*pid).contains(entry)).collect()
     }
 
-    fn records(&self) -> usize {
+    pub(super) fn records(&self) -> usize {
         std::fs::read_dir(self.env.state_dir().join("questions")).into_iter().flatten().count()
     }
 

@@ -1,6 +1,6 @@
 //! One real OpenCode server, started by us, and everything that is asked through it.
 
-use super::{batches, lanes, left, questions};
+use super::{batches, gone, lanes, left, questions};
 use crate::real_agent::agents_dir;
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
@@ -56,6 +56,10 @@ const CASES: &[Case] = &[
     ("a_killed_driver_never_prompts_again", lanes::a_killed_driver_never_prompts_again),
     ("a_password_that_only_the_start_knew", lanes::a_password_that_only_the_start_knew),
     ("a_lane_that_cannot_be_used", lanes::a_lane_that_cannot_be_used),
+    ("a_server_that_hangs", gone::a_server_that_hangs),
+    ("a_server_that_died_leaves_no_session", gone::a_server_that_died_leaves_no_session),
+    ("a_start_right_after_a_death", gone::a_start_right_after_a_death),
+    ("who_has_a_dead_servers_port_gets_nothing", gone::who_has_a_dead_servers_port_gets_nothing),
     ("a_server_that_dies_is_told", lanes::a_server_that_dies_is_told),
 ];
 
