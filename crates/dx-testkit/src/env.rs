@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::run::{self, Output, RunError};
 use crate::{agent, git, processes};
@@ -34,6 +34,8 @@ const ROOTED: [&str; 8] = [
 const DEADLINE: Duration = Duration::from_mins(1);
 /// How long clean-up tries to kill what is left.
 const CLEAN_UP: Duration = Duration::from_secs(10);
+/// Between two looks at what still runs.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A hermetic environment: folders, variables, commands with deadlines, clean-up.
 #[derive(Debug)]
@@ -229,13 +231,28 @@ impl TestEnv {
         git::call(self.command("git"), folder.as_ref(), args)
     }
 
+    /// Panics, naming them, when processes of this environment still run after `limit`; none does afterwards.
+    #[track_caller]
+    pub fn assert_ended(&self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while Instant::now() < end && !processes::processes_where(&self.is_mine()).is_empty() {
+            std::thread::sleep(LOOK);
+        }
+        assert_eq!(self.kill_leftovers(), Vec::<String>::new());
+    }
+
     /// Kills whatever still runs and belongs to this environment; returns one line about each.
     ///
     /// Dropping does the same; a test calls this to see what was left.
     pub fn kill_leftovers(&self) -> Vec<String> {
+        processes::kill_where(&self.is_mine(), CLEAN_UP)
+    }
+
+    /// Whether an entry of a process's environment tells that it is one of this environment.
+    fn is_mine(&self) -> impl Fn(&[u8]) -> bool + use<> {
         let mark = format!("{ENV_MARKER}={}", self.id).into_bytes();
-        let root = self.root().as_os_str().as_bytes();
-        processes::kill_where(&|entry| entry == mark || is_rooted(entry, root), CLEAN_UP)
+        let root = self.root().as_os_str().as_bytes().to_vec();
+        move |entry| entry == mark || is_rooted(entry, &root)
     }
 }
 
