@@ -4,7 +4,7 @@ use crate::error::{told, unwritable};
 use crate::providers::{Provider, checks};
 use crate::settings::{Layers, Looked, group_may_write};
 use crate::settle::Programs;
-use crate::{Engine, EngineError, environment, sandbox};
+use crate::{Engine, EngineError, sandbox};
 use dx_core::settings::Layer;
 use dx_jobdir::StateDir;
 use dx_protocol::{DoctorDocument, DoctorRow, Level, ProvidersDocument};
@@ -241,7 +241,7 @@ fn provider_row(provider: &Provider) -> DoctorRow {
         return row(&name, Level::Warn, &found, &format!("install `{program}`, or put it on PATH"));
     };
     let version = checks::version_row(provider, &checks::version_now(provider, &binary));
-    let env = environment::allowed(&|name| provider.passes(name));
+    let env = provider.environment();
     let place = std::env::current_dir().unwrap_or_else(|_| "/".into());
     let credentials = checks::credentials_named(provider, &env, &place);
     let mut found = binary.display().to_string();

@@ -9,7 +9,7 @@ use crate::git::Repository;
 use crate::providers::{Provider, Resolved, Wish, checks};
 use crate::settings::{ALLOW_MODEL_OVERRIDE, LANE, Layers, MODEL, PROVIDER};
 use crate::start::configure::{project_of, sandbox_of};
-use crate::{Engine, environment, permission, sandbox};
+use crate::{Engine, permission, sandbox};
 use dx_core::settings::Value;
 use dx_jobdir::StateDir;
 use dx_jobdir::pools::{self, Pool};
@@ -146,7 +146,7 @@ impl Look<'_> {
             }
         };
         let mut rows = vec![checks::ok(provider, "binary", binary.display().to_string())];
-        let env = environment::allowed(&|name| provider.passes(name));
+        let env = provider.environment();
         let model = self.settings.text(&MODEL)?;
         let override_allowed = self.settings.is_on(&ALLOW_MODEL_OVERRIDE)?;
         let progress = |what: &str| self.engine.progress(what);

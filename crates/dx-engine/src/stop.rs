@@ -78,7 +78,7 @@ impl Engine {
         }
         let told = self.layers(None, None).map_err(|_| ()).and_then(|layers| {
             let provider = layers.providers.find(&created.ids.provider).map_err(|_| ())?;
-            let env = environment::allowed(&|name| provider.passes(name));
+            let env = provider.environment();
             let progress = |what: &str| self.progress(what);
             let wish = Wish {
                 server: None,

@@ -202,6 +202,12 @@ impl Client {
         }
     }
 
+    /// Lets go of what the server holds for the directory: watches, language servers, tools. Its sessions stay; one that
+    /// works is aborted. Whoever asks there next has it set up again.
+    pub fn dispose(&self, deadline: Duration) -> Result<(), ClientError> {
+        self.post::<Value>("let go of a directory", "/instance/dispose", &json!({}), deadline).map(drop)
+    }
+
     /// The same as the server has them.
     pub fn raw_messages(&self, session: &str, deadline: Duration) -> Result<Vec<Value>, ClientError> {
         self.get("show messages", &format!("/session/{}/message", segment(session)), deadline)

@@ -15,6 +15,9 @@ use std::time::Duration;
 /// A machine under load needs a multiple of what a quiet one does.
 const PATIENCE: Duration = Duration::from_mins(4);
 
+/// A name that only Codex's configuration knows.
+const CODEX_KEY: &str = "SOME_MAKERS_KEY";
+
 struct World {
     env: TestEnv,
     model: ScriptedModel,
@@ -36,7 +39,8 @@ impl World {
             ("ANTHROPIC_AUTH_TOKEN", "fake-token-of-claude".to_owned()),
             ("GOOGLE_GEMINI_BASE_URL", format!("{}/plain", model.root_url())),
             ("GEMINI_API_KEY", "fake-key-of-gemini".to_owned()),
-            ("OPENAI_API_KEY", "fake-key-of-codex".to_owned()),
+            // As the configuration below names it.
+            (CODEX_KEY, "fake-key-of-codex".to_owned()),
         ] {
             env.set(name, value);
         }
@@ -45,11 +49,20 @@ impl World {
                 ".gemini/settings.json",
                 r#"{"security":{"auth":{"selectedType":"gemini-api-key"}}}"#.to_owned(),
             ),
-            (".codex/config.toml", codex_config(&model.base_url(), Some(1))),
+            (
+                ".codex/config.toml",
+                // Its user trusts our tools: nobody is asked.
+                codex_config(&model.base_url(), Some(1)).replace("OPENAI_API_KEY", CODEX_KEY)
+                    + "\n[mcp_servers.dx-runner]\ndefault_tools_approval_mode = \"approve\"\n",
+            ),
         ] {
             let path = env.home().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
+        }
+        for client in ["claude", "gemini", "codex"] {
+            let state = env.state_dir().display().to_string();
+            env.run(&["--state-dir", &state, "mcp", "install", "--client", client]).assert_code(0);
         }
         let folder = env.git_repo("asked-about", &[("README.md", "# Asked about\n")]);
         Some(Self { env, model, folder })
@@ -110,6 +123,19 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
         assert_eq!(world.ask(35, member, "hang", &["--timeout", "6"])["reason_code"], "timeout", "{member}");
         // A question changes nothing, also where it may read.
         world.ask(0, member, "write:made.txt:x,bash:touch made-too.txt,text:DONE", &["--directory", &folder]);
+        assert_eq!(world.env.git(&world.folder, &["status", "--porcelain"]), "", "{member}");
+        // Nor through tools that others offer, which its user has installed and trusts.
+        for prefix in ["mcp__dx-runner__", "mcp__dx_runner__", "mcp_dx-runner_"] {
+            let job = json!({ "provider": "exec", "beads": "escaped", "worktree": folder,
+                "command": ["touch", "escaped.txt"] });
+            world.ask(
+                0,
+                member,
+                &format!("tool:{prefix}job_start:{job},text:DONE"),
+                &["--directory", &folder],
+            );
+        }
+        world.env.run(&["check", "--beads", "escaped"]).assert_code(1);
         assert_eq!(world.env.git(&world.folder, &["status", "--porcelain"]), "", "{member}");
         let refused = world.ask(64, member, "text:x", &["--session", "ses_1"]);
         assert_eq!(refused["reason_code"], "not_supported", "{refused:#}");

@@ -14,7 +14,7 @@ use crate::Engine;
 use crate::asked::Asked;
 use crate::environment;
 use crate::error::EngineError;
-use crate::providers::{Provider, Wish};
+use crate::providers::{Provider, Wish, codex_options};
 use dx_events::{Parser, Summary, stderr_event, trouble_of};
 use dx_jobdir::{StateDir, disk};
 use dx_protocol::{AgentEvent, ErrorClass, Grammar, ProviderVerdict, ReasonCode, RunUuid, Trouble};
@@ -165,7 +165,7 @@ fn prepare<'a>(
     let provider = settings.providers.find(&cli.provider().parse()?)?;
     let settings = settings.with_provider(std::sync::Arc::clone(&provider));
     let provider: &Provider = &provider;
-    let mut env = environment::allowed(&|name| provider.passes(name));
+    let mut env = provider.environment();
     let place = match directory {
         None => folder.path("work"),
         Some(path) => {
@@ -174,28 +174,32 @@ fn prepare<'a>(
         }
     };
     let state = engine.state()?;
-    let resolved = (provider.resolve)(
-        provider,
-        &Wish {
-            state: &state,
-            server: None,
-            worktree: &place,
-            repository: None,
-            beads: "dispatch",
-            log: Path::new("/dev/null"),
-            model: Some(model),
-            allow_model_override: true,
-            agent: None,
-            confined: false,
-            command: &[],
-            has_prompt: true,
-            prompt_file: Path::new("/dev/null"),
-            env: &env,
-            progress: &|what| engine.progress(what),
-            settings: &settings,
-            list_age: None,
-        },
-    )?;
+    let wish = Wish {
+        state: &state,
+        server: None,
+        worktree: &place,
+        repository: None,
+        beads: "dispatch",
+        log: Path::new("/dev/null"),
+        model: Some(model),
+        allow_model_override: true,
+        agent: None,
+        confined: false,
+        command: &[],
+        has_prompt: true,
+        prompt_file: Path::new("/dev/null"),
+        env: &env,
+        progress: &|what| engine.progress(what),
+        settings: &settings,
+        list_age: None,
+    };
+    let resolved = (provider.resolve)(provider, &wish)?;
+    let program = resolved.argv.first().cloned().unwrap_or_default();
+    let mut args = cli.args(model, reads);
+    if cli == Cli::Codex {
+        // Behind its command, before the model and what stands for the prompt.
+        args.splice(1..1, codex_options(&wish, Path::new(&program), reads)?);
+    }
     for (name, value) in &resolved.env {
         environment::set(&mut env, name, value);
     }
@@ -205,8 +209,7 @@ fn prepare<'a>(
         environment::set(&mut env, "CLAUDE_CODE_MAX_RETRIES", "1");
     }
     crate::secrets::also(&crate::secrets::of_environment(&env, &[]));
-    let program = resolved.argv.first().cloned().unwrap_or_default();
-    let argv = std::iter::once(program).chain(cli.args(model, reads)).collect();
+    let argv = std::iter::once(program).chain(args).collect();
     Ok(Ready { argv, env, grammar: resolved.grammar, folder, place, mark })
 }
 

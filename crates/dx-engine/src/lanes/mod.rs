@@ -18,6 +18,7 @@ use crate::dispatch::leave_session;
 use crate::error::EngineError;
 use crate::providers::Provider;
 use crate::server::{Access, is_old};
+use crate::worktree::Place;
 use dx_core::Run;
 use dx_jobdir::StateDir;
 use dx_opencode::{Client, ClientError};
@@ -183,7 +184,21 @@ fn end_sessions(
     for session in &ids {
         client.delete(session, PATIENCE).map_err(|error| (strays, error))?;
     }
+    if !ids.is_empty() {
+        let_go(run, client);
+    }
     Ok(strays)
+}
+
+/// A server keeps watches and memory for each folder it worked in, for ever. The worktree was made for this job, which is
+/// over; in a folder of the user's others may be about to ask, and it is one of few.
+fn let_go(run: &Run, client: &Client) {
+    let made = Place::is_at(Path::new(&run.created.spec.worktree));
+    // What works there would be aborted.
+    if made && client.statuses(PATIENCE).is_ok_and(|statuses| statuses.is_empty()) {
+        // It only costs the server something.
+        let _kept = client.dispose(PATIENCE);
+    }
 }
 
 /// Abort, await idle, delete: a session that is deleted while it works goes on working.

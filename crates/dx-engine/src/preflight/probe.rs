@@ -38,7 +38,7 @@ impl Look<'_> {
             });
         }
         let folder = Folder::new(&self.state.cache_dir())?;
-        let mut env = environment::allowed(&|name| provider.passes(name));
+        let mut env = provider.environment();
         let model = self.settings.text(&MODEL)?;
         let progress = |what: &str| self.engine.progress(what);
         let prompt = folder.path("prompt");

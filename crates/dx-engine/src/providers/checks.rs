@@ -5,7 +5,6 @@
 use super::provider::Provider;
 use super::{Wish, form};
 use crate::asked::Asked;
-use crate::environment;
 use crate::error::EngineError;
 use crate::prompt::sha256_hex;
 use dx_jobdir::disk;
@@ -82,7 +81,7 @@ pub(crate) fn version_now(provider: &Provider, binary: &Path) -> Version {
     if provider.tested.is_empty() {
         return Version::NotAsked;
     }
-    let env = environment::allowed(&|name| provider.passes(name));
+    let env = provider.environment();
     judge(provider, ask_version(&env, binary))
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod rules;
 pub(crate) mod script;
 mod table;
 
+pub(crate) use codex::options_of_question as codex_options;
 pub(crate) use form::PROMPT;
 pub(crate) use opencode::headless as opencode_headless;
 pub(crate) use opencode_server::NAME as OPENCODE_SERVER;

@@ -49,6 +49,8 @@ pub(crate) struct Provider {
     pub(crate) lanes: Vec<Lane>,
     /// The caller's variables that reach the agent, beyond those that reach every agent; `NAME` or `PREFIX*`.
     pub(crate) passes: Vec<String>,
+    /// One more: the variable that the program's own settings name for its key, told by the environment it gets.
+    pub(crate) key_named: fn(&[(OsString, OsString)]) -> Option<String>,
     pub(crate) grammar: Grammar,
     /// What of its own it must be able to change; `~/` is HOME, and what ends in `.json` is a file.
     pub(crate) state: Vec<String>,
@@ -138,6 +140,7 @@ impl Default for Provider {
             cap: Some(6),
             lanes: vec![Lane::Run],
             passes: Vec::new(),
+            key_named: |_| None,
             grammar: Grammar::Text,
             state: Vec::new(),
             rules: OutputRules::default(),
@@ -155,6 +158,19 @@ impl Provider {
             Some(prefix) => name.starts_with(prefix),
             None => name == pattern,
         })
+    }
+
+    /// What of the caller's environment reaches the agent.
+    pub(crate) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let mut env = environment::allowed(&|name| self.passes(name));
+        // Only what is taken for a secret wherever it is seen: by its name, or by its shape.
+        if let Some(name) = (self.key_named)(&env)
+            && let Some(value) = std::env::var_os(&name)
+            && environment::is_secret(&name, &value.to_string_lossy())
+        {
+            environment::set(&mut env, &name, value);
+        }
+        env
     }
 
     pub(crate) fn is_service(&self) -> bool {

@@ -148,7 +148,7 @@ impl Engine {
         let fingerprint = repository.as_ref().map(Fingerprint::take);
 
         let paths = state.run(uuid);
-        let mut env = environment::allowed(&|name| provider.passes(name));
+        let mut env = provider.environment();
         for (name, value) in extra_env {
             env.retain(|(n, _)| *n != name);
             env.push((name, value));

@@ -78,6 +78,16 @@ impl Place {
         Ok(Self { folder: root.join(beads.as_str()), name: utf8(Path::new(name))?.to_owned() })
     }
 
+    /// Whether this is a worktree that was made for an id, as its record beside it says.
+    pub(crate) fn is_at(path: &Path) -> bool {
+        let place = || {
+            let (folder, name) = (path.parent()?, path.file_name()?);
+            let beads: BeadsId = folder.file_name()?.to_str()?.parse().ok()?;
+            Self::new(folder.parent()?, &beads, name).ok()?.load()
+        };
+        place().is_some()
+    }
+
     /// The worktree.
     pub(crate) fn path(&self) -> PathBuf {
         self.folder.join(&self.name)

@@ -87,6 +87,41 @@ pub(super) fn the_same_in_every_lane(world: &World) {
     assert_eq!(world.sessions(), before);
 }
 
+/// The server does not pile up what it holds for worktrees that were made for one job each.
+pub(super) fn a_worktree_is_let_go_with_its_job(world: &World) {
+    let server = read_pid(world.env.state_dir().join("opencode-server/server.pid"));
+    let watches = || {
+        let open = std::fs::read_dir(format!("/proc/{server}/fd")).unwrap().flatten();
+        let what = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        what.filter(|what| what.as_os_str() == "anon_inode:inotify").count()
+    };
+    let repo = world.folder.display().to_string();
+    let start = |id: &str, scenario: &str, lane: &str| {
+        let head = ["start", "--beads", id, "--provider", "opencode", "--prompt-file", "-", "--lane", lane];
+        let more = ["--worktree", "auto", "--repo", &repo, "--model", "mock/m1", "--allow-model-override"];
+        let prompt = format!("Task {id} [[mock:{scenario}]]");
+        world.env.run_with_stdin(&[&head[..], &more].concat(), prompt).assert_code(0);
+    };
+    start("own-works", "write:begun.txt:x,hang", "server");
+    wait_until(SOON, "it works", || world.calls_of("own-works") >= 2);
+    let before = watches();
+    for lane in ["server", "attach"] {
+        for number in 0..2 {
+            let id = format!("own-{lane}-{number}");
+            start(&id, "write:made.txt:x,text:DONE", lane);
+            let end = world.ends(&id);
+            assert_eq!(end["reason_code"], "process_exit_with_rc", "{end:#}");
+        }
+    }
+    assert!(before > 0, "the server watches the folders it works in");
+    assert_eq!(watches(), before, "one for each of the jobs that ended is left");
+    // Beside one that works, which was not disturbed.
+    let check = world.run(&["check", "--beads", "own-works", "--json"]).assert_code(2);
+    assert!(check.stdout.contains("\"state\":\"healthy\""), "{check}");
+    world.run(&["stop", "--beads", "own-works"]).assert_code(0);
+    assert_eq!(watches(), before - 1);
+}
+
 pub(super) fn a_stop_ends_the_sessions_tools(world: &World) {
     for (lane, _) in LANES {
         let (id, here) = (format!("stop-{lane}"), world.sessions_in_folder());

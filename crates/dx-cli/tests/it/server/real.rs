@@ -51,6 +51,7 @@ const CASES: &[Case] = &[
     ("a_killed_question", left::a_killed_question),
     ("a_detached_batch_that_is_killed", left::a_detached_batch_that_is_killed),
     ("the_same_in_every_lane", lanes::the_same_in_every_lane),
+    ("a_worktree_is_let_go_with_its_job", lanes::a_worktree_is_let_go_with_its_job),
     ("a_stop_ends_the_sessions_tools", lanes::a_stop_ends_the_sessions_tools),
     ("what_outlives_a_tool_ends_with_its_job", lanes::what_outlives_a_tool_ends_with_its_job),
     ("a_silent_session_is_as_the_server_says", lanes::a_silent_session_is_as_the_server_says),

@@ -6,6 +6,10 @@
 
 mod fence;
 mod native;
+mod question;
+mod settings;
+
+pub(crate) use question::options as options_of_question;
 
 use super::models::{Allowed, Models, Policy};
 use super::provider::{Provider, texts};
@@ -56,6 +60,7 @@ pub(super) fn provider() -> Provider {
         tested: texts(&["0.169."]),
         grammar: Grammar::Codex,
         passes: texts(&PASSED),
+        key_named: settings::key_named,
         resolve,
         ..Provider::default()
     }
