@@ -99,6 +99,11 @@ impl Engine {
         let document = &mut stored.document;
         "ended".clone_into(&mut document.status);
         decide(document);
+        if cancel.is_cancelled() {
+            // As the process ends: what came of it does not count.
+            document.reason_code = ReasonCode::Interrupted;
+            document.exit_code = ReasonCode::Interrupted.exit_code().code();
+        }
         stored.save()?;
         Ok(stored.document.clone())
     }

@@ -169,8 +169,14 @@ pub(super) fn a_batch_that_is_given_up(world: &World) {
     let id = newest(world)["id"].as_str().unwrap().to_owned();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains(&format!("dx-runner batch show {id}")), "{said}");
-    let told = run("GIVEN-UP-JSON", 2, &["--json"]);
-    let told = document(&world.env, "batch", std::str::from_utf8(&told.stdout).unwrap());
+    let output = run("GIVEN-UP-JSON", 2, &["--json"]);
+    let told = document(&world.env, "batch", std::str::from_utf8(&output.stdout).unwrap());
+    assert_eq!(
+        (&told["reason_code"], told["exit_code"].as_i64()),
+        (&json!("interrupted"), Some(130)),
+        "{told:#}"
+    );
+    assert_eq!(output.status.code(), Some(130));
     assert_eq!((&told["success"], &told["members"][0]["answer"]), (&json!(1), &json!("HALF")), "{told:#}");
     assert_eq!(world.sessions(), before);
     assert_eq!((world.ours("__cleaner"), world.ours("batch")), (vec![], vec![]));
