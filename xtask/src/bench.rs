@@ -5,11 +5,13 @@
 //! Must never: print a number that was not measured in this run.
 
 mod crowd;
+mod dispatch;
 mod http;
 mod measure;
 mod memory;
 mod peers;
 mod recovery;
+mod relay;
 mod report;
 mod server;
 mod start;
@@ -93,7 +95,7 @@ impl Options {
 type Section = fn(&World, Size, &mut Report) -> Result<(), Failure>;
 
 /// What is measured, in this order: what needs a quiet machine first.
-const SECTIONS: [(&str, Section); 8] = [
+const SECTIONS: [(&str, Section); 9] = [
     ("memory", memory::run),
     ("recovery", recovery::run),
     ("start", start::run),
@@ -101,6 +103,7 @@ const SECTIONS: [(&str, Section); 8] = [
     ("crowd", crowd::run),
     ("wave", wave::run),
     ("worktrees", worktrees::run),
+    ("dispatch", dispatch::run),
     ("server", server::run),
 ];
 

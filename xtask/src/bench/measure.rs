@@ -22,6 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_micros(100);
 pub(super) struct Samples(Vec<f64>);
 
 impl Samples {
+    pub(super) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
     pub(super) fn push(&mut self, value: f64) {
         self.0.push(value);
     }

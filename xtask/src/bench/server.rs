@@ -1,11 +1,11 @@
-//! One OpenCode server: what a question costs beyond its HTTP calls, and six jobs on it beside six headless ones.
+//! One OpenCode server: six jobs on it beside six headless ones.
 //!
-//! For: the goal of 5 ms for a question, and of half the memory and time for six jobs.
+//! For: the goal of half the memory and time for six jobs; `dispatch` has its server from here.
 //! Called by: `bench::run`; needs the real agent (`DX_TEST_AGENTS_DIR`), behind which a scripted model answers.
 //! Must never: count the model, or a job that did not succeed.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,8 +20,6 @@ use crate::Failure;
 use crate::agents::AGENTS_DIR;
 use crate::workspace::{cargo, output};
 
-/// Beyond its HTTP calls.
-const QUESTION_MS: f64 = 5.0;
 /// Jobs at once.
 const JOBS: usize = 6;
 /// Of what six headless jobs take.
@@ -32,35 +30,40 @@ const TASK: &str = "Do it [[mock:bash:sleep 1,write:hello.txt:hi,text:DONE]]\n";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// A scripted model in a process of its own; it ends with the value.
-struct Model {
+pub(super) struct Model {
     process: Child,
     words: Option<ChildStdin>,
     config: String,
 }
 
-pub(super) fn run(world: &World, size: Size, report: &mut Report) -> Result<(), Failure> {
-    let Some(opencode) = opencode() else {
-        report.note(format!("server: not measured: {AGENTS_DIR} names no folder with opencode"));
-        return Ok(());
-    };
-    let link = world.path("bin/opencode");
-    let _stand_in = std::fs::remove_file(&link);
-    std::os::unix::fs::symlink(&opencode, &link).map_err(|error| format!("{}: {error}", link.display()))?;
-    world.write("home/task", TASK.as_bytes())?;
-    let model = Model::start()?;
-    let bench = Bench { world, state: world.state("server"), config: &model.config };
+pub(super) fn run(world: &World, _size: Size, report: &mut Report) -> Result<(), Failure> {
+    let Some(model) = prepared(world, "server", report)? else { return Ok(()) };
+    let bench = Bench::new(world, "server", &model);
     // Headless first, while no server takes memory. The first job of a home sets it up.
     bench.crowd("warm", 1, &["--lane", "run"])?;
     let headless = bench.crowd("run", JOBS, &["--lane", "run"])?;
     report_crowd(report, "headless", &headless, None);
-    let url = bench.serve()?;
+    let url = format!("http://{}", bench.serve()?);
     for (lane, what) in [("server", "lane `server`"), ("attach", "lane `attach`")] {
         let lane = ["--lane", lane, "--server", &url];
         bench.crowd(&format!("warm-{}", lane[1]), 1, &lane)?;
         let crowd = bench.crowd(lane[1], JOBS, &lane)?;
         report_crowd(report, what, &crowd, Some(&headless).filter(|_| lane[1] == "server"));
     }
-    bench.questions(&url, size, report)
+    Ok(())
+}
+
+/// The real agent in its place, a task for it, and its model; `None` without an agent, which is noted.
+pub(super) fn prepared(world: &World, section: &str, report: &mut Report) -> Result<Option<Model>, Failure> {
+    let Some(opencode) = opencode() else {
+        report.note(format!("{section}: not measured: {AGENTS_DIR} names no folder with opencode"));
+        return Ok(None);
+    };
+    let link = world.path("bin/opencode");
+    let _stand_in = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(&opencode, &link).map_err(|error| format!("{}: {error}", link.display()))?;
+    world.write("home/task", TASK.as_bytes())?;
+    Model::start().map(Some)
 }
 
 fn opencode() -> Option<PathBuf> {
@@ -82,15 +85,20 @@ fn report_crowd(report: &mut Report, what: &str, crowd: &Crowd, than: Option<&Cr
     report.plain("  most PSS of everything but the model", "MiB", &crowd.peak, peak);
 }
 
-struct Bench<'w> {
-    world: &'w World,
-    state: State<'w>,
+/// What a section with a real server works with.
+pub(super) struct Bench<'w> {
+    pub(super) world: &'w World,
+    pub(super) state: State<'w>,
     config: &'w str,
 }
 
-impl Bench<'_> {
+impl<'w> Bench<'w> {
+    pub(super) fn new(world: &'w World, state: &str, model: &'w Model) -> Self {
+        Self { world, state: world.state(state), config: &model.config }
+    }
+
     /// With what makes the real agent work offline.
-    fn offline(&self, mut command: Command) -> Command {
+    pub(super) fn offline(&self, mut command: Command) -> Command {
         command.env("OPENCODE_CONFIG_CONTENT", self.config);
         for name in ["MODELS_FETCH", "AUTOUPDATE", "LSP_DOWNLOAD"] {
             command.env(format!("OPENCODE_DISABLE_{name}"), "1");
@@ -151,7 +159,7 @@ impl Bench<'_> {
     }
 
     /// A server of the agent's own; its address. The sweep ends it.
-    fn serve(&self) -> Result<String, Failure> {
+    pub(super) fn serve(&self) -> Result<SocketAddr, Failure> {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let address = free.map_err(|error| error.to_string())?;
         let port = address.port().to_string();
@@ -166,51 +174,8 @@ impl Bench<'_> {
             // A call that comes while it begins is never answered.
             Bare::connect_for(address, Duration::from_secs(2)).ok()?.call("GET", "/global/health", "").ok()
         })?;
-        Ok(format!("http://{address}"))
+        Ok(address)
     }
-
-    /// Each beside the same HTTP calls by themselves.
-    fn questions(&self, url: &str, size: Size, report: &mut Report) -> Result<(), Failure> {
-        let (mut whole, mut calls, mut beyond) = (Samples::default(), Samples::default(), Samples::default());
-        let address = url.trim_start_matches("http://").parse().map_err(|_| "no address".to_owned())?;
-        let ask = || {
-            let args = ["dispatch", "--server", url, "--member", "opencode:mock/m1", "--prompt", "Anybody?"];
-            timed(&mut self.state.runner(&args), &[0])
-        };
-        ask()?;
-        for _ in 0..size.times {
-            let (one, other) = (ask()?, question(address)?);
-            whole.push(one);
-            calls.push(other);
-            beyond.push(one - other);
-        }
-        report.plain("dispatch through a server, the whole program", "ms", &whole, None);
-        report.plain("  its HTTP calls alone", "ms", &calls, None);
-        report.plain("  beyond them", "ms", &beyond, Some(QUESTION_MS));
-        Ok(())
-    }
-}
-
-/// The calls that a question makes, in its order.
-fn question(address: std::net::SocketAddr) -> Result<f64, Failure> {
-    let begun = Instant::now();
-    let mut bare = Bare::connect(address)?;
-    bare.call("GET", "/global/health", "")?;
-    bare.call("GET", "/provider", "")?;
-    let rules = r#"[{"permission":"*","pattern":"*","action":"deny"}]"#;
-    let made = bare.call("POST", "/session", &format!(r#"{{"title":"bare","permission":{rules}}}"#))?;
-    let id = made.split_once("\"id\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(id, _)| id);
-    let id = id.ok_or("a session without an id")?;
-    let events = Bare::connect(address)?.begin("/event")?;
-    let prompt =
-        r#"{"model":{"providerID":"mock","modelID":"m1"},"parts":[{"type":"text","text":"Anybody?"}]}"#;
-    let answer = bare.call("POST", &format!("/session/{id}/message"), prompt)?;
-    if !answer.contains("SCRIPTED-OK") {
-        return Err(format!("no answer: {answer}"));
-    }
-    bare.call("DELETE", &format!("/session/{id}"), "")?;
-    drop(events);
-    Ok(ms(begun.elapsed()))
 }
 
 impl Model {
