@@ -2,5 +2,6 @@
 
 mod agents;
 mod client;
+mod given_up;
 mod protocol;
 mod tools;

@@ -12,20 +12,20 @@ use std::process::Command;
 use std::time::Duration;
 
 /// A machine under load needs a multiple of what a quiet one does.
-const PATIENCE: Duration = Duration::from_mins(4);
+pub(super) const PATIENCE: Duration = Duration::from_mins(4);
 
 /// An agent's home, its model, and a member that answers.
-struct World {
-    env: TestEnv,
-    model: ScriptedModel,
-    repo: PathBuf,
+pub(super) struct World {
+    pub(super) env: TestEnv,
+    pub(super) model: ScriptedModel,
+    pub(super) repo: PathBuf,
     agents: PathBuf,
     config: String,
 }
 
 impl World {
     /// `None` without real agents, which is said.
-    fn new() -> Option<Self> {
+    pub(super) fn new() -> Option<Self> {
         let agents = agents_dir()?;
         let env = environment().deadline(PATIENCE);
         let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
@@ -34,8 +34,9 @@ impl World {
         std::fs::create_dir_all(config.parent().unwrap()).unwrap();
         // Not all clients hand their environment on.
         let allowed = env.allowed_root().display().to_string();
-        let settings =
-            format!("endpoints = [\"one={member}\", \"two={member}\"]\nallowed_prefixes = [{allowed:?}]\n");
+        let hanging = model.plain_url_for(&"hang".parse().unwrap());
+        let endpoints = format!("[\"one={member}\", \"two={member}\", \"hanging={hanging}\"]");
+        let settings = format!("endpoints = {endpoints}\nallowed_prefixes = [{allowed:?}]\n");
         std::fs::write(&config, settings).unwrap();
         let repo = env.git_repo("demo", &[("README.md", "# Demo\n")]);
         Some(Self { env, model, repo, agents, config: config.display().to_string() })
@@ -97,16 +98,64 @@ impl World {
     }
 }
 
+/// Each installs the server for its agent, and starts that so that it takes the prompt from its standard input.
+impl World {
+    pub(super) fn claude(&self) -> Command {
+        self.install("claude");
+        let mut claude = self.env.command(self.agents.join("claude"));
+        claude.current_dir(&self.repo);
+        claude.env("ANTHROPIC_BASE_URL", self.model.root_url()).env("ANTHROPIC_AUTH_TOKEN", "fake");
+        claude.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1");
+        claude.args(["-p", "--output-format", "stream-json", "--verbose"]);
+        claude.args(["--allowedTools", "mcp__dx-runner"]);
+        claude
+    }
+
+    pub(super) fn opencode(&self) -> Command {
+        self.install("opencode");
+        let config = opencode_config(&self.model.base_url());
+        let mut opencode = self.env.command(self.agents.join("opencode"));
+        opencode.current_dir(&self.repo).env("OPENCODE_CONFIG_CONTENT", config.to_string());
+        opencode.env("OPENCODE_DISABLE_MODELS_FETCH", "1").env("OPENCODE_DISABLE_AUTOUPDATE", "1");
+        opencode.args(["run", "--format", "json", "--dir"]).arg(&self.repo);
+        opencode
+    }
+
+    /// `about` is what the user said of the server before.
+    pub(super) fn gemini(&self, about: &Value) -> Command {
+        let settings = json!({ "security": { "auth": { "selectedType": "gemini-api-key" } },
+            "privacy": { "usageStatisticsEnabled": false }, "general": { "enableAutoUpdate": false },
+            "mcpServers": { "dx-runner": about } });
+        let file = self.env.home().join(".gemini/settings.json");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, settings.to_string()).unwrap();
+        self.install("gemini");
+        let mut gemini = self.env.command(self.agents.join("gemini"));
+        gemini.current_dir(&self.repo).env("GEMINI_API_KEY", "fake").env("GEMINI_CLI_NO_RELAUNCH", "true");
+        gemini.env("GOOGLE_GEMINI_BASE_URL", self.model.root_url());
+        gemini.args(["-m", "gemini-2.5-flash", "-o", "stream-json", "--yolo", "--skip-trust"]);
+        gemini
+    }
+
+    /// `about` is what the user said of the server before, beside that nobody is there to approve.
+    pub(super) fn codex(&self, about: &str) -> Command {
+        let folder = self.env.home().join(".codex");
+        std::fs::create_dir_all(&folder).unwrap();
+        let approved = "\n[mcp_servers.dx-runner]\ndefault_tools_approval_mode = \"approve\"\n";
+        let config = codex_config(&self.model.base_url(), Some(1)) + approved + about;
+        std::fs::write(folder.join("config.toml"), config).unwrap();
+        self.install("codex");
+        let mut codex = self.env.command(self.agents.join("codex").canonicalize().unwrap());
+        codex.current_dir(&self.repo).env("OPENAI_API_KEY", "fake").env("CODEX_HOME", &folder);
+        codex.args(["exec", "--json", "-s", "read-only", "-"]);
+        codex
+    }
+}
+
 #[test]
 fn claude_code() {
     let Some(world) = World::new() else { return };
-    world.install("claude");
-    let mut claude = world.env.command(world.agents.join("claude"));
-    claude.current_dir(&world.repo);
-    claude.env("ANTHROPIC_BASE_URL", world.model.root_url()).env("ANTHROPIC_AUTH_TOKEN", "fake");
-    claude.env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1").env("DISABLE_AUTOUPDATER", "1");
-    claude.args(["-p", "--output-format", "stream-json", "--verbose", "--allowedTools", "mcp__dx-runner"]);
-    let output = world.run(claude, &world.prompt("mcp__dx-runner__"));
+    let output = world.run(world.claude(), &world.prompt("mcp__dx-runner__"));
     world.assert_called(&output);
 }
 
@@ -114,47 +163,21 @@ fn claude_code() {
 fn opencode() {
     let Some(world) = World::new() else { return };
     let _turn = crate::opencode::turn();
-    world.install("opencode");
-    let config = opencode_config(&world.model.base_url());
-    let mut opencode = world.env.command(world.agents.join("opencode"));
-    opencode.current_dir(&world.repo).env("OPENCODE_CONFIG_CONTENT", config.to_string());
-    opencode.env("OPENCODE_DISABLE_MODELS_FETCH", "1").env("OPENCODE_DISABLE_AUTOUPDATE", "1");
-    opencode.args(["run", "--format", "json", "--dir"]).arg(&world.repo);
-    let output = world.run(opencode, &world.prompt("dx-runner_"));
+    let output = world.run(world.opencode(), &world.prompt("dx-runner_"));
     world.assert_called(&output);
 }
 
 #[test]
 fn gemini() {
     let Some(world) = World::new() else { return };
-    let settings = json!({ "security": { "auth": { "selectedType": "gemini-api-key" } },
-        "privacy": { "usageStatisticsEnabled": false }, "general": { "enableAutoUpdate": false } });
-    let file = world.env.home().join(".gemini/settings.json");
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-    std::fs::write(file, settings.to_string()).unwrap();
-    world.install("gemini");
-    let mut gemini = world.env.command(world.agents.join("gemini"));
-    gemini.current_dir(&world.repo).env("GEMINI_API_KEY", "fake").env("GEMINI_CLI_NO_RELAUNCH", "true");
-    gemini.env("GOOGLE_GEMINI_BASE_URL", world.model.root_url());
-    gemini.args(["-m", "gemini-2.5-flash", "-o", "stream-json", "--yolo", "--skip-trust"]);
-    let output = world.run(gemini, &world.prompt("mcp_dx-runner_"));
+    let output = world.run(world.gemini(&json!({})), &world.prompt("mcp_dx-runner_"));
     world.assert_called(&output);
 }
 
 #[test]
 fn codex() {
     let Some(world) = World::new() else { return };
-    let folder = world.env.home().join(".codex");
-    std::fs::create_dir_all(&folder).unwrap();
-    // Nobody is there to approve; what its user said of the server before stays.
-    let approved = "\n[mcp_servers.dx-runner]\ndefault_tools_approval_mode = \"approve\"\n";
-    std::fs::write(folder.join("config.toml"), codex_config(&world.model.base_url(), Some(1)) + approved)
-        .unwrap();
-    world.install("codex");
-    let mut codex = world.env.command(world.agents.join("codex").canonicalize().unwrap());
-    codex.current_dir(&world.repo).env("OPENAI_API_KEY", "fake").env("CODEX_HOME", &folder);
-    codex.args(["exec", "--json", "-s", "read-only", "-"]);
     // Codex allows no hyphen in a name.
-    let output = world.run(codex, &world.prompt("mcp__dx_runner__"));
+    let output = world.run(world.codex(""), &world.prompt("mcp__dx_runner__"));
     world.assert_called(&output);
 }
