@@ -5,7 +5,10 @@
 
 use serde_json::Value;
 use std::io::Read;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout, time};
 
 /// No answer is larger.
 const MAX_BODY: u64 = 64 << 20;
@@ -72,7 +75,8 @@ impl Http {
         if loopback {
             config = config.proxy(None);
         }
-        Ok(Self { agent: config.build().into(), base, auth })
+        let agent = ureq::Agent::with_parts(config.build(), DefaultConnector::default(), Names::default());
+        Ok(Self { agent, base, auth })
     }
 
     /// The part that all addresses share.
@@ -142,6 +146,25 @@ impl Http {
         let limit = deadline.max(Duration::from_millis(1));
         let request = self.agent.configure_request(request).timeout_global(Some(limit)).build();
         self.agent.run(request).map_err(|error| failed(error, deadline))
+    }
+}
+
+/// Looks names up. An address in numbers is none, so no thread has to wait for its answer, at each call.
+#[derive(Debug, Default)]
+struct Names(DefaultResolver);
+
+impl Resolver for Names {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        mut timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        if host.parse::<IpAddr>().is_ok() {
+            timeout.after = time::Duration::NotHappening;
+        }
+        self.0.resolve(uri, config, timeout)
     }
 }
 

@@ -10,7 +10,7 @@ use dx_testkit::{TestEnv, processes_with_marker, wait_until};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A machine under load needs a multiple of what a quiet one does.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -27,17 +27,23 @@ struct World {
 impl World {
     /// `None` without real agents, which is said.
     fn new() -> Option<Self> {
+        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
+        let address = model.root_url();
+        Self::at(&address, model)
+    }
+
+    /// Agents whose model is at this address.
+    fn at(address: &str, model: ScriptedModel) -> Option<Self> {
         let agents = agents_dir()?;
         let mut env = environment().deadline(PATIENCE);
-        let model = ScriptedModel::start(Scenario::text("no scenario in the prompt")).unwrap();
         for name in ["claude", "gemini", "codex"] {
             env.link_program(name, agents.join(name).canonicalize().unwrap());
         }
         for (name, value) in [
             // A question without tools would be taken for housekeeping.
-            ("ANTHROPIC_BASE_URL", format!("{}/plain", model.root_url())),
+            ("ANTHROPIC_BASE_URL", format!("{address}/plain")),
             ("ANTHROPIC_AUTH_TOKEN", "fake-token-of-claude".to_owned()),
-            ("GOOGLE_GEMINI_BASE_URL", format!("{}/plain", model.root_url())),
+            ("GOOGLE_GEMINI_BASE_URL", format!("{address}/plain")),
             ("GEMINI_API_KEY", "fake-key-of-gemini".to_owned()),
             // As the configuration below names it.
             (CODEX_KEY, "fake-key-of-codex".to_owned()),
@@ -52,7 +58,7 @@ impl World {
             (
                 ".codex/config.toml",
                 // Its user trusts our tools: nobody is asked.
-                codex_config(&model.base_url(), Some(1)).replace("OPENAI_API_KEY", CODEX_KEY)
+                codex_config(&format!("{address}/v1"), Some(1)).replace("OPENAI_API_KEY", CODEX_KEY)
                     + "\n[mcp_servers.dx-runner]\ndefault_tools_approval_mode = \"approve\"\n",
             ),
         ] {
@@ -75,6 +81,19 @@ impl World {
         let output = self.env.run(&[&head[..], more].concat()).assert_code(code);
         if code == 0 { document(&self.env, "dispatch", &output.stdout) } else { error_of(&self.env, &output) }
     }
+}
+
+/// The members, and as what they are asked here.
+const MEMBERS: [&str; 3] = ["claude:sonnet", "gemini:gemini-2.5-flash", "codex:gpt-5.5"];
+
+/// Each alone takes its time.
+fn each_at_once(case: impl Fn(&str) + Sync) {
+    std::thread::scope(|scope| {
+        for member in MEMBERS {
+            let case = &case;
+            scope.spawn(move || case(member));
+        }
+    });
 }
 
 #[test]
@@ -120,7 +139,6 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
             let error = world.ask(code, member, scenario, &["--timeout", limit]);
             assert_eq!(error["reason_code"], reason, "{member} {scenario}: {error:#}");
         }
-        assert_eq!(world.ask(35, member, "hang", &["--timeout", "6"])["reason_code"], "timeout", "{member}");
         // A question changes nothing, also where it may read.
         world.ask(0, member, "write:made.txt:x,bash:touch made-too.txt,text:DONE", &["--directory", &folder]);
         assert_eq!(world.env.git(&world.folder, &["status", "--porcelain"]), "", "{member}");
@@ -140,21 +158,126 @@ fn answers_errors_and_deadlines_of_three_command_lines() {
         let refused = world.ask(64, member, "text:x", &["--session", "ses_1"]);
         assert_eq!(refused["reason_code"], "not_supported", "{refused:#}");
     };
-    // Each alone takes its time.
-    std::thread::scope(|scope| {
-        for member in ["claude:sonnet", "gemini:gemini-2.5-flash", "codex:gpt-5.5"] {
-            let case = &case;
-            scope.spawn(move || case(member));
-        }
-    });
+    each_at_once(case);
     assert_eq!(folders_of_questions(&world.env), Vec::<PathBuf>::new());
     assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
 }
 
 #[test]
+fn what_people_see_of_an_answer() {
+    let Some(world) = World::new() else { return };
+    each_at_once(|member| {
+        let name = member.replace(':', "/");
+        let prompt = "What is it? [[mock:sleep:1,text:FORTY-TWO]]";
+        let more = ["--system", "Be brief.", "--timeout", "90", "--max-chars", "5"];
+        let args = [&["dispatch", "--member", member, "--prompt", prompt], &more[..]].concat();
+        let begun = Instant::now();
+        let printed = world.env.run(&args).assert_code(0).stdout;
+        let whole = begun.elapsed().as_secs_f64() + 0.1;
+        let head = format!("--- dispatch response from {name} [custom-system, timeout-90s, truncated] (");
+        let rest = printed.strip_prefix(&head).unwrap_or_else(|| panic!("{printed}"));
+        let (took, rest) = rest.split_once("s) ---\n").unwrap();
+        assert_eq!(rest, "FORTY\n[cut: 4 more characters]\n", "{member}");
+        // The model's own second is in it, and no more than there was.
+        let took: f64 = took.parse().unwrap();
+        assert!((1.0..=whole).contains(&took), "{member}: {took} of {whole}");
+        let answer = world.ask(0, member, "text:FORTY-TWO", &["--max-chars", "0"]);
+        assert_eq!((&answer["answer"], &answer["truncated"]), (&json!("FORTY-TWO"), &json!(false)));
+    });
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+}
+
+/// At the deadline the agent ends and with it its calls: the model that it asked sees the connection closed, and hears no more.
+#[test]
+fn a_deadline_ends_the_agent_and_its_calls() {
+    let Some(world) = World::new() else { return };
+    let folder = world.folder.display().to_string();
+    let more = ["--timeout", "8", "--directory", &folder];
+    let of = |member: &str| {
+        let calls = world.model.calls().into_iter().filter(|call| call.prompt.contains(member));
+        calls.collect::<Vec<_>>()
+    };
+    each_at_once(|member| {
+        // A tool that is called again and again: left alone, the model would be asked without end.
+        let reads = ["sleep:2,read:README.md"; 20].join(",");
+        for (name, scenario) in [("hang", "hang"), ("begin", "hang-stream"), ("loop", reads.as_str())] {
+            let prompt = format!("{member} {name} [[mock:{scenario}]]");
+            let args = ["dispatch", "--member", member, "--prompt", &prompt, "--json"];
+            let output = world.env.run(&[&args[..], &more].concat()).assert_code(35);
+            let error = error_of(&world.env, &output);
+            assert_eq!(error["reason_code"], "timeout", "{member} {name}: {error:#}");
+            assert!(error["message"].as_str().unwrap().contains("within 8 s"), "{error:#}");
+            assert!(!of(&format!("{member} {name} ")).is_empty(), "{member} {name}: the model was asked");
+        }
+    });
+    // Nobody is there who could call.
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+    wait_until(PATIENCE, "the model's calls have ended", || of("[[mock:").iter().all(|call| call.done));
+    for member in MEMBERS {
+        for name in ["hang", "begin"] {
+            let calls = of(&format!("{member} {name} "));
+            assert!(calls.iter().all(|call| call.client_gone), "{member} {name}: {calls:#?}");
+        }
+    }
+    assert_eq!(folders_of_questions(&world.env), Vec::<PathBuf>::new());
+}
+
+/// What the agents' user has set up for other work: servers of tools, trusted ones, and a model with a key of its own name.
+#[test]
+fn a_question_has_no_tools_of_the_user() {
+    let Some(mut world) = World::new() else { return };
+    let started = |name: &str| format!("echo {name} >> {}; cat", world.env.path("started").display());
+    let key = codex_config(&world.model.base_url(), Some(1)).replace("OPENAI_API_KEY", "A_KEY_OF_MY_OWN");
+    let servers = ["one", "the-other"].map(|name| {
+        let script = started(name);
+        let head = format!("[mcp_servers.{name}]\ncommand = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\n");
+        head + "default_tools_approval_mode = \"approve\"\n"
+    });
+    let codex = key + &servers.concat();
+    let server = json!({ "command": "/bin/sh", "args": ["-c", started("of-another")], "trust": true });
+    let gemini = json!({ "security": { "auth": { "selectedType": "gemini-api-key" } }, "mcpServers": { "one": server } });
+    let claude = json!({ "mcpServers": { "one": server } });
+    for (file, text) in [
+        (".codex/config.toml", codex),
+        (".gemini/settings.json", gemini.to_string()),
+        (".claude.json", claude.to_string()),
+    ] {
+        std::fs::write(world.env.home().join(file), text).unwrap();
+    }
+    world.env.set("A_KEY_OF_MY_OWN", "fake-key-of-my-own");
+    each_at_once(|member| {
+        let answer = world.ask(0, member, "text:ALL THE SAME", &[]);
+        assert_eq!(answer["answer"], "ALL THE SAME", "{answer:#}");
+    });
+    let started = world.env.path("started");
+    assert!(!started.exists(), "{:?}", std::fs::read_to_string(&started));
+    let below = crate::world::files_below(&world.env.home().join(".codex"));
+    let sessions: Vec<_> =
+        below.iter().filter(|path| path.to_string_lossy().contains("/sessions/")).collect();
+    assert!(sessions.is_empty(), "{sessions:?}");
+}
+
+#[test]
+fn nobody_at_the_models_address() {
+    let model = ScriptedModel::start(Scenario::text("never asked")).unwrap();
+    let Some(world) = World::at("http://127.0.0.1:9", model) else { return };
+    each_at_once(|member| {
+        let error = world.ask(1, member, "text:x", &["--timeout", "90"]);
+        assert_eq!(error["reason_code"], "server_error", "{member}: {error:#}");
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            ["refused", "fetch failed", "Connection failed"].iter().any(|why| message.contains(why)),
+            "{error:#}"
+        );
+    });
+    assert_eq!(world.env.kill_leftovers(), Vec::<String>::new());
+    assert_eq!(world.model.calls().len(), 0);
+}
+
+#[test]
 fn a_batch_of_command_lines_and_giving_up() {
     let Some(world) = World::new() else { return };
-    let members = "claude:sonnet,gemini:gemini-2.5-flash,codex:gpt-5.5";
+    let members = &MEMBERS.join(",");
     let args = ["batch", "--members", members, "--prompt", "x [[mock:text:SAME]]", "--compare", "--json"];
     let told = document(&world.env, "batch", &world.env.run(&args).assert_code(0).stdout);
     assert_eq!((&told["success"], told["groups"][0].as_array().unwrap().len()), (&json!(3), 3), "{told:#}");

@@ -4,6 +4,7 @@
 //! `server start`, and the cases share it.
 
 mod batches;
+mod endpoint;
 mod gone;
 mod lanes;
 mod left;
@@ -11,6 +12,7 @@ mod old;
 mod probe;
 mod questions;
 mod real;
+mod routes;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -41,15 +41,17 @@ impl Engine {
         let config =
             config.and_then(|path| std::path::absolute(path).ok()).map_or_else(|| "-".into(), OsString::from);
         let mut command = Command::new(Programs::find().ok()?.runner);
+        // Nothing here that would have to be done between fork and exec: so it is started without copying this process.
         command.arg(CLEANER).arg(state.root()).arg(config).process_group(0);
-        // A working directory that is kept busy could not be removed or unmounted.
-        command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = Some(command.spawn().ok()?);
         Some(Cleaner { process, state })
     }
 
     /// The cleaner itself: waits for the end of its parent, and ends what is left unless it was told that nothing is.
     pub fn clean(&self) -> Result<(), EngineError> {
+        // A working directory that is kept busy could not be removed or unmounted.
+        let _stays = std::env::set_current_dir("/");
         let parent = rustix::process::getppid();
         let end = parent.and_then(|pid| PidFd::open(pid.as_raw_nonzero().get()).ok());
         let mut told = Vec::new();

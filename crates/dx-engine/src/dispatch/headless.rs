@@ -71,10 +71,15 @@ impl Cli {
                 let head = ["-p", "--output-format", "stream-json", "--verbose", "--strict-mcp-config"];
                 head.into_iter().chain(["--tools", tools]).map(OsString::from).collect()
             }
-            // Without `--yolo` it offers nothing that writes or runs.
-            Self::Gemini => ["-o", "stream-json", "--skip-trust"].map(OsString::from).to_vec(),
+            // Without `--yolo` it offers nothing that writes or runs but what servers of tools have that its user trusts: so
+            // only one is allowed, which is none.
+            Self::Gemini => {
+                let none = ["--allowed-mcp-server-names=none-for-a-question", "--extensions=none"];
+                ["-o", "stream-json", "--skip-trust"].into_iter().chain(none).map(OsString::from).collect()
+            }
             Self::Codex => {
-                ["exec", "--json", "--skip-git-repo-check", "-s", "read-only"].map(OsString::from).to_vec()
+                let head = ["exec", "--json", "--skip-git-repo-check", "--ephemeral", "-s", "read-only"];
+                head.map(OsString::from).to_vec()
             }
         };
         args.extend(["--model".into(), OsString::from(model)]);

@@ -219,9 +219,13 @@ impl Engine {
             keep: request.keep,
         };
         let mods = request.conditions.mods(routed.as_deref());
-        let cleaner = self.cleaner(std::slice::from_ref(&member));
-        let raw = self.ask(&member, &question, &request.conditions)?;
-        drop(cleaner);
+        let raw = std::thread::scope(|scope| {
+            // Beside the first calls, which begin nothing that would have to be ended.
+            let cleaner = scope.spawn(|| self.cleaner(std::slice::from_ref(&member)));
+            let raw = self.ask(&member, &question, &request.conditions);
+            drop(cleaner.join());
+            raw
+        })?;
         Ok(raw.document(&member, mods, request.conditions.max_chars, begun.elapsed()))
     }
 

@@ -17,7 +17,8 @@ use crate::server::is_connected;
 use dx_events::{opencode_error_class, opencode_retry_class};
 use dx_jobdir::StateDir;
 use dx_opencode::{
-    Client, Event, Message, MessageError, ModelRef, PATIENCE, Permission, Prompt, Status, TextPart,
+    Client, ClientError, Event, Message, MessageError, ModelRef, PATIENCE, Permission, Prompt, Status,
+    TextPart,
 };
 use dx_protocol::{ErrorClass, ReasonCode};
 use serde_json::{Value, json};
@@ -53,6 +54,9 @@ const READS: [Permission; 4] = [
     Permission { permission: "list", pattern: "*", action: "allow" },
 ];
 
+/// What one does about a session that is none.
+const OF_A_SESSION: &str = "name one that was told with --keep-session, or leave --session out";
+
 /// Asks, and corrects an answer that does not fit.
 pub(super) fn ask(
     client: &Client,
@@ -68,8 +72,14 @@ pub(super) fn ask(
     let begun = Instant::now();
     // Turn and record go when the session has been looked after.
     let (client, session, is_new, _turn, mut open) = if let Some(id) = question.session {
-        let session =
-            client.session(id, question.left().min(PATIENCE)).map_err(|error| question.failed(error))?;
+        if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+            let failure = Failure::new(ReasonCode::InvalidArgument, format!("`{id}` is no id of a session"));
+            return Err(failure.with(OF_A_SESSION));
+        }
+        let session = client.session(id, question.left().min(PATIENCE)).map_err(|error| match error {
+            ClientError::Refused { status: 404, .. } => question.failed(error).with(OF_A_SESSION),
+            error => question.failed(error),
+        })?;
         // A session works in its own directory; calls for another one would not reach it.
         let client = client.in_directory(&session.directory);
         let turn = Turn::wait(state, &client, &session.id, question)?;

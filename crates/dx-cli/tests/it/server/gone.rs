@@ -4,7 +4,7 @@
 use super::questions::{M1, SOON};
 use super::real::World;
 use crate::kills::world::programs;
-use dx_testkit::{describe, read_pid, send_signal, wait_until};
+use dx_testkit::{describe, send_signal, wait_until};
 use serde_json::json;
 use std::net::TcpListener;
 use std::process::Stdio;
@@ -12,10 +12,6 @@ use std::process::Stdio;
 const LANES_OF_SERVERS: [&str; 2] = ["server", "attach"];
 
 impl World {
-    fn server_pid(&self) -> i32 {
-        read_pid(self.env.state_dir().join("opencode-server/server.pid"))
-    }
-
     fn port(&self) -> &str {
         self.url.rsplit(':').next().unwrap()
     }

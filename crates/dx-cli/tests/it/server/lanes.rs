@@ -25,7 +25,7 @@ impl World {
         document(&self.env, "check", &output.stdout)
     }
 
-    fn calls_of(&self, id: &str) -> usize {
+    pub(super) fn calls_of(&self, id: &str) -> usize {
         let words = format!("Task {id} ");
         self.model.calls().iter().filter(|call| !call.side_call && call.prompt.contains(&words)).count()
     }
@@ -160,7 +160,7 @@ pub(super) fn what_outlives_a_tool_ends_with_its_job(world: &World) {
         assert_eq!(world.sleeper().map(describe), None, "{lane}: what the tool left runs on");
     }
     // Wherever it works, and whoever else is at work in the same place: what somebody else's session has left goes on.
-    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let client = world.client();
     let client = client.in_directory(&world.folder.display().to_string());
     let session = client.create_session("somebody else's", &[], None, SOON).unwrap();
     let model = dx_opencode::ModelRef { provider: "mock".to_owned(), model: "m1".to_owned() };
@@ -330,7 +330,7 @@ pub(super) fn a_server_that_dies_is_told(world: &World) {
         let id = format!("crash-{lane}");
         world.try_start(&id, "hang", &["--lane", lane]).assert_code(0);
         wait_until(SOON, "the model is asked", || world.calls_of(&id) > 0);
-        send_signal(read_pid(world.env.state_dir().join("opencode-server/server.pid")), 9);
+        send_signal(world.server_pid(), 9);
         let end = world.ends(&id);
         assert_eq!(end["state"], "exited_err", "{end:#}");
         assert_ne!(end["outcome"]["state"], "success", "{end:#}");

@@ -25,7 +25,7 @@ impl World {
         std::fs::read_dir(self.env.state_dir().join("questions")).into_iter().flatten().count()
     }
 
-    fn begin(&self, args: &[&str]) -> std::process::Child {
+    pub(super) fn begin(&self, args: &[&str]) -> std::process::Child {
         let mut command: Command = self.env.product();
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         crate::world::spawn(command)

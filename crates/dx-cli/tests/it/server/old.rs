@@ -84,6 +84,12 @@ fn jobs_of_its_lanes(world: &World) {
     let end = world.ends("old-next");
     let told = (&end["state"], &end["fallback_reason"]);
     assert_eq!(told, (&json!("exited_ok"), &json!("lane attach: attach_version_unsupported")), "{end:#}");
+    // What a tool leaves cannot be told from what others leave: this server does not list all sessions.
+    let leaves = "bash:setsid sleep 120.5 > /dev/null 2>&1 &,text:DONE";
+    world.try_start("old-leaves", leaves, &["--lane", "server"]).assert_code(0);
+    let end = world.ends("old-leaves");
+    assert_eq!((&end["state"], &end["outcome"]["strays"]), (&json!("exited_ok"), &json!(0)), "{end:#}");
+    assert_eq!(world.sleepers("120.5").len(), 1, "it ends with the server");
     // Preflight says beforehand what a start will.
     for (lane, level, code) in
         [("attach", "error", json!("attach_version_unsupported")), ("server", "ok", Value::Null)]

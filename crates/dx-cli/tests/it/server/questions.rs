@@ -33,7 +33,7 @@ impl World {
 
     /// The ids of the server's sessions.
     pub(super) fn sessions(&self) -> Vec<String> {
-        let client = dx_opencode::Client::new(&self.url, Some(&self.password())).unwrap();
+        let client = self.client();
         let mut ids: Vec<String> =
             client.sessions(SOON).unwrap().into_iter().map(|session| session.id).collect();
         ids.sort();
@@ -42,7 +42,7 @@ impl World {
 
     /// The same of the folder that is asked about.
     pub(super) fn sessions_in_folder(&self) -> Vec<String> {
-        let client = dx_opencode::Client::new(&self.url, Some(&self.password())).unwrap();
+        let client = self.client();
         let folder = client.in_directory(&self.folder.display().to_string());
         folder.sessions(SOON).unwrap().into_iter().map(|session| session.id).collect()
     }
@@ -91,79 +91,6 @@ pub(super) fn an_answer(world: &World) {
     assert!(printed.contains("A\\u{1b}cB"), "{printed:?}");
 }
 
-pub(super) fn routes(world: &World) {
-    let document = world.json("routes", 0, &["routes"]);
-    assert_eq!(document["routes"].as_array().unwrap().len(), 17);
-    let checked = world.json("routes", 25, &["routes", "--check"]);
-    let missing = &checked["routes"][0];
-    assert_eq!((&missing["available"], missing["nearest"] == "-"), (&json!(false), false), "{missing}");
-    let config = world.env.path("routes.toml");
-    std::fs::write(&config, "routes = [\"code-review=mock/m2\"]\n").unwrap();
-    let config = config.display().to_string();
-    let with = |args: &[&str]| world.env.run(&[&["--config", &config], args].concat());
-    let checked: Value = serde_json::from_str(&with(&["routes", "--check", "--json"]).stdout).unwrap();
-    let route =
-        checked["routes"].as_array().unwrap().iter().find(|r| r["task_type"] == "code-review").unwrap();
-    assert_eq!((&route["available"], &route["source"]), (&json!(true), &json!("configuration")));
-    let printed = with(&["dispatch", "--task-type", "code-review", "--prompt", "x [[mock:text:ROUTED]]"]);
-    assert!(
-        printed.stdout.starts_with("--- dispatch response from mock/m2 [routed: code-review] ("),
-        "{printed}"
-    );
-    // A replaced part is no route any more.
-    let args = ["dispatch", "--task-type", "code-review", "--model", "m1", "--prompt", "x [[mock:text:R]]"];
-    let printed = with(&args);
-    assert!(printed.stdout.starts_with("--- dispatch response from mock/m1 ("), "{printed}");
-    // What is no route is told with its place.
-    let bad = world.env.path("bad-routes.toml");
-    std::fs::write(&bad, "\nroutes = [\"code-review=opencode:a/b\"]\n").unwrap();
-    let refused = world.env.run(&["--config", bad.to_str().unwrap(), "routes"]).assert_code(64);
-    let place = format!("{}:2:1: `routes` has `code-review=opencode:a/b`", bad.display());
-    assert!(refused.stderr.contains(&place) && refused.stderr.contains("config_invalid"), "{refused}");
-    let error = world.asks_in_vain(64, "task_type_unknown", "x", &["--task-type", "code-revue"]);
-    assert!(error["next_action"].as_str().unwrap().contains("code-review, "), "{error}");
-}
-
-/// Batches by kind of task, with a table whose routes lead to what the server has, or to less.
-pub(super) fn routes_of_batches(world: &World) {
-    let config = world.env.path("routes-of-batches.toml");
-    let routes = [
-        "test-scaffolding=mock/m1",
-        "logic-verification=mock/m2",
-        "code-review=mock/m1",
-        "docs-lookup=mock/m1",
-    ];
-    std::fs::write(&config, format!("routes = {}\n", json!(routes))).unwrap();
-    let config = config.display().to_string();
-    let batch = |code: i32, more: &[&str]| {
-        let head = ["--config", &config, "batch", "--json", "--prompt", "x [[mock:text:ROUTED]]"];
-        let output = world.env.run(&[&head[..], more].concat()).assert_code(code);
-        if code == 64 { error_of(&world.env, &output) } else { document(&world.env, "batch", &output.stdout) }
-    };
-    let members = |told: &Value| {
-        let members = told["members"].as_array().unwrap().iter();
-        members.map(|m| (m["member"].clone(), m["status"].clone())).collect::<Vec<_>>()
-    };
-    let ok = |member: &str| (json!(member), json!("ok"));
-    let two = [ok("opencode:mock/m1"), ok("opencode:mock/m2")];
-    let told = batch(0, &["--task-types", "code-review,logic-verification,test-scaffolding"]);
-    assert_eq!(members(&told), two, "each model is asked once");
-    // The whole tier: its fourth kind leads to what this server does not have.
-    let told = batch(31, &["--tier", "2"]);
-    let absent = (json!("opencode:bailian-coding-plan/qwen3-coder-plus"), json!("error"));
-    assert_eq!(members(&told), [two[0].clone(), two[1].clone(), absent]);
-    assert_eq!(told["members"][2]["reason_code"], "provider_not_connected");
-    // One model is no batch, and a kind that is none is told with all that are.
-    assert_eq!(batch(64, &["--tier", "4"])["reason_code"], "invalid_argument");
-    let error = batch(64, &["--task-types", "code-review,code-revue"]);
-    assert_eq!(error["reason_code"], "task_type_unknown");
-    assert_eq!(error["next_action"].as_str().unwrap().split(", ").count(), 17, "{error}");
-    let checked = world.env.run(&["--config", &config, "routes", "--check", "--json"]).assert_code(25);
-    let checked: Value = serde_json::from_str(&checked.stdout).unwrap();
-    let there = checked["routes"].as_array().unwrap().iter().filter(|route| route["available"] == true);
-    assert_eq!(there.count(), 4, "{checked:#}");
-}
-
 pub(super) fn sessions(world: &World) {
     let kept = world.asks("text:FIRST", &["--keep-session"]);
     let id = kept["session"].as_str().unwrap().to_owned();
@@ -173,7 +100,12 @@ pub(super) fn sessions(world: &World) {
     let last = world.asks("text:THIRD", &["--session", &id, "--cleanup"]);
     assert_eq!(last["session"], "-");
     assert!(!world.sessions().contains(&id));
-    world.asks_in_vain(1, "server_refused", "x", &[&M1[..], &["--session", "ses_none"]].concat());
+    for (code, reason, id) in
+        [(1, "server_refused", "ses_0000"), (64, "invalid_argument", ""), (64, "invalid_argument", "../x")]
+    {
+        let error = world.asks_in_vain(code, reason, "x", &[&M1[..], &["--session", id]].concat());
+        assert!(error["next_action"].as_str().unwrap().contains("--keep-session"), "{error}");
+    }
     // One that is kept although no answer came is told.
     let keep = [&M1[..], &["--keep-session"]].concat();
     let error = world.asks_in_vain(10, "auth_missing", "x [[mock:401]]", &keep);
@@ -193,7 +125,7 @@ pub(super) fn two_in_one_session(world: &World) {
         wait_until(SOON, "the model is asked", || world.calls("OF-THE-FIRST") > 0);
         let late = [&M1[..], &session, &["--timeout", "1"]].concat();
         world.asks_in_vain(35, "timeout", "x [[mock:text:TOO-LATE]]", &late);
-        let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+        let client = world.client();
         let model = dx_opencode::ModelRef { provider: "mock".to_owned(), model: "m1".to_owned() };
         let parts = [dx_opencode::TextPart::new("x [[mock:text:OF-SOMEBODY-ELSE]]")];
         let prompt = dx_opencode::Prompt {
@@ -276,7 +208,7 @@ pub(super) fn every_class_of_error(world: &World) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = crate::world::spawn(command);
     wait_until(SOON, "the model is asked", || world.calls("STOPPED") > 0);
-    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let client = world.client();
     let ids = world.sessions();
     client.abort(ids.iter().find(|id| !before.contains(id)).unwrap(), SOON).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -363,7 +295,7 @@ pub(super) fn a_timeout_stops_the_work(world: &World) {
 pub(super) fn assert_quiet(world: &World, words: &str) {
     let mine = || world.model.calls().into_iter().filter(|c| c.prompt.contains(words)).collect::<Vec<_>>();
     wait_until(SOON, "the model's calls have ended", || mine().iter().all(|call| call.done));
-    let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+    let client = world.client();
     let folder = client.in_directory(&world.folder.display().to_string());
     let count = mine().len();
     wait_until(SOON, "no session works", || {
@@ -399,7 +331,7 @@ pub(super) fn nothing_is_changed(world: &World) {
 
 pub(super) fn many_at_once(world: &World) {
     let before = world.sessions();
-    let server = dx_testkit::read_pid(world.env.state_dir().join("opencode-server/server.pid"));
+    let server = world.server_pid();
     let open = handles(server, &world.model.plain_url());
     std::thread::scope(|scope| {
         for number in 0..50 {
@@ -450,65 +382,10 @@ pub(super) fn two_repositories(world: &World) {
         assert_eq!(error_of(&world.env, &ask(there, 25))["reason_code"], "model_not_found");
         let kept = document(&world.env, "dispatch", &ask(here, 0).stdout);
         let listed = |folder: &str| {
-            let client = dx_opencode::Client::new(&world.url, Some(&world.password())).unwrap();
+            let client = world.client();
             let sessions = client.in_directory(folder).sessions(SOON).unwrap();
             sessions.iter().any(|session| session.id == kept["session"].as_str().unwrap())
         };
         assert_eq!((listed(here), listed(there)), (true, false), "{kept:#}");
     }
-}
-
-/// A member that is asked over plain HTTP, without any server of OpenCode's.
-pub(super) fn an_endpoint(world: &World) {
-    let config = world.env.path("endpoints.toml");
-    let text = format!(
-        "endpoints = [\"local={} LOCAL_KEY\", \"open={}\", \"dead=http://127.0.0.1:9/v1\"]\n",
-        world.model.plain_url(),
-        world.model.plain_url()
-    );
-    std::fs::write(&config, text).unwrap();
-    let config = config.display().to_string();
-    let ask = |code: i32, member: &str, scenario: &str, more: &[&str]| {
-        let prompt = format!("x [[mock:{scenario}]]");
-        let head = ["--config", &config, "dispatch", "--member", member, "--prompt", &prompt, "--json"];
-        let output = world.env.run(&[&head[..], more].concat()).assert_code(code);
-        if code == 0 {
-            document(&world.env, "dispatch", &output.stdout)
-        } else {
-            error_of(&world.env, &output)
-        }
-    };
-    let answer = ask(0, "openai:open/m1", "text:PLAIN", &["--system", "Be brief.", "--max-chars", "2"]);
-    let told = (&answer["answer"], &answer["mods"], &answer["truncated"]);
-    let mods = json!(["custom-system", "truncated"]);
-    assert_eq!(told, (&json!("PL\n[cut: 3 more characters]"), &mods, &json!(true)), "{answer:#}");
-    let calls = world.model.calls();
-    assert!(calls.iter().any(|c| c.prompt.contains("text:PLAIN") && c.text.contains("Be brief.")));
-    assert_eq!(ask(0, "openai:open/m1", "429:after=1,text:AFTER", &[])["retries"], 1);
-    for (code, scenario, reason) in [
-        (10, "401", "auth_missing"),
-        (25, "404", "model_not_found"),
-        (1, "429:after=1", "rate_limited"),
-        (1, "500", "server_error"),
-        (1, "garbage", "server_error"),
-        (1, "empty", "empty_response"),
-        (35, "hang", "timeout"),
-    ] {
-        assert_eq!(
-            ask(code, "openai:open/m1", scenario, &["--timeout", "3"])["reason_code"],
-            reason,
-            "{scenario}"
-        );
-    }
-    let error = ask(1, "openai:dead/m1", "text:x", &[]);
-    assert!(error["message"].as_str().unwrap().contains("http://127.0.0.1:9/v1: "), "{error}");
-    assert!(error["next_action"].as_str().unwrap().contains("endpoint dead"), "{error}");
-    assert_eq!(ask(10, "openai:local/m1", "text:x", &[])["reason_code"], "auth_missing");
-    assert_eq!(ask(27, "openai:other/m1", "text:x", &[])["reason_code"], "provider_not_connected");
-    let file = world.env.path("n.json");
-    std::fs::write(&file, r#"{"type":"object","required":["n"]}"#).unwrap();
-    let schema = ["--json-schema", file.to_str().unwrap()];
-    let answer = ask(0, "openai:open/m1", "text:seven,text:{\"n\":7}", &schema);
-    assert_eq!((&answer["structured"], &answer["corrections"]), (&json!({ "n": 7 }), &json!(1)));
-    assert_eq!(ask(1, "openai:open/m1", "text:seven", &schema)["reason_code"], "schema_mismatch");
 }

@@ -1,7 +1,7 @@
 //! One real OpenCode server, started by us, and everything that is asked through it.
 
 use super::questions::SOON;
-use super::{batches, gone, lanes, left, questions};
+use super::{batches, gone, lanes, left, questions, routes};
 use crate::real_agent::agents_dir;
 use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel, opencode_config};
@@ -31,8 +31,9 @@ const CASES: &[Case] = &[
     ("probe", probe),
     ("models", models),
     ("an_answer", questions::an_answer),
-    ("routes", questions::routes),
-    ("routes_of_batches", questions::routes_of_batches),
+    ("every_kind_of_task", routes::every_kind_of_task),
+    ("some_routes", routes::some_routes),
+    ("routes_of_batches", routes::routes_of_batches),
     ("sessions", questions::sessions),
     ("two_in_one_session", questions::two_in_one_session),
     ("a_schema", questions::a_schema),
@@ -43,7 +44,6 @@ const CASES: &[Case] = &[
     ("nothing_is_changed", questions::nothing_is_changed),
     ("two_repositories", questions::two_repositories),
     ("many_at_once", questions::many_at_once),
-    ("an_endpoint", questions::an_endpoint),
     ("a_batch_of_six", batches::a_batch_of_six),
     ("a_judge", batches::a_judge),
     ("a_batch_that_is_given_up", batches::a_batch_that_is_given_up),
@@ -102,6 +102,8 @@ impl World {
             config["provider"][name] = provider;
             enabled.push(name.to_owned());
         }
+        // Those of the routes are configured in one project only.
+        enabled.extend(routes::PROVIDERS.map(str::to_owned));
         config["enabled_providers"] = json!(enabled);
         env.set("OPENCODE_CONFIG_CONTENT", config.to_string());
         env.set("OPENCODE_DISABLE_MODELS_FETCH", "1");
@@ -127,9 +129,23 @@ impl World {
         self.env.run(args)
     }
 
-    pub(super) fn password(&self) -> String {
+    /// What the file with the server's address and password says.
+    fn access(&self, key: &str) -> String {
         let text = std::fs::read_to_string(self.env.state_dir().join("server.json")).unwrap();
-        serde_json::from_str::<Value>(&text).unwrap()["password"].as_str().unwrap().to_owned()
+        serde_json::from_str::<Value>(&text).unwrap()[key].as_str().unwrap().to_owned()
+    }
+
+    pub(super) fn password(&self) -> String {
+        self.access("password")
+    }
+
+    /// A client of the server as it is now: after another start it has another address.
+    pub(super) fn client(&self) -> dx_opencode::Client {
+        dx_opencode::Client::new(&self.access("url"), Some(&self.password())).unwrap()
+    }
+
+    pub(super) fn server_pid(&self) -> i32 {
+        dx_testkit::read_pid(self.env.state_dir().join("opencode-server/server.pid"))
     }
 }
 
