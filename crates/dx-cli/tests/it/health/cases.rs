@@ -2,18 +2,20 @@
 //! named moment has passed, and false alarms and misses counted.
 //!
 //! For: the soak suite `health`; `health` reads the table for the guide. Must never: judge by itself; what is expected
-//! stands in `cases.txt`.
+//! stands in `cases.txt` and `unseen.txt`.
 
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
+
+#[path = "words.rs"]
+mod words;
 
 use dx_testkit::{TestEnv, wait_until};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 const CASES: &str = include_str!("cases.txt");
 const UNSEEN: &str = include_str!("unseen.txt");
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// States that call for a person.
 const ALARMS: [&str; 3] = ["stalled", "no_op", "exited_err"];
 
-/// A Claude Code, or an OpenCode, whose prompt is what the fake agent shall do.
+/// A Claude Code, Codex, Gemini CLI or OpenCode whose prompt is what the fake agent shall do.
 const PLAYER: &str = "#!/bin/sh\ncase \"$1\" in\nmodels) echo mock/m1; exit ;;\n--version) echo 1.0; exit ;;\nesac\n\
     eval \"set -- $(cat)\"\nexec FAKE_AGENT \"$@\"\n";
 
@@ -68,74 +70,6 @@ pub(crate) fn unseen() -> Vec<Case> {
         Case { name, agent, actions, options, expected: ["-"; 3], watchdog }
     };
     lines(UNSEEN).map(case).collect()
-}
-
-/// What a word of the table stands for.
-fn action(word: &str, begun: &Path, index: usize) -> String {
-    let claude = |content: &str, kind: &str| {
-        format!(
-            "print:{{\"type\":\"{kind}\",\"session_id\":\"s\",\"message\":{{\"id\":\"m{index}\",\"content\":[{content}]}}}}"
-        )
-    };
-    let call = |id: &str| {
-        claude(
-            &format!("{{\"type\":\"tool_use\",\"id\":\"{id}\",\"name\":\"Bash\",\"input\":{{}}}}"),
-            "assistant",
-        )
-    };
-    let done = |id: &str, failed: bool| {
-        claude(
-            &format!("{{\"type\":\"tool_result\",\"tool_use_id\":\"{id}\",\"is_error\":{failed}}}"),
-            "user",
-        )
-    };
-    let (name, argument) = word.split_once(':').unwrap_or((word, ""));
-    match name {
-        "@begun" => format!("touch:{}", begun.display()),
-        "@init" => "print:{\"type\":\"system\",\"subtype\":\"init\",\"session_id\":\"s\",\"model\":\"m\"}".into(),
-        "@text" => claude("{\"type\":\"text\",\"text\":\"hm\"}", "assistant"),
-        "@tool" => call("c1"),
-        "@tool2" => call("c2"),
-        "@tool2-done" => done("c2", false),
-        "@failing-call" => done("c3", true),
-        "@useless-call" => done("c4", false),
-        "@retry" => "print:{\"type\":\"system\",\"subtype\":\"api_retry\",\"session_id\":\"s\",\"attempt\":1,\
-            \"retry_delay_ms\":1000,\"error_status\":503,\"error\":\"overloaded\"}"
-            .into(),
-        "@limit" => {
-            let at = UNIX_EPOCH.elapsed().unwrap().as_secs() + argument.parse::<u64>().unwrap();
-            format!(
-                "print:{{\"type\":\"rate_limit_event\",\"session_id\":\"s\",\
-                 \"rate_limit_info\":{{\"status\":\"rejected\",\"resetsAt\":{at}}}}}"
-            )
-        }
-        "@result" => "print:{\"type\":\"result\",\"subtype\":\"success\",\"is_error\":false,\"session_id\":\"s\",\
-            \"result\":\"done\"}"
-            .into(),
-        "@step" => "print:{\"type\":\"step_start\",\"timestamp\":1,\"sessionID\":\"s\",\"part\":{\"type\":\"step-start\"}}"
-            .into(),
-        "@failed-call" => "stderr:timestamp=2026-01-01T00:00:00.000Z level=ERROR run=1 message=\"stream error\" \
-            providerID=mock modelID=m1 session.id=s small=false agent=build mode=primary \
-            error.error=\"AI_APICallError: Rate limit reached for requests\""
-            .into(),
-        "ask" => "exec:sh\n-c\nread answer".into(),
-        _ => word.to_owned(),
-    }
-}
-
-/// All actions of a case, repetitions written out.
-fn actions(case: &Case, begun: &Path) -> Vec<String> {
-    let mut all = Vec::new();
-    let mut rest = case.actions;
-    while let Some((times, from)) = rest.split_once("*(") {
-        let (before, times) = times.rsplit_once(' ').unwrap_or(("", times));
-        let (inner, after) = from.split_once(')').unwrap();
-        all.extend(before.split_whitespace());
-        (0..times.parse().unwrap()).for_each(|_: usize| all.extend(inner.split_whitespace()));
-        rest = after;
-    }
-    all.extend(rest.split_whitespace());
-    all.iter().enumerate().map(|(index, word)| action(word, begun, index)).collect()
 }
 
 fn quoted(words: &[String]) -> String {
@@ -190,13 +124,42 @@ pub(crate) fn run() -> Vec<String> {
     tell(&watched)
 }
 
-/// All cases under a watchdog that gives no second try: who was ended that should not have been, and who was not.
+/// All cases under a watchdog that gives no second try: who was ended that should not have been, and who was not. One
+/// half after the other, or two cores would hardly be left to those whose CPU is looked at.
 pub(crate) fn run_watched() -> Vec<String> {
+    let seen = cases().len();
+    let all: Vec<Case> = cases().into_iter().chain(unseen()).collect();
+    let total = all.len();
+    let (mut killed, mut missed, mut wrong) = (0, 0, Vec::new());
+    let mut all = all.into_iter().enumerate().peekable();
+    while all.peek().is_some() {
+        for (index, case, state, reason) in watch(all.by_ref().take(total.div_ceil(2))) {
+            let found = if state == "blocked" { "ended" } else { "left alone" };
+            let word = match (found, case.watchdog) {
+                (found, expected) if found == expected => "ok",
+                ("ended", _) => "FALSE KILL",
+                _ => "MISSED",
+            };
+            killed += usize::from(word == "FALSE KILL");
+            missed += usize::from(word == "MISSED");
+            let which = if index < seen { "" } else { " (unseen)" };
+            println!("{}{which}: {} -> {found}, {state} {reason} {word}", case.name, case.watchdog);
+            if word != "ok" {
+                wrong.push(format!("{}: {state} {reason} ({word})", case.name));
+            }
+        }
+    }
+    println!("\n{total} cases, {} unseen: {killed} false kills, {missed} missed hangs", total - seen);
+    // At the edge of a threshold of seconds a hang may be missed on a busy machine; nobody may be killed.
+    if killed == 0 && missed <= 1 { Vec::new() } else { wrong }
+}
+
+/// Runs these cases at once under one watchdog, and tells what is said of each in the end: its state and the reason.
+fn watch(cases: impl Iterator<Item = (usize, Case)>) -> Vec<(usize, Case, String, String)> {
     let mut env = environment();
     env.set("DX_RUNNER_GRACE_MS", "300");
-    let seen = cases().len();
-    let all = cases().into_iter().chain(unseen());
-    let jobs: Vec<Watched> = all.enumerate().map(|(index, case)| Watched::new(&env, index, case)).collect();
+    let (indices, jobs): (Vec<_>, Vec<_>) =
+        cases.map(|(index, case)| (index, Watched::new(&env, index, case))).unzip();
     let commands: Vec<_> = jobs.iter().map(|job| start(&env, job)).collect();
     let mut command = env.product();
     let mut watchdog =
@@ -219,32 +182,17 @@ pub(crate) fn run_watched() -> Vec<String> {
     dx_testkit::send_signal(watchdog.id() as i32, 15);
     assert_eq!(watchdog.wait().unwrap().code(), Some(0), "the watchdog survives them all");
     env.run(&["stop", "--all", "--grace", "0s"]);
-    let (mut killed, mut missed, mut wrong) = (0, 0, Vec::new());
-    for (index, job) in jobs.iter().enumerate() {
-        let (state, reason) = &newest[&job.id];
-        let found = if state == "blocked" { "ended" } else { "left alone" };
-        let word = match (found, job.case.watchdog) {
-            (found, expected) if found == expected => "ok",
-            ("ended", _) => "FALSE KILL",
-            _ => "MISSED",
-        };
-        killed += usize::from(word == "FALSE KILL");
-        missed += usize::from(word == "MISSED");
-        let which = if index < seen { "" } else { " (unseen)" };
-        println!("{}{which}: {} -> {found}, {state} {reason} {word}", job.case.name, job.case.watchdog);
-        if word != "ok" {
-            wrong.push(format!("{}: {state} {reason} ({word})", job.case.name));
-        }
-    }
-    println!("\n{} cases: {killed} false kills, {missed} missed hangs", jobs.len());
-    // At the edge of a threshold of seconds a hang may be missed on a busy machine; nobody may be killed.
-    if killed == 0 && missed <= 1 { Vec::new() } else { wrong }
+    let said = indices.into_iter().zip(jobs).map(|(index, job)| {
+        let (state, reason) = newest[&job.id].clone();
+        (index, job.case, state, reason)
+    });
+    said.collect()
 }
 
 fn environment() -> TestEnv {
     let mut env = TestEnv::new().dx_runner(env!("CARGO_BIN_EXE_dx-runner")).deadline(PATIENCE);
     let player = PLAYER.replace("FAKE_AGENT", &env.fake_agent().display().to_string());
-    for name in ["claude", "opencode"] {
+    for name in ["claude", "codex", "gemini", "opencode"] {
         let path = env.bin_dir().join(name);
         std::fs::write(&path, &player).unwrap();
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
@@ -252,8 +200,11 @@ fn environment() -> TestEnv {
     for (name, time) in [("STARTUP_GRACE", THRESHOLD), ("NO_OP", NO_OP), ("STALL", THRESHOLD)] {
         env.set(format!("DX_RUNNER_{name}_SEC"), time.as_secs().to_string());
     }
-    for name in ["EXEC", "OPENCODE", "CLAUDE_CODE"] {
+    for name in ["EXEC", "OPENCODE", "CLAUDE_CODE", "CODEX", "GEMINI"] {
         env.set(format!("DX_RUNNER_MAX_PARALLEL_{name}"), "100");
+    }
+    for name in ["OPENAI_API_KEY", "GEMINI_API_KEY"] {
+        env.set(name, "fake");
     }
     env
 }
@@ -271,7 +222,7 @@ impl Watched {
 fn start(env: &TestEnv, job: &Watched) -> (Command, String) {
     let Watched { case, id, begun, .. } = job;
     let worktree = env.allowed_root().join(id).display().to_string();
-    let actions = actions(case, begun);
+    let actions = words::actions(case.agent, case.actions, begun);
     let provider = if case.agent == "pty" { "exec" } else { case.agent };
     let mut command = env.product();
     command.args(["start", "--beads", id, "--provider", provider, "--worktree", &worktree]);
@@ -279,7 +230,7 @@ fn start(env: &TestEnv, job: &Watched) -> (Command, String) {
     if provider == "opencode" {
         command.args(["--model", "mock/m1", "--allow-model-override"]);
     }
-    if provider == "claude-code" {
+    if ["claude-code", "codex", "gemini"].contains(&provider) {
         // What one case is told of a limit shall hold no other up.
         command.args(["--model", id]);
     }
