@@ -23,6 +23,7 @@ pub(crate) fn actions(agent: &str, script: &str, begun: &Path) -> Vec<String> {
         match word.split_once(':') {
             Some(("sh", script)) => all = vec![format!("exec:sh\n-c\n{}", shell(script))],
             Some(("below", script)) => {
+                assert!(all.iter().all(|action| !action.contains('\n')), "{script} has a script beside it");
                 let beside = format!("{} & exec {} \"$@\"", shell(script), fake_agent());
                 all = vec![format!("exec:sh\n-c\n{beside}\nsh\n{}", all.join("\n"))];
             }
