@@ -7,6 +7,8 @@ use dx_protocol::{Limits, OutcomeState, ReasonCode, State};
 /// What is known to wait without a word about how long (a tool at work, a retry) is believed for this many stall
 /// thresholds.
 const PATIENCE: u64 = 3;
+/// A terminal that is read for so long while nothing is seen to work beside it is a question.
+const QUESTION_MS: u64 = 60_000;
 
 /// A known reason to be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +19,8 @@ pub enum WaitKind {
     Retry { left_ms: Option<i64> },
     /// Rate limited; this much is left, where it is known. Negative: it is over for so long.
     RateLimit { left_ms: Option<i64> },
-    /// A question that nobody answers.
-    Input,
+    /// A question that nobody answers: the agent told it, or a process reads the terminal for this long.
+    Input { read_ms: Option<u64> },
 }
 
 /// Everything that the classification may know. Ages are milliseconds; `None` means never.
@@ -40,6 +42,9 @@ pub struct Observation {
     pub cpu_ms: u64,
     /// Since the tree's CPU time last grew.
     pub cpu_age_ms: Option<u64>,
+    pub written_bytes: u64,
+    /// Since the tree last wrote to storage.
+    pub write_age_ms: Option<u64>,
     pub mutations: u64,
     pub mutation_age_ms: Option<u64>,
     pub wait: Option<WaitKind>,
@@ -58,8 +63,8 @@ fn judged(state: State, reason: ReasonCode, rule: &'static str) -> Judgement {
     Judgement { state, reason, rule }
 }
 
-/// Classifies. Order: blocked, settled, awaiting finalize, known wait or tool in flight, fresh event or log or CPU,
-/// silent mutation, waiting for the first output, stalled (evidence earlier), no-op (no evidence ever), launching.
+/// Classifies. Order: blocked, settled, awaiting finalize, known wait or tool in flight, fresh event or log or CPU or
+/// writing, silent mutation, waiting for the first output, stalled (evidence earlier), no-op (no evidence ever), launching.
 pub fn classify(o: &Observation) -> Judgement {
     if let (Some(reason), Some(_)) = (o.blocked, o.outcome) {
         return judged(State::Blocked, reason, "blocked");
@@ -88,21 +93,37 @@ fn waits(left_ms: Option<i64>, o: &Observation) -> bool {
     }
 }
 
+/// Whether a question is all there is. One that the agent told is. A process that reads the terminal may as well be a
+/// screen that could be typed at: it is none before something else had the time to show, and when something else worked
+/// meanwhile, none for a threshold after that.
+fn asks(read_ms: Option<u64>, works: Option<u64>, stall_ms: u64) -> bool {
+    match (read_ms, works) {
+        (None, _) => true,
+        (Some(read), Some(age)) if age < read => age >= stall_ms,
+        (Some(read), _) => read >= stall_ms.min(QUESTION_MS),
+    }
+}
+
 fn classify_live(o: &Observation) -> Judgement {
     let stall_ms = o.limits.stall_sec.saturating_mul(1000);
     let grace_ms = o.limits.startup_grace_sec.saturating_mul(1000);
     let fresh = |age: Option<u64>| age.is_some_and(|age| age < stall_ms);
+    // What was done without a word.
+    let works = [o.cpu_age_ms, o.write_age_ms, o.mutation_age_ms].into_iter().flatten().min();
+    // Nothing was heard after the first event, which tells nothing but the start.
+    let only_started = o.only_started
+        && o.log_age_ms.zip(o.event_age_ms).is_none_or(|(log_age, event_age)| log_age >= event_age);
     match o.wait {
-        Some(WaitKind::Input) => return judged(State::Stalled, ReasonCode::AwaitingInput, "awaiting_input"),
+        Some(WaitKind::Input { read_ms }) if asks(read_ms, works, stall_ms) => {
+            return judged(State::Stalled, ReasonCode::AwaitingInput, "awaiting_input");
+        }
         Some(WaitKind::RateLimit { left_ms }) if waits(left_ms, o) => {
             return judged(State::Healthy, ReasonCode::RateLimitedWaiting, "known_wait");
         }
         Some(WaitKind::Retry { left_ms }) if waits(left_ms, o) => {
             return judged(State::Healthy, ReasonCode::ProviderRetrying, "known_wait");
         }
-        Some(WaitKind::Tool { for_ms })
-            if for_ms < stall_ms.saturating_mul(PATIENCE) || fresh(o.cpu_age_ms) =>
-        {
+        Some(WaitKind::Tool { for_ms }) if for_ms < stall_ms.saturating_mul(PATIENCE) || fresh(works) => {
             return judged(State::Healthy, ReasonCode::ToolInFlight, "tool_in_flight");
         }
         _ => {}
@@ -110,21 +131,25 @@ fn classify_live(o: &Observation) -> Judgement {
     if fresh(o.event_age_ms) && !o.only_started {
         return judged(State::Healthy, ReasonCode::ProviderEvent, "fresh_event");
     }
-    if fresh(o.log_age_ms) && o.log_bytes > 0 && !o.only_started {
+    let printed = o.log_bytes > 0 && !only_started;
+    if printed && fresh(o.log_age_ms) {
         return judged(State::Healthy, ReasonCode::RecentLogActivity, "fresh_log");
     }
-    let printed = o.log_bytes > 0 && !o.only_started;
     if printed && fresh(o.cpu_age_ms) {
         return judged(State::Healthy, ReasonCode::CpuProgress, "fresh_cpu");
     }
-    if !printed && o.mutations > 0 && fresh(o.mutation_age_ms) {
+    if printed && fresh(works) {
+        return judged(State::Healthy, ReasonCode::WriteProgress, "fresh_writing");
+    }
+    if fresh(o.mutation_age_ms) {
         return judged(State::SilentMutation, ReasonCode::WorktreeChangedNoOutput, "silent_mutation");
     }
-    if !printed && fresh(o.cpu_age_ms) && o.elapsed_ms >= grace_ms {
-        return judged(State::WaitingFirstOutput, ReasonCode::CpuProgressNoOutput, "waiting_first_output");
+    if fresh(works) && o.elapsed_ms >= grace_ms {
+        let by_cpu = fresh(o.cpu_age_ms);
+        let reason = if by_cpu { ReasonCode::CpuProgressNoOutput } else { ReasonCode::WriteProgress };
+        return judged(State::WaitingFirstOutput, reason, "waiting_first_output");
     }
-    let evidence =
-        [o.event_age_ms, o.log_age_ms.filter(|_| o.log_bytes > 0), o.cpu_age_ms, o.mutation_age_ms];
+    let evidence = [o.event_age_ms, o.log_age_ms.filter(|_| o.log_bytes > 0), works];
     match evidence.iter().flatten().min() {
         Some(age) if *age >= stall_ms && o.log_bytes > 0 => {
             judged(State::Stalled, ReasonCode::StaleLogNoCpu, "stalled")
@@ -133,247 +158,7 @@ fn classify_live(o: &Observation) -> Judgement {
         None if o.elapsed_ms >= o.limits.no_op_sec.saturating_mul(1000) => {
             judged(State::NoOp, ReasonCode::NoHeartbeatNoMutation, "no_op")
         }
-        _ if o.only_started => judged(State::Launching, ReasonCode::ProviderWarmup, "launching"),
+        _ if only_started => judged(State::Launching, ReasonCode::ProviderWarmup, "launching"),
         _ => judged(State::Launching, ReasonCode::StartupGrace, "launching"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn quiet() -> Observation {
-        Observation {
-            outcome: None,
-            blocked: None,
-            process_ended: false,
-            ending: false,
-            elapsed_ms: 1_000,
-            event_age_ms: None,
-            only_started: false,
-            log_bytes: 0,
-            log_age_ms: None,
-            cpu_ms: 0,
-            cpu_age_ms: None,
-            mutations: 0,
-            mutation_age_ms: None,
-            wait: None,
-            limits: Limits::default(),
-        }
-    }
-
-    #[test]
-    fn table() {
-        let min = 60_000;
-        let later = |o: Observation| Observation { elapsed_ms: 30 * min, ..o };
-        let rows: Vec<(&str, Observation, State, ReasonCode)> = vec![
-            ("just started", quiet(), State::Launching, ReasonCode::StartupGrace),
-            (
-                "only the start event",
-                Observation {
-                    event_age_ms: Some(5),
-                    only_started: true,
-                    log_bytes: 9,
-                    log_age_ms: Some(5),
-                    ..quiet()
-                },
-                State::Launching,
-                ReasonCode::ProviderWarmup,
-            ),
-            (
-                "cpu inside the grace",
-                Observation { cpu_age_ms: Some(5), ..quiet() },
-                State::Launching,
-                ReasonCode::StartupGrace,
-            ),
-            (
-                "cpu past the grace",
-                Observation { cpu_age_ms: Some(5), elapsed_ms: 6 * min, ..quiet() },
-                State::WaitingFirstOutput,
-                ReasonCode::CpuProgressNoOutput,
-            ),
-            (
-                "changed, silent",
-                Observation { mutations: 1, mutation_age_ms: Some(min), ..quiet() },
-                State::SilentMutation,
-                ReasonCode::WorktreeChangedNoOutput,
-            ),
-            (
-                "event",
-                Observation { event_age_ms: Some(min), log_bytes: 5, log_age_ms: Some(min), ..quiet() },
-                State::Healthy,
-                ReasonCode::ProviderEvent,
-            ),
-            (
-                "log",
-                Observation { log_bytes: 5, log_age_ms: Some(min), ..quiet() },
-                State::Healthy,
-                ReasonCode::RecentLogActivity,
-            ),
-            (
-                "silent build",
-                later(Observation {
-                    log_bytes: 5,
-                    log_age_ms: Some(25 * min),
-                    cpu_age_ms: Some(min),
-                    ..quiet()
-                }),
-                State::Healthy,
-                ReasonCode::CpuProgress,
-            ),
-            (
-                "stale log",
-                later(Observation {
-                    log_bytes: 5,
-                    log_age_ms: Some(25 * min),
-                    cpu_age_ms: Some(25 * min),
-                    ..quiet()
-                }),
-                State::Stalled,
-                ReasonCode::StaleLogNoCpu,
-            ),
-            (
-                "cpu long ago, never printed",
-                later(Observation { cpu_age_ms: Some(25 * min), ..quiet() }),
-                State::Stalled,
-                ReasonCode::NoProgress,
-            ),
-            (
-                "nothing ever",
-                Observation { elapsed_ms: 5 * min, ..quiet() },
-                State::NoOp,
-                ReasonCode::NoHeartbeatNoMutation,
-            ),
-            (
-                "rate limit with a reset far away",
-                later(Observation {
-                    event_age_ms: Some(29 * min),
-                    log_bytes: 5,
-                    wait: Some(WaitKind::RateLimit { left_ms: Some(60 * 60_000) }),
-                    ..quiet()
-                }),
-                State::Healthy,
-                ReasonCode::RateLimitedWaiting,
-            ),
-            (
-                "rate limit, just over",
-                later(Observation {
-                    event_age_ms: Some(29 * min),
-                    log_bytes: 5,
-                    wait: Some(WaitKind::RateLimit { left_ms: Some(-5) }),
-                    ..quiet()
-                }),
-                State::Healthy,
-                ReasonCode::RateLimitedWaiting,
-            ),
-            (
-                "rate limit, over for long",
-                later(Observation {
-                    event_age_ms: Some(29 * min),
-                    log_bytes: 5,
-                    wait: Some(WaitKind::RateLimit { left_ms: Some(-20 * 60_000) }),
-                    ..quiet()
-                }),
-                State::Stalled,
-                ReasonCode::StaleLogNoCpu,
-            ),
-            (
-                "retry, no time told",
-                later(Observation {
-                    event_age_ms: Some(25 * min),
-                    log_bytes: 5,
-                    wait: Some(WaitKind::Retry { left_ms: None }),
-                    ..quiet()
-                }),
-                State::Healthy,
-                ReasonCode::ProviderRetrying,
-            ),
-            (
-                "retry, no time told, for too long",
-                Observation {
-                    elapsed_ms: 90 * min,
-                    event_age_ms: Some(60 * min),
-                    log_bytes: 5,
-                    wait: Some(WaitKind::Retry { left_ms: None }),
-                    ..quiet()
-                },
-                State::Stalled,
-                ReasonCode::StaleLogNoCpu,
-            ),
-            (
-                "question",
-                Observation { wait: Some(WaitKind::Input), event_age_ms: Some(5), ..quiet() },
-                State::Stalled,
-                ReasonCode::AwaitingInput,
-            ),
-            (
-                "tool",
-                Observation {
-                    wait: Some(WaitKind::Tool { for_ms: min }),
-                    event_age_ms: Some(min),
-                    ..quiet()
-                },
-                State::Healthy,
-                ReasonCode::ToolInFlight,
-            ),
-            (
-                "tool without CPU past the threshold",
-                later(Observation {
-                    wait: Some(WaitKind::Tool { for_ms: 25 * min }),
-                    event_age_ms: Some(25 * min),
-                    log_bytes: 5,
-                    ..quiet()
-                }),
-                State::Healthy,
-                ReasonCode::ToolInFlight,
-            ),
-            (
-                "tool without CPU for ever",
-                Observation {
-                    elapsed_ms: 90 * min,
-                    wait: Some(WaitKind::Tool { for_ms: 60 * min }),
-                    event_age_ms: Some(60 * min),
-                    log_bytes: 5,
-                    ..quiet()
-                },
-                State::Stalled,
-                ReasonCode::StaleLogNoCpu,
-            ),
-            (
-                "ended, not settled",
-                Observation { process_ended: true, event_age_ms: Some(5), log_bytes: 5, ..quiet() },
-                State::Healthy,
-                ReasonCode::AwaitingFinalize,
-            ),
-            (
-                "success",
-                Observation {
-                    outcome: Some((OutcomeState::Success, ReasonCode::ProcessExitWithRc)),
-                    ..quiet()
-                },
-                State::ExitedOk,
-                ReasonCode::ProcessExitWithRc,
-            ),
-            (
-                "stopped",
-                Observation { outcome: Some((OutcomeState::Killed, ReasonCode::ManualStop)), ..quiet() },
-                State::ExitedErr,
-                ReasonCode::ManualStop,
-            ),
-            (
-                "blocked",
-                Observation {
-                    outcome: Some((OutcomeState::Failed, ReasonCode::ExtendedStall)),
-                    blocked: Some(ReasonCode::MaxRetriesExhausted),
-                    ..quiet()
-                },
-                State::Blocked,
-                ReasonCode::MaxRetriesExhausted,
-            ),
-        ];
-        for (name, observation, state, reason) in rows {
-            let got = classify(&observation);
-            assert_eq!((got.state, got.reason), (state, reason), "{name}: rule {}", got.rule);
-        }
     }
 }

@@ -137,7 +137,7 @@ mod tests {
             ("the limit is over", waiting(WaitKind::RateLimit { left_ms: Some(0) }), 1, Act::Restart),
             ("the retry is over", waiting(WaitKind::Retry { left_ms: Some(-1) }), 1, Act::Restart),
             ("no time was told", waiting(WaitKind::RateLimit { left_ms: None }), 1, Act::Restart),
-            ("nobody answers", waiting(WaitKind::Input), 1, Act::Restart),
+            ("nobody answers", waiting(WaitKind::Input { read_ms: None }), 1, Act::Restart),
             ("of a wave", Looked { of_wave: true, ..stalled }, 1, leave(Leave::OfWave)),
             ("a service", Looked { service: true, ..stalled }, 1, leave(Leave::Service)),
             ("elsewhere", Looked { elsewhere: true, ..stalled }, 1, leave(Leave::Elsewhere)),

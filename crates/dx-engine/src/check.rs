@@ -107,6 +107,8 @@ pub(crate) fn explanation(view: &View) -> Explanation {
         age("log_age", o.log_age_ms),
         format!("cpu={:.1}s", o.cpu_ms as f64 / 1000.0),
         age("cpu_growth_age", o.cpu_age_ms),
+        format!("written_bytes={}", o.written_bytes),
+        age("write_growth_age", o.write_age_ms),
         format!("mutations={}", o.mutations),
         age("mutation_age", o.mutation_age_ms),
         format!("wait={}", wait_words(o.wait, sample.and_then(|s| s.wait.as_ref()))),
@@ -149,8 +151,10 @@ fn wait_words(kind: Option<WaitKind>, told: Option<&Wait>) -> String {
         (Some(WaitKind::Tool { for_ms }), _) => format!("tool for {}", seconds(for_ms)),
         (Some(WaitKind::Retry { left_ms }), _) => format!("retry, {}", left(left_ms)),
         (Some(WaitKind::RateLimit { left_ms }), _) => format!("rate_limit, {}", left(left_ms)),
-        (Some(WaitKind::Input), Some(Wait::Input { what })) => format!("input: {what}"),
-        (Some(WaitKind::Input), _) => "input".to_owned(),
+        (Some(WaitKind::Input { read_ms }), told) => {
+            let what = if let Some(Wait::Input { what, .. }) = told { what } else { "a question" };
+            format!("input: {what}{}", read_ms.map(|ms| format!(" for {}", seconds(ms))).unwrap_or_default())
+        }
     }
 }
 

@@ -235,7 +235,9 @@ fn observe_at(sample: &Sample, limits: &Limits, now: u64) -> Observation {
         Wait::RateLimit { until, until_mono_ms } => {
             WaitKind::RateLimit { left_ms: until.map(|until| limit_left(until, *until_mono_ms, now)) }
         }
-        Wait::Input { .. } => WaitKind::Input,
+        Wait::Input { read_since_mono_ms, .. } => {
+            WaitKind::Input { read_ms: read_since_mono_ms.map(|since| now.saturating_sub(since)) }
+        }
     });
     Observation {
         outcome: None,
@@ -249,6 +251,8 @@ fn observe_at(sample: &Sample, limits: &Limits, now: u64) -> Observation {
         log_age_ms: age(sample.log_mono_ms),
         cpu_ms: sample.cpu_ms,
         cpu_age_ms: age(sample.cpu_grew_mono_ms),
+        written_bytes: sample.written_bytes,
+        write_age_ms: age(sample.write_grew_mono_ms),
         mutations: sample.mutations,
         mutation_age_ms: age(sample.mutation_mono_ms),
         wait,
@@ -279,6 +283,8 @@ fn bare(run: &Run, is_watched: bool) -> Observation {
         log_age_ms: None,
         cpu_ms: 0,
         cpu_age_ms: None,
+        written_bytes: 0,
+        write_age_ms: None,
         mutations: 0,
         mutation_age_ms: None,
         wait: None,

@@ -14,7 +14,7 @@ use crate::args::{
     AGENT_FD, Invocation, JOURNAL_FD, PARTNER_FD, PLAN_FD, PTY_FD, READY_FD, SECRETS_FD, SETTLER_FD,
 };
 use crate::context::{Context, ContextError, Own};
-use crate::cpu::Cpu;
+use crate::cpu::{Counter, Cpu};
 use crate::finish::finish;
 use crate::helper::{self, Helper};
 use crate::identity::record_of;
@@ -225,6 +225,8 @@ impl Monitor {
             cpu_ms: 0,
             cpu_sampled_mono_ms: 0,
             cpu_grew_mono_ms: 0,
+            written_bytes: 0,
+            write_grew_mono_ms: 0,
             mutations: 0,
             mutation_first: None,
             mutation_last: None,
@@ -247,9 +249,9 @@ impl Monitor {
         let work_known = created.tree.is_some();
         Self {
             cpu: Cpu::new(&limits, created.contract.grammar, now).resumed(
-                sample.cpu_ms,
                 sample.cpu_sampled_mono_ms,
-                sample.cpu_grew_mono_ms,
+                Counter::resumed(sample.cpu_ms, sample.cpu_grew_mono_ms),
+                Counter::resumed(sample.written_bytes, sample.write_grew_mono_ms),
             ),
             strays: Strays::new(limits.grace_ms),
             ctx,

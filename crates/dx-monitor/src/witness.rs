@@ -53,7 +53,7 @@ pub(crate) fn as_parent(exit: &ExitFile, pid: i32, witness: Witness) -> bool {
         Slot::ExitByMonitor
     };
     // A zombie still has its times.
-    record_patiently(exit, slot, witness, status, tree::tree_cpu_ms(&[pid]));
+    record_patiently(exit, slot, witness, status, tree::tree_work(&[pid]).cpu_ms);
     let _reaped = wait::reap(pid);
     if witness == Witness::Launcher {
         faults::step("launcher.reaped");

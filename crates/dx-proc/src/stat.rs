@@ -1,4 +1,4 @@
-//! One read of `/proc/PID/stat`, parsed on the stack.
+//! One read of `/proc/PID/stat` or `/proc/PID/io`, parsed on the stack.
 //!
 //! Called by identity checks and tree walks. Must never allocate per process or trust the command name, which may
 //! hold spaces and parentheses.
@@ -55,6 +55,16 @@ pub(crate) fn read(pid: i32) -> io::Result<Option<Stat>> {
     parse(text)
         .map(Some)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "unknown format of /proc/PID/stat"))
+}
+
+/// Bytes that `pid` has had written to storage, with what the children it has waited for had; 0 when it is gone or the
+/// kernel does not tell. Memory that is called a file, a pipe or a socket is no storage.
+pub(crate) fn written_bytes(pid: i32) -> u64 {
+    let mut buffer = [0u8; 512];
+    let len = read_proc(pid, "io", &mut buffer).ok().flatten().unwrap_or(0);
+    let text = buffer.get(..len).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));
+    bytes.and_then(|bytes| bytes.parse().ok()).unwrap_or(0)
 }
 
 /// Opens `/proc/PID/<name>` for reading; `None` when the process or the file is not there.

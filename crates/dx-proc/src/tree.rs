@@ -1,6 +1,6 @@
 //! Which processes belong to a job: its descendants, and those that carry its marker.
 //!
-//! Called by monitor and `stop` to signal, and by the observer to count CPU time. A listing is a snapshot of a moving
+//! Called by monitor and `stop` to signal, and by the monitor to see their work. A listing is a snapshot of a moving
 //! thing: never take an empty one as a proof that nothing is left (that is `ECHILD`, see [`crate::sweep`]).
 
 use std::fs;
@@ -43,15 +43,26 @@ pub fn ancestors() -> Vec<i32> {
     std::iter::successors(parent(own), |pid| parent(*pid)).take(MOST).collect()
 }
 
-/// CPU time in milliseconds of the roots and all their descendants: user and system time of each and of the children
-/// it has waited for. May go down when a process ends whose parent does not wait; compare with the highest seen.
-pub fn tree_cpu_ms(roots: &[i32]) -> u64 {
-    let ticks: u64 = with_descendants(roots)
-        .into_iter()
-        .filter_map(|pid| stat::read(pid).ok().flatten())
-        .map(|s| s.cpu_ticks)
-        .sum();
-    ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1)
+/// What processes have done so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Work {
+    /// User and system time.
+    pub cpu_ms: u64,
+    /// To storage, by the kernel's account: pages that they made dirty, and writes past the cache.
+    pub written_bytes: u64,
+}
+
+/// The work of the roots and all their descendants, each with that of the children it has waited for. May go down when a
+/// process ends whose parent does not wait; compare with the last seen.
+pub fn tree_work(roots: &[i32]) -> Work {
+    let (mut ticks, mut written_bytes) = (0u64, 0u64);
+    for pid in with_descendants(roots) {
+        let Ok(Some(stat)) = stat::read(pid) else { continue };
+        ticks = ticks.saturating_add(stat.cpu_ticks);
+        written_bytes = written_bytes.saturating_add(stat::written_bytes(pid));
+    }
+    let cpu_ms = ticks.saturating_mul(1000) / rustix::param::clock_ticks_per_second().max(1);
+    Work { cpu_ms, written_bytes }
 }
 
 /// Resident memory in KiB of the roots and all their descendants; pages that they share count for each.

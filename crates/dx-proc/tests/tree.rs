@@ -56,12 +56,41 @@ fn descendants_of_all_generations_and_threads() {
 #[test]
 fn cpu_time_counts_the_whole_tree() {
     let guard = Guard::sh("sh -c 'while :; do :; done' & wait");
-    eventually("CPU time", || tree::tree_cpu_ms(&[guard.pid()]) >= 200);
+    let cpu_ms = |roots: &[i32]| tree::tree_work(roots).cpu_ms;
+    eventually("CPU time", || cpu_ms(&[guard.pid()]) >= 200);
     let members = tree::members(&[guard.pid()], ("DX_NONE", "none"), &[]);
     assert_eq!(members.len(), 2);
-    let seen = tree::tree_cpu_ms(&[guard.pid()]);
-    assert!(tree::tree_cpu_ms(&[guard.pid(), guard.pid(), members[1].pid]) < 2 * seen, "nobody counts twice");
+    let seen = cpu_ms(&[guard.pid()]);
+    assert!(cpu_ms(&[guard.pid(), guard.pid(), members[1].pid]) < 2 * seen, "nobody counts twice");
     tree::signal_all(&members, libc::SIGKILL);
+}
+
+/// The target folder is on storage, where `/tmp` may be memory.
+#[test]
+fn what_was_written_stays_after_the_child_that_wrote_it() {
+    const BYTES: u64 = 400_000;
+    let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("written-{}", own()));
+    let script = format!("(head -c {BYTES} /dev/zero >{}; true); echo done; exec cat", file.display());
+    let mut guard = Guard(
+        Command::new("sh")
+            .args(["-c", &script])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap(),
+    );
+    let mut line = [0u8; 5];
+    std::io::Read::read_exact(guard.0.stdout.as_mut().unwrap(), &mut line).unwrap();
+    let before = tree::tree_work(&[guard.pid()]).written_bytes;
+    // A pipe is no storage.
+    let stdin = guard.0.stdin.as_mut().unwrap();
+    std::io::Write::write_all(stdin, &[b'x'; 50_000]).unwrap();
+    let mut echoed = [0u8; 50_000];
+    std::io::Read::read_exact(guard.0.stdout.as_mut().unwrap(), &mut echoed).unwrap();
+    let after = tree::tree_work(&[guard.pid()]).written_bytes;
+    std::fs::remove_file(&file).unwrap();
+    assert!(before >= BYTES && before < 2 * BYTES, "{before}");
+    assert_eq!(after, before);
 }
 
 #[test]

@@ -21,8 +21,12 @@ pub enum Wait {
         #[serde(default)]
         until_mono_ms: Option<u64>,
     },
-    /// The agent asks a question.
-    Input { what: String },
+    /// The agent asks a question; or a process reads the terminal since this monotonic time.
+    Input {
+        what: String,
+        #[serde(default)]
+        read_since_mono_ms: Option<u64>,
+    },
 }
 
 /// One observation. Times are CLOCK_MONOTONIC milliseconds of the boot in the identities, less `paused_ms`; 0 means
@@ -64,6 +68,11 @@ pub struct Sample {
     pub cpu_ms: u64,
     pub cpu_sampled_mono_ms: u64,
     pub cpu_grew_mono_ms: u64,
+    /// Bytes that the tree wrote to storage, sampled together with its CPU time, and when they last grew.
+    #[serde(default)]
+    pub written_bytes: u64,
+    #[serde(default)]
+    pub write_grew_mono_ms: u64,
     pub mutations: u64,
     pub mutation_first: Option<Timestamp>,
     pub mutation_last: Option<Timestamp>,

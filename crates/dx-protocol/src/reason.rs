@@ -51,14 +51,15 @@ reason_codes! {
     WorktreeChangedNoOutput, "worktree_changed_no_output", Ok, "The worktree changed, but nothing was printed.", "look at the worktree";
     ProviderEvent, "provider_event", Ok, "The agent's own events show progress.", "-";
     ToolInFlight, "tool_in_flight", Ok, "A tool that the agent started has not ended.", "-";
+    WriteProgress, "write_progress", Ok, "Without a word, the worktree changes or the process tree writes to storage.", "-";
     CpuProgress, "cpu_progress", Ok, "The process tree uses CPU.", "-";
     RecentLogActivity, "recent_log_activity", Ok, "Output was written recently.", "-";
     ProviderRetrying, "provider_retrying", Ok, "The agent waits before it asks its model again.", "wait";
     RateLimitedWaiting, "rate_limited_waiting", Ok, "The model refused for its rate; the agent waits until a known time.", "wait until the reset time";
-    NoProgress, "no_progress", Stalled, "No event, output, CPU or change for the stall threshold.", "dx-runner logs --beads <id>, then restart";
-    StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped and the tree uses no CPU for the stall threshold.", "dx-runner logs --beads <id>, then restart";
+    NoProgress, "no_progress", Stalled, "No event, output, CPU, change or writing to storage for the stall threshold.", "dx-runner logs --beads <id>, then restart";
+    StaleLogNoCpu, "stale_log_no_cpu", Stalled, "Output stopped, and the tree neither uses CPU nor writes for the stall threshold.", "dx-runner logs --beads <id>, then restart";
     AwaitingInput, "awaiting_input", Stalled, "The agent waits for an answer that nobody can give.", "stop, and give it the permission it asks for";
-    NoHeartbeatNoMutation, "no_heartbeat_no_mutation", NoOp, "No tool call, output, CPU or change since the start.", "stop, then check prompt and provider";
+    NoHeartbeatNoMutation, "no_heartbeat_no_mutation", NoOp, "No tool call, output, CPU, change or writing to storage since the start.", "stop, then check prompt and provider";
     AwaitingFinalize, "awaiting_finalize", Ok, "The process ended; its outcome is being written.", "dx-runner wait --beads <id>; if this lasts, dx-runner doctor";
     AwaitingFinalizeMonitorActive, "awaiting_finalize_monitor_active", Ok, "A foreign record whose process ended and whose monitor lives.", "wait";
     Elsewhere, "elsewhere", Ok, "The record belongs to another host or pid namespace and is only shown.", "ask on that host";

@@ -1,8 +1,8 @@
 //! Every state by real processes with short thresholds, what `check` exits with and how it explains itself; `wait`; limits.
 
 use crate::document;
-use crate::world::{World, read, write};
-use dx_testkit::{TestEnv, is_running};
+use crate::world::{PATIENCE, World, read, write};
+use dx_testkit::{TestEnv, is_running, wait_until};
 use serde_json::Value;
 use std::io::Write as _;
 
@@ -90,6 +90,29 @@ fn output_is_healthy_and_so_is_cpu_after_output() {
     world.start("cpu", &[], &["print:hello", "cpu:300"]);
     assert_state(&world, "cpu", "healthy", "cpu_progress", "fresh_cpu", 0);
     end(&world);
+}
+
+/// Where git does not look, and on storage: `/tmp` may be memory.
+#[test]
+fn what_a_job_writes_to_storage_is_seen() {
+    let world = world_with(1, NEVER, 4);
+    let file = format!("{}/written-{}", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    let script = format!("exec:sh\n-c\nwhile :; do printf '%400000s' x >{file}; sleep 1; done");
+    world.start("bd-1", &["--sandbox", "off"], &["print:hello", &script]);
+    let fact = |check: &Value, name: &str| {
+        let facts = check["explain"]["observation"].as_array().unwrap();
+        let found = facts.iter().find_map(|fact| fact.as_str()?.strip_prefix(name).map(str::to_owned));
+        found.unwrap_or_else(|| panic!("{name} in {facts:?}"))
+    };
+    wait_until(PATIENCE, "writing goes on past the threshold", || {
+        let check = world.json(0, &["check", "--beads", "bd-1", "--explain"]);
+        assert_eq!(check["state"], "healthy", "{check:#}");
+        fact(&check, "written_bytes=").parse::<u64>().unwrap() > 2_000_000
+            && fact(&check, "log_age=").trim_end_matches('s').parse::<f64>().unwrap() > 4.0
+            && fact(&check, "write_growth_age=") != "never"
+    });
+    end(&world);
+    std::fs::remove_file(file).unwrap();
 }
 
 #[test]

@@ -170,7 +170,7 @@ impl Monitor {
             unseen,
             strays,
             log_bytes: self.sample.log_bytes,
-            cpu_ms: self.cpu.total_ms.max(cpu_at_exit),
+            cpu_ms: self.cpu.used.total.max(cpu_at_exit),
             rc_file,
         });
         faults::step("monitor.ended_record");

@@ -66,10 +66,12 @@ impl Monitor {
         // Readers count up to what was published.
         let mut publish = changed || self.ctx.clock.paused_ms() != self.sample.paused_ms;
         if !grew && now >= self.cpu.due_at() && self.agent_pid != 0 {
-            self.cpu.sample(now, self.tree_cpu());
-            self.sample.cpu_ms = self.cpu.total_ms;
+            self.cpu.sample(now, self.tree_work());
+            self.sample.cpu_ms = self.cpu.used.total;
             self.sample.cpu_sampled_mono_ms = self.cpu.sampled_at;
-            self.sample.cpu_grew_mono_ms = self.cpu.grew_at;
+            self.sample.cpu_grew_mono_ms = self.cpu.used.grew_at;
+            self.sample.written_bytes = self.cpu.written.total;
+            self.sample.write_grew_mono_ms = self.cpu.written.grew_at;
             self.look_at_tree(now);
             publish = true;
         }
@@ -114,14 +116,14 @@ impl Monitor {
             views::publish_sample(&self.ctx.state, &self.sample, self.beats, Timestamp(clock::now_ms()));
     }
 
-    /// CPU time of the agent's tree, strays under the launcher included, our own processes not.
-    pub(super) fn tree_cpu(&self) -> u64 {
+    /// What the agent's tree has done, strays under the launcher included, our own processes not.
+    fn tree_work(&self) -> tree::Work {
         let mut roots = vec![self.agent_pid];
         if let Some(partner) = self.partner.as_ref().filter(|p| p.is_launcher && !p.is_gone()) {
             let own = rustix::process::getpid().as_raw_nonzero().get();
             roots.extend(tree::children(partner.identity.pid).into_iter().filter(|pid| *pid != own));
         }
-        tree::tree_cpu_ms(&roots)
+        tree::tree_work(&roots)
     }
 
     /// Asks git, through a helper, when silence makes the answer matter.

@@ -26,7 +26,7 @@ pub(super) fn told(event: &AgentEvent, now: u64) -> Option<Wait> {
             Wait::Retry { until_mono_ms: delay_ms.map(|delay| now.saturating_add(delay)) }
         }
         AgentEvent::RateLimited { until_ms } => limited(until_ms.map(Timestamp), now),
-        AgentEvent::PermissionAsked { what } => Wait::Input { what: what.clone() },
+        AgentEvent::PermissionAsked { what } => Wait::Input { what: what.clone(), read_since_mono_ms: None },
         _ => return None,
     })
 }
@@ -56,14 +56,20 @@ impl Monitor {
     /// Looks for what the agent does not tell, each time CPU is sampled: while it is silent.
     pub(super) fn look_at_tree(&mut self, now: u64) {
         let roots = [self.agent_pid];
-        if self.ctx.pty.is_some() {
-            self.sample.wait = tree::terminal_reader(&roots)
-                .map(|name| Wait::Input { what: format!("{name} reads from the terminal") });
-            return;
-        }
+        let read_since = self.read_since();
         let told = !self.follower.summary.in_flight.is_empty();
         let other = matches!(self.sample.wait, Some(ref wait) if !matches!(wait, Wait::Tool { .. }));
-        if told || other || self.ctx.run.created.contract.grammar != Grammar::Opencode {
+        if told || (other && read_since.is_none()) {
+            return;
+        }
+        if self.ctx.pty.is_some() {
+            self.sample.wait = tree::terminal_reader(&roots).map(|name| Wait::Input {
+                what: format!("{name} reads from the terminal"),
+                read_since_mono_ms: Some(read_since.unwrap_or(now)),
+            });
+            return;
+        }
+        if self.ctx.run.created.contract.grammar != Grammar::Opencode {
             return;
         }
         // OpenCode tells a tool when it has ended; until then its process is there, younger than the last line.
@@ -90,8 +96,16 @@ impl Monitor {
 
     /// A terminal that speaks does not wait, as far as we saw.
     pub(super) fn forget_terminal(&mut self) {
-        if self.ctx.pty.is_some() && matches!(self.sample.wait, Some(Wait::Input { .. })) {
+        if self.read_since().is_some() {
             self.sample.wait = None;
+        }
+    }
+
+    /// Since when a process was seen to read the terminal, as often as was looked.
+    fn read_since(&self) -> Option<u64> {
+        match self.sample.wait {
+            Some(Wait::Input { read_since_mono_ms, .. }) => read_since_mono_ms,
+            _ => None,
         }
     }
 }
