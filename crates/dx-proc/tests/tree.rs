@@ -84,12 +84,12 @@ fn what_was_written_stays_after_the_child_that_wrote_it() {
     let before = tree::tree_work(&[guard.pid()]).written_bytes;
     // A pipe is no storage.
     let stdin = guard.0.stdin.as_mut().unwrap();
-    std::io::Write::write_all(stdin, &[b'x'; 50_000]).unwrap();
-    let mut echoed = [0u8; 50_000];
+    std::io::Write::write_all(stdin, &vec![b'x'; 50_000]).unwrap();
+    let mut echoed = vec![0u8; 50_000];
     std::io::Read::read_exact(guard.0.stdout.as_mut().unwrap(), &mut echoed).unwrap();
     let after = tree::tree_work(&[guard.pid()]).written_bytes;
     std::fs::remove_file(&file).unwrap();
-    assert!(before >= BYTES && before < 2 * BYTES, "{before}");
+    assert!((BYTES..2 * BYTES).contains(&before), "{before}");
     assert_eq!(after, before);
 }
 
