@@ -92,7 +92,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            _ => Err(failed(args, last_line(&output.stderr))),
+            _ => Err(failed(args, why(&output))),
         }
     }
 
@@ -236,7 +236,7 @@ pub(crate) fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> 
     let output = git.args(args).output().map_err(|e| failed(&args, e.to_string()))?;
     // 1: there is none.
     if output.status.code() != Some(1) && !output.status.success() {
-        return Err(failed(&args, last_line(&output.stderr)));
+        return Err(failed(&args, why(&output)));
     }
     let settings = override_settings(&output.stdout).map_err(|why| failed(&args, why))?;
     Ok(settings.into_iter().flat_map(|setting| ["-c".into(), OsString::from_vec(setting)]).collect())
@@ -320,7 +320,12 @@ fn told(args: &[&str], output: io::Result<Output>) -> Result<Vec<u8>, EngineErro
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(failed(args, last_line(&output.stderr)))
+    Err(failed(args, why(&output)))
+}
+
+/// Why a call failed: one that was killed has told no reason.
+pub(crate) fn why(output: &Output) -> String {
+    if output.status.code().is_none() { output.status.to_string() } else { last_line(&output.stderr) }
 }
 
 pub(crate) fn failed(args: &[&str], message: String) -> EngineError {

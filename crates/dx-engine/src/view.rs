@@ -105,7 +105,7 @@ impl View {
         let mut observation = match &sample {
             // Without a monitor nobody says when time stood still.
             Some(sample) if !alive.ours => {
-                observe_at(sample, limits, clock::monotonic_ms() - sample.paused_ms)
+                observe_at(sample, limits, clock::monotonic_ms().saturating_sub(sample.paused_ms))
             }
             Some(sample) => observe(sample, limits),
             None => bare(&run, alive.ours),

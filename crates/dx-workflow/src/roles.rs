@@ -21,8 +21,8 @@ pub fn reference() -> String {
          may do in its shell, `task run` compares the tree before and after each step with the column Edits.\n\n\
          OpenCode 1.18 judges the commands of a shell line, and not all that is in it: neither where a group of commands, a pipe or no \
          command is redirected to (`{ git status; } > file`, `> file`), nor `export`, assignments, tests and definitions. So the pack's \
-         plugin, `plugins/dx-runner.js`, refuses each line with more in it than plain commands to a role whose rules do not allow every \
-         command. `2>&1`, `/dev/null`, pipes and lists of commands are plain; what is between single quotes is a word.\n\n\
+         plugin, `plugins/dx-runner.js`, refuses each line with more in it than one plain command to a role whose rules do not allow every \
+         command. `2>&1` and `/dev/null` are plain, pipes and lists are not; what is between single quotes is a word.\n\n\
          | agent | mode | edits | shell | delegates | asks the user | web |\n|---|---|---|---|---|---|---|\n",
     );
     for agent in agents() {

@@ -40,17 +40,39 @@ pub(super) fn run(world: &World, _size: Size, report: &mut Report) -> Result<(),
     let Some(model) = prepared(world, "server", report)? else { return Ok(()) };
     let bench = Bench::new(world, "server", &model);
     // Headless first, while no server takes memory. The first job of a home sets it up.
-    bench.crowd("warm", 1, &["--lane", "run"])?;
-    let headless = bench.crowd("run", JOBS, &["--lane", "run"])?;
-    report_crowd(report, "headless", &headless, None);
+    bench.crowd("warm", 1, Place::One, &["--lane", "run"])?;
+    let headless = [Place::One, Place::Own].map(|place| bench.crowd("run", JOBS, place, &["--lane", "run"]));
     let url = format!("http://{}", bench.serve()?);
-    for (lane, what) in [("server", "lane `server`"), ("attach", "lane `attach`")] {
-        let lane = ["--lane", lane, "--server", &url];
-        bench.crowd(&format!("warm-{}", lane[1]), 1, &lane)?;
-        let crowd = bench.crowd(lane[1], JOBS, &lane)?;
-        report_crowd(report, what, &crowd, Some(&headless).filter(|_| lane[1] == "server"));
+    for (place, headless) in [Place::One, Place::Own].into_iter().zip(headless) {
+        let headless = headless?;
+        report_crowd(report, &format!("headless, {}", place.words()), &headless, None);
+        for lane in ["server", "attach"] {
+            let options = ["--lane", lane, "--server", &url];
+            bench.crowd(&format!("warm-{lane}"), 1, place, &options)?;
+            let crowd = bench.crowd(lane, JOBS, place, &options)?;
+            let what = format!("lane `{lane}`, {}", place.words());
+            report_crowd(report, &what, &crowd, Some(&headless).filter(|_| lane == "server"));
+        }
     }
     Ok(())
+}
+
+/// Where jobs work.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// All in one folder, which a server sets up once.
+    One,
+    /// Each in a new worktree.
+    Own,
+}
+
+impl Place {
+    fn words(self) -> &'static str {
+        match self {
+            Self::One => "in one folder",
+            Self::Own => "a new worktree each",
+        }
+    }
 }
 
 /// The real agent in its place, a task for it, and its model; `None` without an agent, which is noted.
@@ -80,7 +102,7 @@ struct Crowd {
 fn report_crowd(report: &mut Report, what: &str, crowd: &Crowd, than: Option<&Crowd>) {
     let half = |samples: fn(&Crowd) -> &Samples| than.map(|than| samples(than).p50() * SHARE);
     let wall = half(|crowd| &crowd.wall);
-    report.plain(&format!("{JOBS} jobs at once, {what}, until the last has ended"), "ms", &crowd.wall, wall);
+    report.plain(&format!("{JOBS} jobs at once, {what}"), "ms", &crowd.wall, wall);
     let peak = half(|crowd| &crowd.peak);
     report.plain("  most PSS of everything but the model", "MiB", &crowd.peak, peak);
 }
@@ -106,20 +128,23 @@ impl<'w> Bench<'w> {
         command
     }
 
-    fn start(&self, id: &str, more: &[&str]) -> Command {
+    fn start(&self, id: &str, place: Place, more: &[&str]) -> Command {
         let mut command =
             self.state.runner(&["start", "--provider", "opencode", "--beads", id, "--worktree"]);
+        if let Place::Own = place {
+            command.args(["auto", "--repo"]);
+        }
         command.arg(self.world.path("repo")).arg("--prompt-file").arg(self.world.path("home/task"));
         command.args(["--model", "mock/m1", "--allow-model-override"]).args(more);
         self.offline(command)
     }
 
     /// Jobs that are started together; each has to succeed.
-    fn crowd(&self, stem: &str, count: usize, more: &[&str]) -> Result<Crowd, Failure> {
+    fn crowd(&self, stem: &str, count: usize, place: Place, more: &[&str]) -> Result<Crowd, Failure> {
         let (done, begun) = (AtomicBool::new(false), Instant::now());
         let job = |n: usize| -> Result<(), Failure> {
-            let id = format!("{stem}-{n}");
-            timed(&mut self.start(&id, more), &[0])?;
+            let id = format!("{stem}-{place:?}-{n}").to_lowercase();
+            timed(&mut self.start(&id, place, more), &[0])?;
             timed(&mut self.state.runner(&["wait", "--beads", &id]), &[0]).map(drop)
         };
         let (ended, peak) = std::thread::scope(|scope| {

@@ -4,13 +4,16 @@
 //!
 //! May say yes where the truth is no (a class `[…]` counts as any letter). Says no where a plain name such as `src` means a
 //! folder that neither pattern names (`docs/src`): everybody writes `src` and `docs` and means those at the top. And no for two
-//! endings (`*.rs` and `*.md`), whose files can only meet in a folder that is named like a file.
+//! endings (`*.rs` and `*.md`), whose files can only meet in a folder that is named like a file, unless one names such a folder.
 
 /// The first two patterns that can mean the same path.
 pub fn overlap<'a>(a: &'a [String], b: &'a [String]) -> Option<(&'a str, &'a str)> {
     let pairs = a.iter().flat_map(|left| b.iter().map(move |right| (left.as_str(), right.as_str())));
     pairs.into_iter().find(|(left, right)| {
-        let with_all_below = !(is_ending(left) && is_ending(right));
+        let with_all_below = match (ending(left), ending(right)) {
+            (Some(one), Some(other)) => has_folder(right, one) || has_folder(left, other),
+            _ => true,
+        };
         let (x, y) = (segments(left, with_all_below), segments(right, with_all_below));
         meet(&x, &y) || names(left, &y) || names(right, &x)
     })
@@ -28,10 +31,15 @@ fn is_plain(pattern: &str) -> bool {
     !trimmed(pattern).contains(['/', '*', '?', '['])
 }
 
-/// Files by how their names end: `*.rs`, in whatever folders.
-fn is_ending(pattern: &str) -> bool {
-    let name = pattern.rsplit('/').next().unwrap_or_default();
-    name.strip_prefix("*.").is_some_and(|rest| !rest.is_empty() && !rest.contains(['*', '?', '[']))
+/// How the names of files end that a pattern like `*.rs` means, in whatever folders.
+fn ending(pattern: &str) -> Option<&str> {
+    let ending = pattern.rsplit('/').next()?.strip_prefix('*')?;
+    (ending.starts_with('.') && ending.len() > 1 && !ending.contains(['*', '?', '['])).then_some(ending)
+}
+
+/// Whether a folder that the pattern names ends so, as `App.xcodeproj/*.pbxproj` has one.
+fn has_folder(pattern: &str, ending: &str) -> bool {
+    trimmed(pattern).rsplit('/').skip(1).any(|folder| folder.ends_with(ending))
 }
 
 /// A plain name means what the other pattern says of it, at any depth.
@@ -152,6 +160,8 @@ mod tests {
             ("*.rs", "docs/a.rs/b"),
             ("*.rs", "docs/"),
             ("*.*", "*.md"),
+            ("*.xcodeproj", "App.xcodeproj/*.pbxproj"),
+            ("conf.d/*.conf", "*.d"),
             ("**", "a/b"),
             ("src/**/x.rs", "src/x.rs"),
             ("src/**", "src/a/b"),

@@ -22,7 +22,7 @@ pub(crate) fn merge_trees(
         }
         Some(1) => Ok(Err(conflict::parse(&output.stdout))),
         _ => {
-            let message = crate::git::last_line(&output.stderr);
+            let message = crate::git::why(&output);
             let old = message.contains("usage:") || message.contains("unknown option");
             let message = if old { format!("{GIT_NEEDED} or newer is needed") } else { message };
             Err(EngineError::Git { command: "git merge-tree --write-tree".to_owned(), message })

@@ -168,7 +168,7 @@ fn carries(message: &[u8], key: &str) -> Result<bool, EngineError> {
     })
     .map_err(fail)?;
     if !output.status.success() {
-        return Err(git::failed(&args, git::last_line(&output.stderr)));
+        return Err(git::failed(&args, git::why(&output)));
     }
     let is_it = |line: &str| {
         line.split_once(':')

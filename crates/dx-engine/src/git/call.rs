@@ -1,7 +1,7 @@
 //! One git command on exactly one repository, with what the plain form of [`Repository::git`] has no room for: another
 //! index, standard input, an identity, an exit code that is an answer. Must never call git without the overrides.
 
-use super::{Repository, base, failed, last_line, overrides};
+use super::{Repository, base, failed, overrides, why};
 use crate::error::EngineError;
 use std::ffi::OsString;
 use std::io::Write;
@@ -19,8 +19,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(Some(super::line(&output.stdout))),
             Some(1) => Ok(None),
-            Some(_) => Err(failed(&args, last_line(&output.stderr))),
-            None => Err(failed(&args, output.status.to_string())),
+            _ => Err(failed(&args, why(&output))),
         }
     }
 }
@@ -103,11 +102,7 @@ impl<'a> Call<'a> {
     pub(crate) fn run(self) -> Result<Vec<u8>, EngineError> {
         let args = self.args.clone();
         let output = self.output()?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(failed(&args, last_line(&output.stderr)))
-        }
+        if output.status.success() { Ok(output.stdout) } else { Err(failed(&args, why(&output))) }
     }
 
     /// Runs it; the first line, which for most plumbing is an object's name.

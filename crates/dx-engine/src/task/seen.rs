@@ -102,13 +102,15 @@ pub(super) fn is_lost(ground: &Ground<'_>, state: &TaskState) -> Result<bool, En
     if Path::new(&state.worktree) != ground.place || !ground.place.is_dir() {
         return Ok(true);
     }
-    let dir = ground.engine.state()?;
     let last = state.steps.iter().rev().find_map(|step| step.run_uuid.as_ref());
+    last.map_or(Ok(false), |uuid| is_misled(ground, uuid))
+}
+
+/// Whether the place of a job is no worktree any more, or that of another repository than at its start.
+pub(super) fn is_misled(ground: &Ground<'_>, uuid: &RunUuid) -> Result<bool, EngineError> {
+    let dir = ground.engine.state()?;
     // A run whose record was cleared away tells nothing.
-    let Some(found) = last.and_then(|uuid| lookup::read_run(&dir, &dir.run(uuid).journal(), false).ok())
-    else {
-        return Ok(false);
-    };
+    let Ok(found) = lookup::read_run(&dir, &dir.run(uuid).journal(), false) else { return Ok(false) };
     let Some(tree) = &found.run.created.tree else { return Ok(false) };
     let before = Fingerprint::load(&found.paths.repository());
     Ok(before.is_some_and(|before| before.misleads(&Repository::recorded(tree))))

@@ -164,12 +164,22 @@ impl Check<'_> {
         if Repository::find(&repo).is_none() {
             let what = format!("{} is in no git repository", repo.display());
             self.wrong(repo_place, what, "`repo` names a folder of one, seen from the wave file");
-        } else if let Some(base) = file.base.as_ref().filter(|base| resolve(&repo, &base.value).is_err()) {
-            let what = format!("there is no commit `{}` in the repository", base.value);
-            self.wrong(&base.place, what, "name a branch, a tag or a commit");
-        } else if file.base.is_none() && resolve(&repo, "HEAD").is_err() {
-            let what = "there is no commit in the repository that items could start from";
-            self.wrong(repo_place, what, "make a first commit, or name a `base`");
+        } else {
+            let base = file.base.as_ref();
+            match (resolve(&repo, base.map_or("HEAD", |base| &base.value)), base) {
+                (Ok(_), _) => {}
+                (Err(EngineError::NoBase { .. }), Some(base)) => {
+                    let what = format!("there is no commit `{}` in the repository", base.value);
+                    self.wrong(&base.place, what, "name a branch, a tag or a commit");
+                }
+                (Err(EngineError::NoBase { .. }), None) => {
+                    let what = "there is no commit in the repository that items could start from";
+                    self.wrong(repo_place, what, "make a first commit, or name a `base`");
+                }
+                (Err(error), _) => {
+                    self.wrong(repo_place, error.to_string(), "try again; the file may be right");
+                }
+            }
         }
         let ids = self.ids(file, there);
         self.merge_into(file, &ids, there);

@@ -11,7 +11,7 @@ use crate::error::EngineError;
 use crate::notify::{PAUSES, Target, insist};
 use crate::secrets::mask_text;
 use dx_core::wave::Notices;
-use dx_jobdir::{WavePaths, disk};
+use dx_jobdir::{DiskFile, WavePaths, disk};
 use dx_protocol::{WaveCreated, WaveNotice, WaveRecord};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -163,6 +163,12 @@ struct Patience {
     leaves: Duration,
 }
 
+/// Who delivers to one hearer of a wave is one at a time; without a file to lock, nobody waits.
+fn turn(path: &Path) -> Option<DiskFile> {
+    let file = DiskFile::open_append_or_create(path).ok()?;
+    file.file().lock().is_ok().then_some(file)
+}
+
 struct Courier {
     hearer: Result<Hearer, String>,
     cursor: PathBuf,
@@ -174,6 +180,8 @@ struct Courier {
 
 impl Courier {
     fn work(mut self, known: Vec<WaveRecord>, new: &Receiver<WaveRecord>) {
+        // One that still leaves the wave to this one has its last try, and its word, before.
+        let _turn = turn(&self.cursor.with_extension("lock"));
         let told = std::fs::read_to_string(&self.cursor).ok();
         let told: u64 = told.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
         if std::fs::read_to_string(&self.failure).is_ok_and(|text| text.trim_end().ends_with(KEPT)) {
@@ -251,7 +259,16 @@ mod tests {
         resumable: bool,
         pauses: [Duration; 3],
     ) -> (String, String, String) {
-        let folder = tempfile::tempdir().unwrap();
+        told_in(tempfile::tempdir().unwrap().path(), refused, patience, resumable, pauses)
+    }
+
+    fn told_in(
+        folder: &Path,
+        refused: &str,
+        patience: Patience,
+        resumable: bool,
+        pauses: [Duration; 3],
+    ) -> (String, String, String) {
         let plan = WavePlan {
             name: "w".to_owned(),
             repo: "/".to_owned(),
@@ -286,10 +303,10 @@ mod tests {
             hearer: Ok(Hearer::Notified(Target::Command {
                 program: PathBuf::from("/bin/sh"),
                 args: vec!["-c".to_owned(), script],
-                cwd: folder.path().to_owned(),
+                cwd: folder.to_owned(),
             })),
-            cursor: folder.path().join("cursor"),
-            failure: folder.path().join("failure"),
+            cursor: folder.join("cursor"),
+            failure: folder.join("failure"),
             closing: Arc::new(OnceLock::from(Closing { at: Instant::now(), resumable })),
             pauses,
             patience,
@@ -297,9 +314,8 @@ mod tests {
         let (sender, receiver) = channel();
         drop(sender);
         courier.work(events.collect(), &receiver);
-        let text = |name| {
-            std::fs::read_to_string(folder.path().join(name)).unwrap_or_default().trim_end().to_owned()
-        };
+        let text =
+            |name| std::fs::read_to_string(folder.join(name)).unwrap_or_default().trim_end().to_owned();
         (text("heard"), text("cursor"), text("failure"))
     }
 
@@ -328,6 +344,21 @@ mod tests {
             (String::new(), String::new(), format!("the receiver is slow{KEPT}"))
         );
         assert_eq!(told_by("0", PATIENCE, true, pauses), ("23456".to_owned(), "6".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn a_successor_waits_for_the_last_word_of_who_leaves() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let leaving = turn(&at("cursor.lock")).unwrap();
+        let heard = std::thread::scope(|scope| {
+            let successor = scope.spawn(|| told_in(folder.path(), "0", PATIENCE, false, [Duration::ZERO; 3]));
+            std::fs::write(at("failure"), format!("the receiver is slow{KEPT}")).unwrap();
+            std::fs::write(at("cursor"), "4\n").unwrap();
+            drop(leaving);
+            successor.join().unwrap()
+        });
+        assert_eq!(heard, ("56".to_owned(), "6".to_owned(), String::new()));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) fn a_test_that_an_agent_wrote_is_held_to_the_boundary(world: &mut Wor
         ("switches", "sed -i s/enabled/disabled/ .ai/context.md", [".ai/context.md"]),
         ("hooks", "echo true > .git/hooks/post-merge", [".git/hooks/post-merge"]),
         ("records", "echo >> .ai/tasks/001-greet/state.json", [".ai/tasks/001-greet/state.json"]),
+        ("no-repository", "rm -rf .git", [".git"]),
+        ("another-repository", "rm -rf .git; git init -q", [".git"]),
     ] {
         world.case(case, &["implementer"], &[]);
         agy_that_writes(world, &format!("echo '{script}' > tests/greet.sh"));

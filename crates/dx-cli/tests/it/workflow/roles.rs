@@ -100,6 +100,14 @@ const UNJUDGED: &[&str] = &[
     "git status && > by-and",
     "git status | sort > by-pipeline",
     "ex\\\nport x=1 > by-two-lines",
+    // Its parser takes each of these for one command, or for none.
+    "cd . \\\r\ntouch by-return",
+    "cd =~;touch by-operand",
+    "cd . >&1\u{b}by-tabulator",
+    "cd . >&1\u{a0}by-space",
+    "cd . && touch by-list",
+    "cd sub && git push -f",
+    "cd .\ntouch by-line",
 ];
 const PLUGIN: &str = "the plugin";
 /// How the prompt of who is delegated to begins.
@@ -107,8 +115,7 @@ const CHILD: &str = "DELEGATED to";
 /// Who tries the first of them when it is delegated to.
 const CHILDREN: &[&str] = &["executor", "model-config", "shipper", "task-planner", "validator"];
 /// And what it does not stand in the way of: who is asked before each command is asked.
-const PLAIN: &[&str] =
-    &["cd sub && ls 2>&1 | wc -l > /dev/null", "git log --grep 'a > b; { $c' --author \"d > e\""];
+const PLAIN: &[&str] = &["ls sub 2>&1 > /dev/null", "git log --grep 'a > b; { $c' --author \"d > e\""];
 const ASKED: &[&str] = &["executor", "validator"];
 
 /// Pushes, and what else rewrites or publishes. Only the shipper may do any of it, after a question.
@@ -128,7 +135,7 @@ const PUBLISHING: &[(&str, Effect)] = &[
     ("git push origin --delete main", Effect::Deny),
     ("git push origin -d main", Effect::Deny),
     ("git push --prune origin", Effect::Deny),
-    ("cd sub && git push -f", Effect::Deny),
+    ("git push -f", Effect::Deny),
     ("git push origin -f main", Effect::Deny),
     ("git push -uf origin main", Effect::Deny),
     ("git push --del origin main", Effect::Deny),

@@ -41,6 +41,17 @@ fn a_git_that_is_killed_is_no_answer() {
     let error = refused(&env, 1, &["worktree", "create", "one", "--repo", repo.to_str().unwrap()]);
     assert_eq!(error["reason_code"], "git_failed", "{error}");
     assert!(error["message"].as_str().unwrap().contains("signal: 9"), "{error}");
+    let wave = env.path("wave.toml");
+    write(
+        &wave,
+        format!(
+            "[wave]\nname = \"w\"\nrepo = \"{}\"\n[[item]]\nid = \"a\"\nprompt = \"x\"\n",
+            repo.display()
+        ),
+    );
+    let said = env.run(&["wave", "plan", wave.to_str().unwrap()]);
+    assert!(said.code != 0 && said.stderr.contains("signal: 9"), "{said}");
+    assert!(!said.stderr.contains("first commit"), "{said}");
     std::fs::remove_file(&git).unwrap();
     assert_whole(&env, &path_of(&create(&env, "one", &repo, &[])), "one");
 }
