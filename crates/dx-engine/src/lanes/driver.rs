@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -40,10 +40,17 @@ enum Heard {
 pub fn session(args: &[OsString]) -> i32 {
     let words: Option<Vec<&str>> = args.iter().map(|word| word.to_str()).collect();
     let Some([url, directory, model, title, agent]) = words.as_deref() else { return 64 };
-    // Blocked before any thread is there, so that all of them inherit it.
-    let Ok(signals) = SignalFd::new(&[Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw)) else {
-        return 1;
-    };
+    let ends = [Signal::TERM, Signal::INT, Signal::HUP].map(Signal::as_raw);
+    // Blocked before any thread is there, so that all of them inherit it. It is not taken: when the session rests, the driver
+    // ends by it, as an agent does.
+    let driven = SignalFd::during(&ends, |signals| {
+        let signals = signals.as_fd().try_clone_to_owned();
+        signals.map_or(1, |signals| drive([url, directory, model, title, agent], signals))
+    });
+    driven.unwrap_or(1)
+}
+
+fn drive([url, directory, model, title, agent]: [&str; 5], signals: OwnedFd) -> i32 {
     let password = std::env::var(PASSWORD).ok();
     let begun = Client::new(url, password.as_deref())
         .map(|client| client.in_directory(directory))
@@ -69,7 +76,7 @@ pub fn session(args: &[OsString]) -> i32 {
     driver.hear(&receiver);
     let (provider, name) = model.split_once('/').unwrap_or((model, ""));
     let model = ModelRef { provider: provider.to_owned(), model: name.to_owned() };
-    let agent = Some(*agent).filter(|agent| *agent != "-");
+    let agent = Some(agent).filter(|agent| *agent != "-");
     let parts = [TextPart::new(&prompt)];
     let body = json!(Prompt { message: None, model: &model, agent, system: None, format: None, parts });
     driver.send(body, sender);
@@ -89,7 +96,7 @@ struct Driver {
 }
 
 impl Driver {
-    fn listen(&self, sender: &Sender<Heard>, signals: SignalFd) {
+    fn listen(&self, sender: &Sender<Heard>, signals: OwnedFd) {
         let (events, theirs) = (self.client.events(Instant::now() + FOR_EVER), sender.clone());
         std::thread::spawn(move || {
             for event in events {

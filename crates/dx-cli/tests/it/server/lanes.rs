@@ -74,6 +74,12 @@ pub(super) fn the_same_in_every_lane(world: &World) {
         let told = (&end["state"], &end["reason_code"]);
         assert_eq!(told, (&json!("exited_err"), &json!("opencode_auth_blocked")), "{lane}: {end:#}");
 
+        let id = format!("late-{lane}");
+        world.try_start(&id, "hang", &["--lane", lane, "--max-runtime", "6s"]).assert_code(0);
+        let end = world.ends(&id);
+        let told = (&end["reason_code"], &end["verdicts"]["process"]);
+        assert_eq!(told, (&json!("max_runtime_exceeded"), &json!("signaled")), "{lane}: {end:#}");
+
         let id = format!("nothing-{lane}");
         world.try_start(&id, "text:HI", &["--lane", lane]).assert_code(0);
         let end = world.ends(&id);
