@@ -24,7 +24,7 @@ pub enum WaitKind {
 }
 
 /// Everything that the classification may know. Ages are milliseconds; `None` means never.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observation {
     /// The outcome's state, once there is one.
     pub outcome: Option<(OutcomeState, ReasonCode)>,

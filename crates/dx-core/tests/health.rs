@@ -1,28 +1,10 @@
 //! The table of health, and that no evidence falls through it.
 
 use dx_core::{Observation, WaitKind, classify};
-use dx_protocol::{Limits, OutcomeState, ReasonCode, State};
+use dx_protocol::{OutcomeState, ReasonCode, State};
 
 fn quiet() -> Observation {
-    Observation {
-        outcome: None,
-        blocked: None,
-        process_ended: false,
-        ending: false,
-        elapsed_ms: 1_000,
-        event_age_ms: None,
-        only_started: false,
-        log_bytes: 0,
-        log_age_ms: None,
-        cpu_ms: 0,
-        cpu_age_ms: None,
-        written_bytes: 0,
-        write_age_ms: None,
-        mutations: 0,
-        mutation_age_ms: None,
-        wait: None,
-        limits: Limits::default(),
-    }
+    Observation { elapsed_ms: 1_000, ..Observation::default() }
 }
 
 /// Last heard of a minute ago, and a question or a terminal that is read.

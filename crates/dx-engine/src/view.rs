@@ -240,9 +240,6 @@ fn observe_at(sample: &Sample, limits: &Limits, now: u64) -> Observation {
         }
     });
     Observation {
-        outcome: None,
-        blocked: None,
-        process_ended: false,
         ending: sample.ending,
         elapsed_ms: now.saturating_sub(sample.started_mono_ms),
         event_age_ms: age(sample.last_event_mono_ms),
@@ -257,6 +254,8 @@ fn observe_at(sample: &Sample, limits: &Limits, now: u64) -> Observation {
         mutation_age_ms: age(sample.mutation_mono_ms),
         wait,
         limits: limits.clone(),
+        // The outcome and what is seen of processes is not in the sample.
+        ..Observation::default()
     }
 }
 
@@ -272,23 +271,9 @@ fn limit_left(until: Timestamp, until_mono_ms: Option<u64>, now: u64) -> i64 {
 fn bare(run: &Run, is_watched: bool) -> Observation {
     let since = clock::monotonic_ms().saturating_sub(run.created_mono_ms);
     Observation {
-        outcome: None,
-        blocked: None,
-        process_ended: false,
-        ending: false,
         elapsed_ms: if is_watched { 0 } else { since },
-        event_age_ms: None,
-        only_started: false,
-        log_bytes: 0,
-        log_age_ms: None,
-        cpu_ms: 0,
-        cpu_age_ms: None,
-        written_bytes: 0,
-        write_age_ms: None,
-        mutations: 0,
-        mutation_age_ms: None,
-        wait: None,
         limits: run.created.spec.limits.clone(),
+        ..Observation::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Gates that ask where a commit stands in the history: baseline and integrity.
 
 use crate::error::EngineError;
-use crate::git::{self, Repository};
+use crate::git::Repository;
 use dx_protocol::{Gate, GateDocument, GateFacts, GateReport, ReasonCode};
 
 /// HEAD contains the required commit.
@@ -78,12 +78,9 @@ fn contains(repository: &Repository, tip: &str, commit: &str) -> Result<bool, En
     repository.git_says(&["merge-base", "--is-ancestor", commit, tip])
 }
 
-/// The full id of a commit. A name that looks like an option is none.
+/// The full id of a commit, where git tells one.
 pub(super) fn commit(repository: &Repository, name: &str) -> Option<String> {
-    let wanted = format!("{name}^{{commit}}");
-    let args = ["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted];
-    let id = git::line(&repository.git(&args).ok()?);
-    (!id.is_empty()).then_some(id)
+    repository.commit_of(name).ok().flatten()
 }
 
 #[cfg(test)]
