@@ -5,6 +5,7 @@ use dx_jobdir::{DiskError, JournalError, StateDirError};
 use dx_protocol::{BeadsId, ExitCode, GateReport, InvalidId, ProviderName, QuotaPool, ReasonCode, Timestamp};
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 /// Why a place is no worktree.
 #[derive(Debug)]
@@ -130,6 +131,8 @@ pub enum EngineError {
     Argument(String),
     #[error("`{command}` failed: {message}")]
     Git { command: String, message: String },
+    #[error("`{command}` was ended by a signal: {status}")]
+    GitKilled { command: String, status: ExitStatus },
     #[error("{}", .0.details)]
     Gate(GateReport),
     #[error("{message}")]
@@ -263,7 +266,7 @@ impl EngineError {
             | Self::PathNotUtf8(_)
             | Self::NoBase { .. }
             | Self::BranchName(_) => ReasonCode::InvalidArgument,
-            Self::Git { .. } => ReasonCode::GitFailed,
+            Self::Git { .. } | Self::GitKilled { .. } => ReasonCode::GitFailed,
             Self::Gate(report) => report.reason_code,
             Self::Provider { reason, .. } => *reason,
             Self::Server(error) => crate::server::reason_of(error),

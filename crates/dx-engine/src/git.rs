@@ -7,6 +7,7 @@
 //! the same rights.
 
 mod call;
+mod failure;
 mod index;
 #[cfg(test)]
 pub(crate) mod real;
@@ -16,6 +17,7 @@ mod unhidden;
 mod untouched;
 
 pub(crate) use call::Call;
+pub(crate) use failure::{despite_kills, ended, failed, last_line};
 pub(crate) use scratch::{Scratch, copy_index};
 pub(crate) use staging::stands_at;
 pub(crate) use unhidden::Unhidden;
@@ -92,7 +94,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
-            _ => Err(failed(args, why(&output))),
+            _ => Err(ended(args, &output)),
         }
     }
 
@@ -236,7 +238,7 @@ pub(crate) fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> 
     let output = git.args(args).output().map_err(|e| failed(&args, e.to_string()))?;
     // 1: there is none.
     if output.status.code() != Some(1) && !output.status.success() {
-        return Err(failed(&args, why(&output)));
+        return Err(ended(&args, &output));
     }
     let settings = override_settings(&output.stdout).map_err(|why| failed(&args, why))?;
     Ok(settings.into_iter().flat_map(|setting| ["-c".into(), OsString::from_vec(setting)]).collect())
@@ -320,24 +322,7 @@ fn told(args: &[&str], output: io::Result<Output>) -> Result<Vec<u8>, EngineErro
     if output.status.success() {
         return Ok(output.stdout);
     }
-    Err(failed(args, why(&output)))
-}
-
-/// Why a call failed: one that was killed has told no reason.
-pub(crate) fn why(output: &Output) -> String {
-    if output.status.code().is_none() { output.status.to_string() } else { last_line(&output.stderr) }
-}
-
-pub(crate) fn failed(args: &[&str], message: String) -> EngineError {
-    EngineError::Git { command: format!("git {}", args.join(" ")), message }
-}
-
-/// The last line that names a failure, behind which git may give advice; the last one when none does.
-pub(crate) fn last_line(errors: &[u8]) -> String {
-    let text = String::from_utf8_lossy(errors);
-    let names = |line: &&str| line.starts_with("fatal: ") || line.starts_with("error: ");
-    let last = text.lines().rfind(names).or_else(|| text.trim().lines().last());
-    last.unwrap_or("it told no reason").to_owned()
+    Err(ended(args, &output))
 }
 
 /// First line of an output.

@@ -21,11 +21,13 @@ pub(crate) fn merge_trees(
             Ok(Ok(String::from_utf8_lossy(tree).into_owned()))
         }
         Some(1) => Ok(Err(conflict::parse(&output.stdout))),
-        _ => {
-            let message = crate::git::why(&output);
-            let old = message.contains("usage:") || message.contains("unknown option");
-            let message = if old { format!("{GIT_NEEDED} or newer is needed") } else { message };
-            Err(EngineError::Git { command: "git merge-tree --write-tree".to_owned(), message })
-        }
+        _ => Err(match crate::git::ended(&["merge-tree", "--write-tree"], &output) {
+            EngineError::Git { command, message }
+                if message.contains("usage:") || message.contains("unknown option") =>
+            {
+                EngineError::Git { command, message: format!("{GIT_NEEDED} or newer is needed") }
+            }
+            error => error,
+        }),
     }
 }

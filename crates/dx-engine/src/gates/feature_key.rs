@@ -168,7 +168,7 @@ fn carries(message: &[u8], key: &str) -> Result<bool, EngineError> {
     })
     .map_err(fail)?;
     if !output.status.success() {
-        return Err(git::failed(&args, git::why(&output)));
+        return Err(git::ended(&args, &output));
     }
     let is_it = |line: &str| {
         line.split_once(':')

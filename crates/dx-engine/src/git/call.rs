@@ -1,7 +1,7 @@
 //! One git command on exactly one repository, with what the plain form of [`Repository::git`] has no room for: another
 //! index, standard input, an identity, an exit code that is an answer. Must never call git without the overrides.
 
-use super::{Repository, base, failed, overrides, why};
+use super::{Repository, base, ended, failed, overrides};
 use crate::error::EngineError;
 use std::ffi::OsString;
 use std::io::Write;
@@ -19,7 +19,7 @@ impl Repository {
         match output.status.code() {
             Some(0) => Ok(Some(super::line(&output.stdout))),
             Some(1) => Ok(None),
-            _ => Err(failed(&args, why(&output))),
+            _ => Err(ended(&args, &output)),
         }
     }
 }
@@ -102,7 +102,7 @@ impl<'a> Call<'a> {
     pub(crate) fn run(self) -> Result<Vec<u8>, EngineError> {
         let args = self.args.clone();
         let output = self.output()?;
-        if output.status.success() { Ok(output.stdout) } else { Err(failed(&args, why(&output))) }
+        if output.status.success() { Ok(output.stdout) } else { Err(ended(&args, &output)) }
     }
 
     /// Runs it; the first line, which for most plumbing is an object's name.

@@ -13,7 +13,7 @@ use crate::api::{PromptSource, StartRequest, Started, WorktreeChoice};
 use crate::apply::Work;
 use crate::error::{EngineError, told};
 use crate::gates::touched;
-use crate::git::Repository;
+use crate::git::{Repository, despite_kills};
 use crate::halt::Halt;
 use crate::lookup::{self, Found};
 use crate::worktree::{self, Wish};
@@ -122,7 +122,8 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
             _ => None,
         },
     };
-    let started = ground.request(attempt).and_then(|request| ground.start(&attempt.base, &request));
+    let started =
+        ground.request(attempt).and_then(|request| despite_kills(|| ground.start(&attempt.base, &request)));
     let started = match started {
         Ok(started) => started,
         Err(error) => return tell(refused(&error)),
@@ -135,7 +136,7 @@ pub(super) fn run(ground: &Ground, attempt: &Attempt, tell: &mut dyn FnMut(WaveE
         model: started.selected_model.clone(),
     });
     let judged = watch(ground, &started.ids, attempt.others > 0)
-        .and_then(|watched| judge(ground, attempt, &started.ids.run_uuid, &watched));
+        .and_then(|watched| despite_kills(|| judge(ground, attempt, &started.ids.run_uuid, &watched)));
     match judged {
         Ok(event) => tell(event),
         Err(error) => tell(WaveEvent::Judged {

@@ -11,6 +11,7 @@ use super::review::Review;
 use super::{attempt, review};
 use crate::Engine;
 use crate::error::{EngineError, told};
+use crate::git::despite_kills;
 use crate::worktree;
 use dx_core::wave::{Item, Phase, Step, Wave, next_steps};
 use dx_jobdir::{StateDir, WavePaths, WaveWriter, disk, faults, pools, wave as files};
@@ -191,7 +192,7 @@ impl Coordinator {
         let item = self.wave.items[at].plan.id.clone();
         let base = match &self.wave.items[at].base {
             Some(base) => base.clone(),
-            None => match self.base_of(&self.wave.items[at]) {
+            None => match despite_kills(|| self.base_of(&self.wave.items[at])) {
                 Ok(Ok(base)) => base,
                 Ok(Err(conflict)) => {
                     let message = conflict_text(&conflict);
@@ -332,7 +333,7 @@ impl Coordinator {
     /// Merges what is done, and ends the wave.
     fn finish(&mut self) -> Result<(), EngineError> {
         if let Some(branch) = self.wave.created.plan.merge_into.clone().filter(|_| self.wave.wants_merge()) {
-            let event = self.integrate(&branch).unwrap_or_else(|error| WaveEvent::Merged {
+            let event = despite_kills(|| self.integrate(&branch)).unwrap_or_else(|error| WaveEvent::Merged {
                 branch,
                 commit: None,
                 conflicts: Vec::new(),

@@ -30,8 +30,11 @@ use check::Checked;
 use coordinator::Coordinator;
 use dx_core::wave::{Notices, Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
-use dx_proc::clock;
-use dx_protocol::{BeadsId, WaveDocument, WaveItem, WaveNotice, WavePlan, WavePlanDocument, WaveState};
+use dx_proc::{Host, PidFd, clock};
+use dx_protocol::{
+    BeadsId, WaveDocument, WaveItem, WaveNotice, WavePlan, WavePlanDocument, WaveRecord, WaveState,
+};
+use rustix::process::Signal;
 use show::state_of;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -132,8 +135,11 @@ impl Engine {
             match self.wave_resume(wave) {
                 // A coordinator that dies now has not heard of it, and needs a successor.
                 Err(EngineError::WaveRunning { .. }) => {
-                    let heard = fold(&files::read(&paths)?).is_none_or(|wave| wave.cancelling);
-                    if heard || clock::monotonic_ms() - began > CLEAR_PATIENCE_MS {
+                    let records = files::read(&paths)?;
+                    let heard = fold(&records).is_none_or(|wave| wave.cancelling);
+                    let is_late = clock::monotonic_ms() - began > CLEAR_PATIENCE_MS;
+                    // One that is stopped hears nothing, and its successor ends the wave as well.
+                    if heard || (is_late && !end_if_stopped(&records)?) {
                         return self.show_wave(wave, &paths);
                     }
                 }
@@ -224,6 +230,16 @@ fn lock(wave: &str, paths: &WavePaths) -> Result<WaveWriter, EngineError> {
         }
         std::thread::sleep(CLEAR_TICK);
     }
+}
+
+/// Ends the newest coordinator when a signal has stopped it; whether it did. It may be killed at any instant.
+fn end_if_stopped(records: &[WaveRecord]) -> Result<bool, EngineError> {
+    let host = Host::current()?;
+    let Some(stopped) = show::coordinator(records).filter(|process| host.is_stopped(process)) else {
+        return Ok(false);
+    };
+    let Some(process) = PidFd::open_verified_on(&host, &stopped)? else { return Ok(true) };
+    Ok(process.send_signal(Signal::KILL.as_raw())?)
 }
 
 /// The coordinator's process; 0 when the wave has ended.

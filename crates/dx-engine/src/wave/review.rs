@@ -8,7 +8,7 @@ use super::watch::watch;
 use super::{prompt, verdict};
 use crate::api::{PromptSource, StartRequest};
 use crate::error::{EngineError, told};
-use crate::git::Call;
+use crate::git::{Call, despite_kills};
 use crate::lookup;
 use crate::prompt::sha256_hex;
 use crate::secrets::Masking;
@@ -100,7 +100,7 @@ fn look(
         gates: Gates { read_only: true, ..Gates::default() },
         ..StartRequest::new(&review.by.provider)
     };
-    let started = ground.start(&review.commit, &request)?;
+    let started = despite_kills(|| ground.start(&review.commit, &request))?;
     let run = started.ids.run_uuid.clone();
     tell(WaveEvent::ReviewStarted {
         item: review.item.id.clone(),

@@ -8,7 +8,7 @@ use crate::view::View;
 use dx_core::wave::{Item, Phase, Wave};
 use dx_jobdir::{JournalError, StateDir, WavePaths, wave as files};
 use dx_monitor::process_of;
-use dx_proc::{Host, Liveness, clock};
+use dx_proc::{Host, Liveness, ProcessIdentity, clock};
 use dx_protocol::{
     ExitCode, ItemState, Timestamp, WaveAttempt, WaveDamaged, WaveDocument, WaveEvent, WaveItem, WaveItemRow,
     WaveJob, WaveMerge, WaveRecord, WaveRow, WaveState, WaveUnit, WavesDocument,
@@ -112,19 +112,22 @@ pub(super) fn state_of(wave: &Wave, records: &[WaveRecord]) -> WaveState {
     if let Some(verdict) = wave.verdict() {
         return verdict;
     }
-    let newest = records.iter().rev().find_map(|record| match &record.event {
-        WaveEvent::Coordinator { process, .. } => Some(process),
-        _ => None,
-    });
-    let alive = |process| {
-        Host::current().is_ok_and(|host| {
-            matches!(host.liveness(&process_of(process)), Liveness::Alive | Liveness::Elsewhere)
-        })
+    let alive = |process: &ProcessIdentity| {
+        Host::current()
+            .is_ok_and(|host| matches!(host.liveness(process), Liveness::Alive | Liveness::Elsewhere))
     };
-    match newest {
-        Some(process) if alive(process) => WaveState::Running,
+    match coordinator(records) {
+        Some(process) if alive(&process) => WaveState::Running,
         _ => WaveState::Interrupted,
     }
+}
+
+/// The newest one.
+pub(super) fn coordinator(records: &[WaveRecord]) -> Option<ProcessIdentity> {
+    records.iter().rev().find_map(|record| match &record.event {
+        WaveEvent::Coordinator { process, .. } => Some(process_of(process)),
+        _ => None,
+    })
 }
 
 fn closed(wave: &Wave) -> u32 {

@@ -29,7 +29,7 @@ pub(super) fn update_ref(main: &Repository, made: &Made, args: &[&str]) -> Resul
 
 /// What git said against [`update_ref`] with these arguments.
 pub(super) fn refused(args: &[&str], output: &Output) -> EngineError {
-    git::failed(&[&["update-ref"], args].concat(), git::why(output))
+    git::ended(&[&["update-ref"], args].concat(), output)
 }
 
 /// Removes the branch's lock when it is of a git that was killed; whether it did.

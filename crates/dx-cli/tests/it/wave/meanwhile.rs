@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 /// What the set-up began goes with it, also what has cleared its environment; and it makes no difference who began it.
 #[test]
 fn a_cancel_ends_a_set_up_with_all_it_began_and_takes_its_worktree_away() {
-    for case in ["it lives", "it was killed", "it dies over the cancel"] {
+    for case in ["it lives", "it was killed", "it dies over the cancel", "it is stopped"] {
         let world = World::new();
         world.sandbox_off();
         let (began, stray) = (world.path("began"), world.path("stray"));
@@ -30,7 +30,7 @@ fn a_cancel_ends_a_set_up_with_all_it_began_and_takes_its_worktree_away() {
             assert!(pids.iter().all(|pid| is_running(*pid)), "the set-up went with it");
         }
         let (code, told) = std::thread::scope(|scope| {
-            if case == "it dies over the cancel" {
+            if ["it dies over the cancel", "it is stopped"].contains(&case) {
                 send_signal(of_wave, 19);
             }
             let cancel = scope.spawn(|| world.ask(&["cancel", "w-1"]));
@@ -103,9 +103,7 @@ fn a_branch_that_moves_during_the_merge_is_merged_again() {
          [ -e {moved} ] || {{ : > {moved}; git -C {repo} branch -f all theirs; }};; esac\nexec git \"$@\"\n",
         repo = world.repo.display(),
     );
-    let wrapper = world.env.bin_dir().join("git");
-    std::fs::write(&wrapper, script).unwrap();
-    std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+    git_is(&world, &script);
     let items = [item("x", &[], "echo x > x.txt", ""), item("y", &[], "echo y > f.txt", "")];
     let (code, wave) = world.run("merge_into = \"all\"", &items);
     assert_eq!((code, states(&wave)), (31, vec!["done".to_owned(); 2]), "{wave:#}");
@@ -115,6 +113,53 @@ fn a_branch_that_moves_during_the_merge_is_merged_again() {
     assert_eq!((world.show("all", "x.txt"), world.show("all", "f.txt")), ("x\n".into(), "theirs\n".into()));
     let text = world.env.run(&["wave", "status", "w-1"]).stdout;
     assert!(text.contains("all and y do not fit together: f.txt"), "{text}");
+}
+
+/// Puts a script in git's place.
+fn git_is(world: &World, script: &str) {
+    let wrapper = world.env.bin_dir().join("git");
+    std::fs::write(&wrapper, script).unwrap();
+    std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// One git of each step is killed, by somebody or for want of memory: the step is done again.
+#[test]
+fn a_git_that_is_killed_costs_no_item() {
+    /// All that a wave calls after it has begun.
+    const WORDS: [&str; 11] = [
+        "reset",
+        "read-tree",
+        "write-tree",
+        "commit-tree",
+        "merge-tree",
+        "merge-base",
+        "update-ref",
+        "update-index",
+        "status",
+        "for-each-ref",
+        "symbolic-ref",
+    ];
+    for word in WORDS {
+        let world = World::new();
+        let killed = world.path("killed");
+        git_is(
+            &world,
+            &format!(
+                "#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin\ncase \" $* \" in *' {word} '*)\n\
+                 [ -e {killed} ] || {{ : > {killed}; kill -9 $$; }};; esac\nexec git \"$@\"\n"
+            ),
+        );
+        let commit = |name: &str| format!("echo x > {name}.txt");
+        let items = [
+            item("x", &[], &commit("x"), ""),
+            item("y", &["x"], &commit("y"), ""),
+            item("z", &[], &commit("z"), ""),
+        ];
+        let (code, wave) = world.run("merge_into = \"all\"", &items);
+        assert!(std::fs::exists(&killed).unwrap(), "no git {word} was called");
+        assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 3]), "{word}: {wave:#}");
+        assert!(wave["merged"]["commit"].is_string(), "{word}: {wave:#}");
+    }
 }
 
 /// A wave each, with one item, all of which end at the same moment.
@@ -156,9 +201,7 @@ fn waves_that_end_at_once_all_get_onto_their_branch() {
             "#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin\ncase \" $* \" in *' update-ref --create-reflog '*' refs/heads/all '*)\n\
              if mkdir {once} 2>&-; then : > {lock}; (sleep 0.5; rm {lock}) > {once}/out 2>&1 & fi;; esac\nexec git \"$@\"\n"
         );
-        let wrapper = world.env.bin_dir().join("git");
-        std::fs::write(&wrapper, script).unwrap();
-        std::fs::set_permissions(&wrapper, PermissionsExt::from_mode(0o755)).unwrap();
+        git_is(&world, &script);
         for (code, wave) in three_waves(&world, &gate) {
             assert_eq!((code, &wave["state"]), (0, &"done".into()), "{wave:#}");
         }
