@@ -70,7 +70,8 @@ impl Engine {
                 }
             }
             Err(error) => {
-                row("state directory", Level::Error, &told(&error), "DX_RUNNER_STATE_DIR to a private place")
+                let error = EngineError::from(error);
+                row("state directory", Level::Error, &told(&error), &error.next_action())
             }
         }
     }

@@ -313,6 +313,7 @@ impl EngineError {
             Self::JobDamaged { provider, beads, .. } => format!(
                 "dx-runner stop --beads {beads} --provider {provider} ends what is left of it and records its end"
             ),
+            Self::StateDir(StateDirError::OpenToOthers { path, .. }) => format!("chmod 700 {}", path.display()),
             Self::NoProvider { name, known } => {
                 let near = |known: &&String| strsim::jaro_winkler(name, known) > 0.84;
                 let hint = known.iter().find(near).map(|near| format!("did you mean {near}? "));

@@ -22,7 +22,7 @@ pub enum HttpError {
     BadUrl(String),
     #[error("no connection: {0}")]
     Unreachable(String),
-    #[error("no answer within {} s", .0.as_secs_f32())]
+    #[error("no answer within {:.1} s", .0.as_secs_f32())]
     Deadline(Duration),
     #[error("the answer is larger than {} MiB", MAX_BODY >> 20)]
     TooLarge,

@@ -272,7 +272,7 @@ reason_codes! {
     PromptMissing, "prompt_missing", Usage, "The prompt file does not exist or cannot be read.", "--prompt-file FILE, or - for standard input";
     PromptInvalid, "prompt_invalid", Usage, "The prompt is empty, too large, not UTF-8, or holds a NUL byte.", "mend the prompt";
     EnvUnresolved, "env_unresolved", AuthFailed, "A variable named with --env is not set.", "set it and try again";
-    StateDirUnsafe, "state_dir_unsafe", PermissionDenied, "The state directory belongs to somebody else or is reached by a link.", "DX_RUNNER_STATE_DIR to a private place";
+    StateDirUnsafe, "state_dir_unsafe", PermissionDenied, "The state directory belongs to somebody else or is reached by a link.", "set DX_RUNNER_STATE_DIR to a private place";
     StateDirUnusable, "state_dir_unusable", Error, "The state directory cannot be written.", "free the disk, or set DX_RUNNER_STATE_DIR";
     RecordNewer, "record_newer", Format, "The record was written by a newer version.", "update dx-runner";
     RecordUnreadable, "record_unreadable", Format, "The record is damaged and tells no job.", "look at the file that is named";

@@ -38,7 +38,6 @@ pub(super) fn put(client: Client, text: &str, server: &Server) -> Result<Entry, 
 }
 
 fn in_json(text: &str, section: &str, entry: &Value) -> Result<Entry, String> {
-    let shown = json!({ section: { NAME: entry } }).to_string();
     let begun = if text.trim().is_empty() { "{}\n" } else { text };
     let root = CstRootNode::parse(begun, &ParseOptions::default()).map_err(|error| error.to_string())?;
     let no_object = |what: &str| format!("{what} is no JSON object");
@@ -47,20 +46,26 @@ fn in_json(text: &str, section: &str, entry: &Value) -> Result<Entry, String> {
         None => object.object_value_or_set(section),
         Some(property) => property.object_value().ok_or_else(|| no_object(&format!("`{section}`")))?,
     };
-    match servers.get(NAME) {
+    let mut shown = entry.clone();
+    let changed = match servers.get(NAME) {
         None => {
             servers.append(NAME, input(entry));
+            true
         }
-        Some(property) => match (property.object_value(), entry) {
-            (Some(there), Value::Object(ours)) => {
-                if !update(&there, ours) {
-                    return Ok(Entry { text: text.to_owned(), shown });
+        Some(property) => {
+            if let (Some(there), Value::Object(ours)) = (property.object_value(), entry) {
+                if let Some(kept) = there.get(ENABLED).and_then(|kept| kept.to_serde_value()) {
+                    shown[ENABLED] = kept;
                 }
+                update(&there, ours)
+            } else {
+                property.set_value(input(entry));
+                true
             }
-            _ => property.set_value(input(entry)),
-        },
-    }
-    Ok(Entry { text: root.to_string(), shown })
+        }
+    };
+    let text = if changed { root.to_string() } else { text.to_owned() };
+    Ok(Entry { text, shown: json!({ section: { NAME: shown } }).to_string() })
 }
 
 /// Puts what of `ours` is not there, and tells whether there was any. What else was said of the server stays, and whether it
@@ -210,7 +215,8 @@ mod tests {
             [(Client::Opencode, "mcp"), (Client::Claude, "mcpServers"), (Client::Gemini, "mcpServers")]
         {
             let text = json!({ section: { NAME: old } }).to_string();
-            let put_once = put(client, &text, &server()).unwrap().text;
+            let Entry { text: put_once, shown } = put(client, &text, &server()).unwrap();
+            assert!(!shown.contains("\"enabled\":true"), "{client:?} is not enabled: {shown}");
             let now: Value = serde_json::from_str(&put_once).unwrap();
             for key in ["enabled", "env", "trust"] {
                 assert_eq!(now[section][NAME][key], old[key], "{client:?}: {put_once}");

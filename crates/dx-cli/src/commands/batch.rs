@@ -170,7 +170,14 @@ pub(crate) fn detached(state_dir: &Path, config: Option<&Path>) -> i32 {
             ctx.engine.batch(&request, cancel, &told).map_err(CliError::from)
         })?
     });
-    asked.map_or_else(|error| error.exit_code().code(), |document| document.exit_code).into()
+    let code = asked.map_or_else(
+        |error| {
+            tell_begun(&error.document());
+            error.exit_code().code()
+        },
+        |document| document.exit_code,
+    );
+    code.into()
 }
 
 fn ask(ctx: &Context, args: &BatchArgs) -> Result<BatchDocument, CliError> {

@@ -1,6 +1,7 @@
 //! A batch in a process of its own, for who does not want to wait for it.
 //!
-//! The process gets the request on its standard input and tells the batch, as soon as it is stored, on its standard output.
+//! The process gets the request on its standard input and tells the batch, as soon as it is stored, or why it is not, on its
+//! standard output.
 //! It has a session of its own, so that neither Ctrl-C nor the end of a terminal reaches it.
 //!
 //! Called by: `batch --detach`, and the hidden entry that it starts. Must never: put a prompt on a command line.
@@ -11,7 +12,7 @@ use crate::Engine;
 use crate::api::PromptSource;
 use crate::error::EngineError;
 use crate::settle::Programs;
-use dx_protocol::{BatchDocument, ReasonCode};
+use dx_protocol::{BatchDocument, ErrorDocument, ReasonCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -76,10 +77,18 @@ impl Engine {
         drop(input);
         let mut line = String::new();
         BufReader::new(output).read_line(&mut line).map_err(failed)?;
-        serde_json::from_str(&line).map_err(|_| EngineError::Provider {
-            reason: ReasonCode::BatchFailed,
-            message: "the batch's process ended before the batch was stored".to_owned(),
-            next_action: Some("run it without --detach to see why".to_owned()),
+        let told = serde_json::from_str(&line);
+        told.map_err(|_| match serde_json::from_str::<ErrorDocument>(&line) {
+            Ok(ErrorDocument { error, .. }) => EngineError::Provider {
+                reason: error.reason_code,
+                message: [vec![error.message], error.causes].concat().join(": "),
+                next_action: Some(error.next_action),
+            },
+            Err(_) => EngineError::Provider {
+                reason: ReasonCode::BatchFailed,
+                message: "the batch's process ended before the batch was stored".to_owned(),
+                next_action: Some("run it without --detach to see why".to_owned()),
+            },
         })
     }
 }
@@ -112,8 +121,8 @@ impl BatchRequest {
     }
 }
 
-/// Tells the process that waits for it that a batch is stored.
-pub fn tell_begun(document: &BatchDocument) {
+/// Tells the process that waits for it that a batch is stored, or why none is.
+pub fn tell_begun(document: &impl Serialize) {
     let Ok(mut line) = serde_json::to_string(document) else { return };
     line.push('\n');
     let mut out = std::io::stdout().lock();

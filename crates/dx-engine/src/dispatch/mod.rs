@@ -174,6 +174,14 @@ pub(crate) struct Ready {
 
 impl Conditions {
     pub(crate) fn read(&self) -> Result<Ready, EngineError> {
+        // An endpoint has no use for it, but who named a wrong one is to know.
+        if let Some(directory) = self.directory.as_deref().filter(|directory| !directory.is_dir()) {
+            return Err(EngineError::Provider {
+                reason: ReasonCode::WorktreeMissing,
+                message: format!("there is no directory {}", directory.display()),
+                next_action: Some("name one that is there with --directory, or leave it out".to_owned()),
+            });
+        }
         let prompt = Prompt::read(Some(&self.prompt))?;
         let prompt =
             String::from_utf8(prompt.bytes).map_err(|_| EngineError::PromptInvalid("is not valid UTF-8"))?;

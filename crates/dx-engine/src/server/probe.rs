@@ -94,19 +94,19 @@ fn probe(client: &Client, directory: Option<&Path>) -> Found {
         error => Found { reason: reason_of(&error), ..found(ReasonCode::Internal, error.to_string()) },
     };
     let agents = match client.agents(left()) {
-        Ok(agents) if agents.is_empty() => {
-            return found(ReasonCode::AttachNoContext, "the server lists no agents".to_owned());
-        }
-        Ok(agents) => agents,
+        Ok(agents) => agents.iter().filter(|agent| agent.mode != "subagent").count(),
         Err(error) => return no_context(error),
     };
+    if agents == 0 {
+        return found(
+            ReasonCode::AttachNoContext,
+            "the server lists no agent that can lead a run".to_owned(),
+        );
+    }
     match client.create_session("dx-runner probe", &[], None, left()) {
         Err(error) => no_context(error),
         Ok(session) => match client.delete(&session.id, FOR_DELETION) {
-            Ok(()) => {
-                let count = agents.iter().filter(|agent| agent.mode != "subagent").count();
-                found(ReasonCode::AttachReady, format!("{count} agents can lead a run"))
-            }
+            Ok(()) => found(ReasonCode::AttachReady, format!("{agents} agents can lead a run")),
             Err(error) => no_context(error),
         },
     }

@@ -46,6 +46,8 @@ fn a_state_directory_that_is_a_link_or_open_to_others_is_refused() {
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(env.state_dir(), open).unwrap();
     assert_refused(&env, "open to others");
+    let (_, error) = ask(&env, &["status"]);
+    assert_eq!(error["error"]["next_action"], format!("chmod 700 {}", env.state_dir().display()));
     assert_eq!(everything(&env.state_dir()), []);
 }
 

@@ -5,6 +5,7 @@ use super::real::World;
 use crate::document;
 use dx_testkit::wait_until;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Output, Stdio};
 
@@ -91,6 +92,26 @@ pub(super) fn a_batch_of_six(world: &World) {
     assert_eq!(batch(world, 1, &["locked", "silent"], &[])["reason_code"], "batch_failed");
     let refused = world.env.run(&["batch", "--members", &members(&["good", "good"]), "--prompt", "x"]);
     assert_eq!(refused.code, 64, "{refused}");
+}
+
+/// The model answers nobody before it was asked by all.
+pub(super) fn six_members_are_asked_at_once(world: &World) {
+    let schema = schema(world);
+    let six = members(&["good", "also-good", "locked", "silent", "stubborn", "plain"]);
+    let args = ["batch", "--members", &six, "--prompt", "ALL-AT-ONCE: how many?", "--json-schema", &schema];
+    let waiting = || {
+        let calls = world.model.calls().into_iter();
+        let waiting = calls.filter(|call| call.prompt.contains("ALL-AT-ONCE") && !call.done);
+        waiting.map(|call| call.path).collect::<BTreeSet<_>>().len()
+    };
+    world.model.hold_after(0);
+    let told = std::thread::scope(|scope| {
+        let batch = scope.spawn(|| world.json("batch", 31, &args));
+        wait_until(SOON, "all six wait for the model", || waiting() == 6);
+        world.model.let_go();
+        batch.join().unwrap()
+    });
+    assert_eq!((&told["success"], &told["errors"]), (&json!(2), &json!(4)), "{told:#}");
 }
 
 pub(super) fn a_judge(world: &World) {

@@ -6,6 +6,7 @@ use crate::{document, environment};
 use dx_scripted_model::{Scenario, ScriptedModel};
 use dx_testkit::wait_until;
 use serde_json::json;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::time::Instant;
 
 #[test]
@@ -67,10 +68,31 @@ fn an_endpoint_is_asked() {
     assert!(error["next_action"].as_str().unwrap().contains("endpoint dead"), "{error}");
     assert_eq!(ask(10, "openai:local/m1", "text:x", &[])["reason_code"], "auth_missing");
     assert_eq!(ask(27, "openai:other/m1", "text:x", &[])["reason_code"], "provider_not_connected");
+    let missing = env.path("missing").display().to_string();
+    let error = ask(22, "openai:open/m1", "text:x", &["--directory", &missing]);
+    assert_eq!(error["reason_code"], "worktree_missing", "{error}");
+    assert!(error["next_action"].as_str().unwrap().contains("--directory"), "{error}");
     let file = env.path("n.json");
     std::fs::write(&file, r#"{"type":"object","required":["n"]}"#).unwrap();
     let schema = ["--json-schema", file.to_str().unwrap()];
     let answer = ask(0, "openai:open/m1", "text:seven,text:{\"n\":7}", &schema);
     assert_eq!((&answer["structured"], &answer["corrections"]), (&json!({ "n": 7 }), &json!(1)));
     assert_eq!(ask(1, "openai:open/m1", "text:seven", &schema)["reason_code"], "schema_mismatch");
+}
+
+/// What keeps the process of a detached batch from storing it is told by who waits for that.
+#[test]
+fn a_detached_batch_that_cannot_be_stored_says_why() {
+    let env = environment();
+    let config = env.path("endpoints.toml");
+    std::fs::write(&config, "endpoints = [\"dead=http://127.0.0.1:9/v1\"]\n").unwrap();
+    let config = config.display().to_string();
+    env.run(&["batch", "list"]).assert_code(0);
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(env.state_dir()).unwrap();
+    std::fs::write(env.state_dir().join("batches"), "in the way").unwrap();
+    let args = ["batch", "--members", "openai:dead/m1,openai:dead/m2", "--prompt", "x", "--detach", "--json"];
+    let output = env.run(&[&["--config", &config][..], &args].concat());
+    let error = error_of(&env, &output);
+    assert_ne!(output.code, 0, "{output}");
+    assert!(error["message"].as_str().unwrap().contains("batches"), "{error}");
 }

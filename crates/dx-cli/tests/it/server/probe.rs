@@ -77,6 +77,14 @@ fn well_but_without_a_context() {
     probe(&env, 24, "attach_directory_missing", &["--url", &empty.url, "--directory", &missing]);
     assert_eq!(empty.asked.load(std::sync::atomic::Ordering::SeqCst), 1, "only its health is asked");
     probe(&env, 24, "attach_no_context", &["--url", &empty.url]);
+
+    let new = healthy("1.18.33");
+    let nobody_leads = Small::new(Box::new(move |line| {
+        let agents = r#"[{"name":"helper","mode":"subagent"}]"#.to_owned();
+        (200, JSON, if line.contains("/agent") { agents } else { new.clone() })
+    }));
+    let told = probe(&env, 24, "attach_no_context", &["--url", &nobody_leads.url]);
+    assert!(told["details"].as_str().unwrap().contains("can lead"), "{told}");
 }
 
 /// A server that goes on and on with its first answer, a byte at a time, as long as anybody listens.

@@ -45,6 +45,7 @@ const CASES: &[Case] = &[
     ("two_repositories", questions::two_repositories),
     ("many_at_once", questions::many_at_once),
     ("a_batch_of_six", batches::a_batch_of_six),
+    ("six_members_are_asked_at_once", batches::six_members_are_asked_at_once),
     ("a_judge", batches::a_judge),
     ("a_batch_that_is_given_up", batches::a_batch_that_is_given_up),
     ("a_judge_that_is_killed", batches::a_judge_that_is_killed),
