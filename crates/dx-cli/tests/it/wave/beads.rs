@@ -20,6 +20,7 @@ ready|blocked) [ -e "$store/hang" ] && sleep 1000 ;;
 esac
 # Held by somebody else for the next calls.
 for lock in "$store"/locked.*; do [ -e "$lock" ] && rm "$lock" && refuse DATABASE_LOCKED "Database is locked" 2; done
+for odd in "$store"/odd.*; do [ -e "$odd" ] && rm "$odd" && refuse DATABASE_ERROR "Database error: OpenRead failed" 2; done
 case "$1 $2" in
 "ready "*) [ -e "$store/none" ] && echo '[]' && exit
   echo "[$(issue bd-a Good task ',"description":"Make a.txt."'),$(issue bd-b Bad bug ''),$(issue bd-e All epic ''),$(issue HEAD Odd task '')]" ;;
@@ -131,7 +132,7 @@ fn ready_issues_and_what_waits_only_for_them_are_the_items() {
 #[test]
 fn states_are_written_back_when_asked_and_a_held_database_is_asked_again() {
     let (world, store) = world();
-    for lock in ["locked.1", "locked.2"] {
+    for lock in ["locked.1", "locked.2", "odd.1", "odd.2"] {
         std::fs::write(store.join(lock), "").unwrap();
     }
     std::fs::write(store.join("deaf"), "").unwrap();
