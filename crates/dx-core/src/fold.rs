@@ -7,6 +7,9 @@ use dx_protocol::{
     ReasonCode, Record, Settled, Timestamp, WorkReport,
 };
 
+/// No provider refuses for longer; more is a mistake of who told it. A year.
+const LONGEST_LIMIT_MS: u64 = 366 * 86_400_000;
+
 /// Where a run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -156,7 +159,8 @@ impl Run {
             }
             Event::Agent { offset, event, .. } => {
                 if let AgentEvent::RateLimited { until_ms: Some(until) } = event {
-                    self.limited_until = Some(Timestamp(*until));
+                    let until = Timestamp(*until);
+                    self.limited_until = (until.since_ms(record.at) <= LONGEST_LIMIT_MS).then_some(until);
                 }
                 self.agent_offset = Some(self.agent_offset.map_or(*offset, |o| o.max(*offset)));
             }

@@ -9,6 +9,7 @@ use dx_protocol::{AgentEvent, Usage};
 use crate::claude_error;
 use crate::claude_record::{Block, Record, Tokens};
 use crate::clean::{MESSAGE_MAX, NAME_MAX, block, line};
+use crate::instant;
 use crate::loose;
 
 /// Tools whose success means that the file in their input changed.
@@ -76,7 +77,7 @@ impl Claude {
                 self.started(&record, None, sink);
                 // Others of these tell that a limit is near, or how much of it is left.
                 if record.limit.status.as_deref() == Some("rejected") {
-                    let until_ms = record.limit.resets_at.and_then(milliseconds);
+                    let until_ms = record.limit.resets_at.and_then(instant::of_either);
                     self.limited = true;
                     sink(AgentEvent::RateLimited { until_ms });
                 }
@@ -251,10 +252,4 @@ impl Claude {
             cost_usd,
         }
     }
-}
-
-/// Seconds of Unix time in milliseconds, when they can be a time.
-fn milliseconds(seconds: f64) -> Option<i64> {
-    let ms = seconds * 1000.0;
-    (0.0..9e15).contains(&ms).then_some(ms as i64)
 }

@@ -15,6 +15,7 @@ mod codex_error;
 mod gemini;
 mod gemini_error;
 mod gemini_record;
+mod instant;
 mod lines;
 mod loose;
 pub mod mask;

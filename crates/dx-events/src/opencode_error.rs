@@ -7,6 +7,7 @@ use dx_protocol::{AgentEvent, ErrorClass};
 use serde::de::MapAccess;
 
 use crate::clean::{MESSAGE_MAX, line};
+use crate::instant;
 use crate::loose::{self, Fields, nested, number, skip, text, word};
 
 /// The name under which a driver of ours tells that nobody answers any more where the server was.
@@ -184,8 +185,7 @@ fn until(headers: &Headers, error: &BodyError, now: Option<f64>) -> Option<i64> 
         .or(headers.retry_after.map(|s| s * 1000.0))
         .or(error.resets_in.map(|s| s * 1000.0))
         .filter(|ms| *ms >= 0.0);
-    let at = error.resets_at.map(|s| s * 1000.0).or_else(|| Some(now? + wait_ms?))?;
-    (0.0..9e15).contains(&at).then_some(at as i64)
+    error.resets_at.map_or_else(|| instant::of_ms(now? + wait_ms?), instant::of_either)
 }
 
 /// Whether `text` contains the lower-case `word`, whatever its case.

@@ -6,6 +6,7 @@ use dx_protocol::{AgentEvent, ErrorClass};
 use serde::de::MapAccess;
 
 use crate::clean::{MESSAGE_MAX, line};
+use crate::instant;
 use crate::loose::{Fields, number, skip, text};
 use crate::opencode_error::opencode_error_class;
 
@@ -27,7 +28,7 @@ impl Status {
             Some("retry") => {
                 let message = self.message.as_deref().unwrap_or_default();
                 sink(if opencode_retry_class(message).is_limit() {
-                    AgentEvent::RateLimited { until_ms: self.next.map(|next| next as i64) }
+                    AgentEvent::RateLimited { until_ms: self.next.and_then(instant::of_ms) }
                 } else {
                     AgentEvent::Retrying {
                         attempt: self.attempt.unwrap_or_default() as u32,

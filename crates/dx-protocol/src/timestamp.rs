@@ -11,10 +11,15 @@ use std::fmt;
 #[schemars(with = "String")]
 pub struct Timestamp(pub i64);
 
+/// The last millisecond of the year 9999.
+const LAST: i64 = 253_402_300_799_999;
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (year, month, day, hour, minute, second) = self.parts();
-        let millis = self.0.rem_euclid(1000);
+        // What is written can be read again.
+        let this = Self(self.0.clamp(0, LAST));
+        let (year, month, day, hour, minute, second) = this.parts();
+        let millis = this.0.rem_euclid(1000);
         serializer.collect_str(&format_args!(
             "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
         ))
@@ -157,6 +162,14 @@ mod tests {
         let texts: Vec<String> =
             [42_000, 300_000, 7_260_000, 7_200_000, 90_000_000].map(elapsed_text).to_vec();
         assert_eq!(texts, ["42s", "5m", "2h1m", "2h", "1d1h"]);
+    }
+
+    #[test]
+    fn what_no_text_can_hold_is_written_as_the_first_or_last_instant() {
+        for (instant, read) in [(i64::MIN, 0), (-1, 0), (LAST, LAST), (LAST + 1, LAST), (i64::MAX, LAST)] {
+            let text = serde_json::to_string(&Timestamp(instant)).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), Timestamp(read), "{text}");
+        }
     }
 
     proptest! {

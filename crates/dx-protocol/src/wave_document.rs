@@ -111,6 +111,7 @@ pub struct WaveItemRow {
     pub state: ItemState,
     pub reason_code: Option<ReasonCode>,
     pub message: String,
+    /// Those that count: not those whose provider took nothing, which stand in the history.
     pub attempts: u32,
     pub max_attempts: u32,
     /// Of the newest attempt; of an item that was never begun the first of its chain.

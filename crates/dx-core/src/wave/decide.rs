@@ -137,7 +137,7 @@ fn review(wave: &Wave, item: &Item, now: Timestamp) -> Want {
 
 /// Another attempt, when there may be one.
 fn again(wave: &Wave, item: &Item, now: Timestamp, reason: ReasonCode) -> Want {
-    if item.attempts.len() as u32 >= item.plan.max_attempts {
+    if item.counted() >= item.plan.max_attempts {
         let message = format!("{} attempts are used up", item.plan.max_attempts);
         return Want::Close(ItemState::Failed, reason, message);
     }

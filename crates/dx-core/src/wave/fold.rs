@@ -152,6 +152,12 @@ impl Item {
         self.attempts.last()
     }
 
+    /// The attempts that count: not those whose provider took nothing, after which another one is asked, or the same one later.
+    pub fn counted(&self) -> u32 {
+        let counts = |attempt: &&Attempt| attempt.verdict != Some(AttemptVerdict::Fallback);
+        self.attempts.iter().filter(counts).count() as u32
+    }
+
     pub fn is_done(&self) -> bool {
         self.phase == Phase::Closed(ItemState::Done)
     }

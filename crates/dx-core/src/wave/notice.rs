@@ -64,7 +64,7 @@ fn of_item(item: &Item, state: ItemState) -> WaveChange {
     WaveChange::Item {
         id: item.plan.id.clone(),
         state,
-        attempts: item.attempts.len() as u32,
+        attempts: item.counted(),
         provider: item.attempt().map(|attempt| attempt.provider.clone()),
         reason_code: item.reason,
         message: item.message.chars().take(MAX_MESSAGE).collect(),

@@ -5,6 +5,7 @@
 //! to one, as all its providers are parked, leaves him what cannot be told at once. Must never keep the wave waiting, or write
 //! its journal.
 
+use super::show::is_coordinated;
 use super::write_back::WriteBack;
 use crate::Engine;
 use crate::error::EngineError;
@@ -12,7 +13,7 @@ use crate::notify::{PAUSES, Target, insist};
 use crate::secrets::mask_text;
 use dx_core::wave::Notices;
 use dx_jobdir::{DiskFile, WavePaths, disk};
-use dx_protocol::{WaveCreated, WaveNotice, WaveRecord};
+use dx_protocol::{WaveCreated, WaveEvent, WaveNotice, WaveRecord};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -29,9 +30,9 @@ const PATIENCE: Patience = Patience {
 const KEPT: &str = "; what is not told yet is kept for `wave resume`";
 
 /// A kind of hearer, by the names of its files.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Files {
-    /// The number of the last notice that nobody needs to try again.
+    /// Holds [`cursor`].
     cursor: &'static str,
     failure: &'static str,
 }
@@ -42,11 +43,41 @@ pub(super) const NOTIFY: Files = Files { cursor: "notified", failure: "notify.fa
 pub(super) const WRITE_BACK: Files = Files { cursor: "written_back", failure: "write_back.failure" };
 
 impl Files {
-    /// What could not be delivered last, and why.
-    pub(super) fn failure(self, paths: &WavePaths) -> Option<String> {
-        let text = std::fs::read_to_string(paths.dir().join(self.failure)).ok()?;
-        Some(text.trim_end().to_owned())
+    /// What could not be delivered last, and why; also that who delivers has died over it.
+    pub(super) fn failure(self, paths: &WavePaths, records: &[WaveRecord]) -> Option<String> {
+        if let Ok(text) = std::fs::read_to_string(paths.dir().join(self.failure)) {
+            return Some(text.trim_end().to_owned());
+        }
+        self.is_left(paths, records).then(|| format!("who tells it is gone{KEPT}"))
     }
+
+    /// Whether nobody delivers any more, and not everything is delivered or left out.
+    fn is_left(self, paths: &WavePaths, records: &[WaveRecord]) -> bool {
+        let Some(WaveEvent::Created(created)) = records.first().map(|record| &record.event) else {
+            return false;
+        };
+        let is_wanted = match self {
+            NOTIFY => created.notify.is_some(),
+            _ => created.write_back,
+        };
+        if !is_wanted || is_coordinated(records) {
+            return false;
+        }
+        let mut notices = Notices::default();
+        let last = records.iter().filter_map(|record| notices.next(record)).last();
+        last.is_some_and(|last| last.number > cursor(&paths.dir().join(self.cursor)))
+    }
+}
+
+/// Whether a successor has somebody to tell something.
+pub(super) fn is_left(paths: &WavePaths, records: &[WaveRecord]) -> bool {
+    [NOTIFY, WRITE_BACK].into_iter().any(|files| files.is_left(paths, records))
+}
+
+/// The number of the last notice that nobody needs to try again.
+fn cursor(path: &Path) -> u64 {
+    let told = std::fs::read_to_string(path).ok();
+    told.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
 }
 
 /// Who hears.
@@ -182,8 +213,7 @@ impl Courier {
     fn work(mut self, known: Vec<WaveRecord>, new: &Receiver<WaveRecord>) {
         // One that still leaves the wave to this one has its last try, and its word, before.
         let _turn = turn(&self.cursor.with_extension("lock"));
-        let told = std::fs::read_to_string(&self.cursor).ok();
-        let told: u64 = told.and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+        let told = cursor(&self.cursor);
         if std::fs::read_to_string(&self.failure).is_ok_and(|text| text.trim_end().ends_with(KEPT)) {
             let _gone = disk::remove(&self.failure);
         }

@@ -78,12 +78,15 @@ impl Engine {
         self.show_wave(&id, &paths)
     }
 
-    /// Gives a wave whose coordinator is gone another one, and one that could not be merged another try at that.
+    /// Gives a wave whose coordinator is gone another one, also one that has ended and could not be merged, or was not told to
+    /// all who want to hear of it.
     pub fn wave_resume(&self, wave: &str) -> Result<WaveDocument, EngineError> {
         crate::start::refuse_nested()?;
         let (state, paths) = (self.state()?, self.wave_paths(wave)?);
         let writer = lock(wave, &paths)?;
-        if ended(&paths)?.is_some_and(|wave| !wave.wants_merge()) {
+        let records = files::read(&paths)?;
+        let is_over = fold(&records).is_some_and(|wave| wave.ended_at.is_some() && !wave.wants_merge());
+        if is_over && !courier::is_left(&paths, &records) {
             return Err(EngineError::WaveEnded { wave: wave.to_owned() });
         }
         self.spawn_coordinator(&state, wave, &writer)?;
@@ -158,11 +161,11 @@ impl Engine {
     /// Each change of a wave and its items so far, as `--notify` tells it; and how the wave stood before the look.
     pub fn wave_events(&self, wave: &str) -> Result<(WaveState, Vec<WaveNotice>), EngineError> {
         let paths = self.wave_paths(wave)?;
-        let (_, state) = show::read(&paths)?
+        let seen = show::read(&paths)?
             .ok_or_else(|| EngineError::NoWave { wave: wave.to_owned(), near: Vec::new() })?;
         let mut notices = Notices::default();
-        let all = files::read(&paths)?.iter().filter_map(|record| notices.next(record)).collect();
-        Ok((state, all))
+        let all = seen.records.iter().filter_map(|record| notices.next(record)).collect();
+        Ok((seen.state, all))
     }
 
     /// The journal of a wave, for who follows it.

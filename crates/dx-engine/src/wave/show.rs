@@ -19,7 +19,7 @@ impl Engine {
     pub fn wave_list(&self) -> Result<WavesDocument, EngineError> {
         let (mut waves, mut damaged) = (Vec::new(), Vec::new());
         for (wave_id, paths) in self.state_for_reading()?.as_ref().map(files::all).unwrap_or_default() {
-            let (wave, state) = match read(&paths) {
+            let Seen { wave, state, .. } = match read(&paths) {
                 Ok(Some(seen)) => seen,
                 Ok(None) | Err(JournalError::Missing(_)) => continue,
                 Err(JournalError::Damaged { .. }) if is_empty(&paths) => continue,
@@ -47,7 +47,7 @@ impl Engine {
 
     pub(super) fn show_wave(&self, id: &str, paths: &WavePaths) -> Result<WaveDocument, EngineError> {
         let none = || EngineError::NoWave { wave: id.to_owned(), near: Vec::new() };
-        let (wave, state) = read(paths)?.ok_or_else(none)?;
+        let Seen { wave, state, records } = read(paths)?.ok_or_else(none)?;
         let state_dir = self.state_for_reading()?.ok_or_else(none)?;
         let now = Timestamp(clock::now_ms());
         let plan = &wave.created.plan;
@@ -77,10 +77,14 @@ impl Engine {
                 conflicts: merge.conflicts.clone(),
                 message: merge.message.clone(),
             }),
-            notify_failure: courier::NOTIFY.failure(paths),
-            write_back_failure: courier::WRITE_BACK.failure(paths),
+            notify_failure: courier::NOTIFY.failure(paths, &records),
+            write_back_failure: courier::WRITE_BACK.failure(paths, &records),
             cancelled: wave.cancelling || paths.cancel().exists(),
-            next_action: next_action(&wave, state, &items),
+            next_action: if courier::is_left(paths, &records) {
+                format!("dx-runner wave resume {id}")
+            } else {
+                next_action(&wave, state, &items)
+            },
             items,
         })
     }
@@ -91,18 +95,25 @@ pub(super) fn is_empty(paths: &WavePaths) -> bool {
     std::fs::metadata(paths.journal()).is_ok_and(|meta| meta.len() == 0)
 }
 
-/// A wave with its state; `None` when its journal tells of none.
-pub(super) fn read(paths: &WavePaths) -> Result<Option<(Wave, WaveState)>, JournalError> {
+/// A wave as it is at the moment.
+pub(super) struct Seen {
+    pub(super) wave: Wave,
+    pub(super) state: WaveState,
+    pub(super) records: Vec<WaveRecord>,
+}
+
+/// Reads it; `None` when its journal tells of none.
+pub(super) fn read(paths: &WavePaths) -> Result<Option<Seen>, JournalError> {
     let look = || {
         let records = files::read(paths)?;
         Ok(dx_core::wave::fold(&records).map(|wave| {
             let state = state_of(&wave, &records);
-            (wave, state)
+            Seen { wave, state, records }
         }))
     };
     match look()? {
         // Its coordinator may have ended it, and itself, between the reading and the look at its process.
-        Some((_, WaveState::Interrupted)) => look(),
+        Some(Seen { state: WaveState::Interrupted, .. }) => look(),
         seen => Ok(seen),
     }
 }
@@ -112,14 +123,15 @@ pub(super) fn state_of(wave: &Wave, records: &[WaveRecord]) -> WaveState {
     if let Some(verdict) = wave.verdict() {
         return verdict;
     }
-    let alive = |process: &ProcessIdentity| {
+    if is_coordinated(records) { WaveState::Running } else { WaveState::Interrupted }
+}
+
+/// Whether the newest coordinator lives, who may have ended the wave and still tell of it.
+pub(super) fn is_coordinated(records: &[WaveRecord]) -> bool {
+    coordinator(records).is_some_and(|process| {
         Host::current()
-            .is_ok_and(|host| matches!(host.liveness(process), Liveness::Alive | Liveness::Elsewhere))
-    };
-    match coordinator(records) {
-        Some(process) if alive(&process) => WaveState::Running,
-        _ => WaveState::Interrupted,
-    }
+            .is_ok_and(|host| matches!(host.liveness(&process), Liveness::Alive | Liveness::Elsewhere))
+    })
 }
 
 /// The newest one.
@@ -180,7 +192,7 @@ fn row(state: &StateDir, host: &Host, (wave, item): (&Wave, &Item), now: Timesta
         state: shown,
         reason_code: item.reason,
         message: item.message.clone(),
-        attempts: item.attempts.len() as u32,
+        attempts: item.counted(),
         max_attempts: item.plan.max_attempts,
         provider: provider.map_or_else(|| "-".to_owned(), ToString::to_string),
         model: newest
@@ -229,7 +241,7 @@ fn next_action(wave: &Wave, state: WaveState, items: &[WaveItemRow]) -> String {
                 return format!("mend what is in the way of the merge, then dx-runner wave resume {id}");
             }
             let first = items.iter().find(|item| {
-                matches!(item.state, ItemState::Failed | ItemState::Blocked) && item.attempts > 0
+                matches!(item.state, ItemState::Failed | ItemState::Blocked) && !item.history.is_empty()
             });
             let first = first.and_then(|row| wave.items.iter().find(|item| item.plan.id.as_str() == row.id));
             match first {

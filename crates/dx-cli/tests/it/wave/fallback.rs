@@ -13,7 +13,7 @@ cat >/dev/null
 here=$(dirname "$0")
 echo x >> "$here/claude.calls"
 if [ -e "$here/refuse" ] && [ "$(date +%s)" -lt "$(cat "$here/refuse")" ]; then
-    sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/refuse")/" "$here/quota.out"
+    sed "s/\"resetsAt\":[0-9]*/\"resetsAt\":$(cat "$here/refuse")$(cat "$here/millis" 2>&-)/" "$here/quota.out"
     exit 1
 fi
 # It keeps the time for itself, and waits.
@@ -92,13 +92,26 @@ fn providers(wave: &Value, item: &str) -> Vec<String> {
 #[test]
 fn a_provider_that_refuses_until_a_time_is_asked_once_and_the_fallback_does_the_rest() {
     let world = world(Some(3600));
-    let (code, wave) = run(&world, 6, "fallback = [\"opencode\"]\nmax_parallel = 1");
+    // What a provider does not take is no attempt.
+    let (code, wave) = run(&world, 6, "fallback = [\"opencode\"]\nmax_parallel = 1\nmax_attempts = 1");
     assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 6]), "{wave:#}");
     assert_eq!(calls(&world), 1, "{wave:#}");
     assert_eq!(providers(&wave, "i0"), ["claude-code", "opencode"], "{wave:#}");
     assert_eq!(row(&wave, "i0")["history"][0]["reason_code"], "claude_code_rate_limited");
     for item in ["i1", "i5"] {
         assert_eq!(providers(&wave, item), ["opencode"], "{wave:#}");
+    }
+}
+
+/// Another version tells milliseconds, or what can be no time.
+#[test]
+fn a_time_in_other_units_leaves_no_wave_that_nobody_can_read() {
+    for (digits, calls_made) in [("000", 1), ("000000", 3)] {
+        let world = world(Some(3600));
+        std::fs::write(world.env.bin_dir().join("millis"), digits).unwrap();
+        let (code, wave) = run(&world, 3, "fallback = [\"opencode\"]\nmax_parallel = 1");
+        assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 3]), "{wave:#}");
+        assert_eq!(calls(&world), calls_made, "{digits}: {wave:#}");
     }
 }
 

@@ -196,6 +196,36 @@ fn what_could_never_be_told_is_refused() {
     assert!(!world.env.state_dir().join("waves").exists());
 }
 
+/// Who tells is killed after the end of the wave, over a receiver that is slow: the rest waits for `wave resume`.
+#[test]
+fn what_a_killed_coordinator_had_not_told_of_an_ended_wave_is_told_by_the_next() {
+    let world = World::new();
+    let (out, gate) = (world.path("told.jsonl"), world.path("gate"));
+    let notify = program(&world, &format!("until test -e {gate}; do sleep 0.05; done; cat >> {out}"));
+    let (code, _) = world.ask(&["run", &wave(&world), "--notify", &notify]);
+    assert_eq!(code, 31);
+    let of_wave = coordinator(&world.env.state_dir(), "w-1").unwrap();
+    assert_eq!(world.ask(&["resume", "w-1"]).0, 32, "it is at work");
+    dx_testkit::send_signal(of_wave, 9);
+    wait_until(PATIENCE, "it is gone", || !dx_testkit::is_running(of_wave));
+    let seen = world.ask(&["status", "w-1"]).1;
+    assert!(seen["notify_failure"].as_str().unwrap().contains("`wave resume`"), "{seen:#}");
+    assert_eq!(seen["next_action"], "dx-runner wave resume w-1");
+    std::fs::write(&gate, "").unwrap();
+    let (code, seen) = world.ask(&["resume", "w-1"]);
+    assert_eq!((code, &seen["state"]), (31, &Value::from("partial")), "{seen:#}");
+    wait_until(PATIENCE, "nothing is left to be told", || {
+        coordinator(&world.env.state_dir(), "w-1").is_none()
+    });
+    let mut told = lines(&out);
+    told.sort_by_key(|notice| notice["number"].as_u64());
+    // One may have come twice: who told it first was killed.
+    told.dedup_by_key(|notice| notice["number"].as_u64());
+    assert_eq!(story(&told)[..STORY.len()], STORY);
+    assert_eq!(world.ask(&["status", "w-1"]).1["notify_failure"], Value::Null);
+    assert_eq!(world.ask(&["resume", "w-1"]).0, 32);
+}
+
 /// What comes as signed posts, until the last of them. The first call is not taken, and has to come again.
 pub(crate) fn signed_posts(
     listener: &TcpListener,
