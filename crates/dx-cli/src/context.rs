@@ -3,7 +3,7 @@
 //! Called by: `commands::main` once, then by each command. Must never: do I/O when it is made.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::args::{ColorChoice, Global};
 use crate::output::{self, Output};
@@ -43,15 +43,19 @@ impl Context {
         Self::new(&self.global)
     }
 
-    /// The global options that decide what a command is about, for another process of ours, wherever it is started.
+    /// The global options that decide what a command is about, as they were given.
+    pub(crate) fn named_places(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let places = [("--state-dir", &self.global.state_dir), ("--config", &self.global.config)];
+        places.into_iter().filter_map(|(name, path)| Some((name, path.as_deref()?)))
+    }
+
+    /// The same for another process of ours, wherever it is started.
     pub(crate) fn global_args(&self) -> Vec<OsString> {
         let mut args = Vec::new();
-        for (name, value) in [("--state-dir", &self.global.state_dir), ("--config", &self.global.config)] {
-            if let Some(path) = value {
-                // Without a current directory it means nothing there either.
-                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-                args.extend([name.into(), path.into_os_string()]);
-            }
+        for (name, path) in self.named_places() {
+            // Without a current directory it means nothing there either.
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+            args.extend([name.into(), path.into_os_string()]);
         }
         args
     }

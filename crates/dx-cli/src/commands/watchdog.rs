@@ -7,6 +7,7 @@ use dx_engine::EngineError;
 use dx_protocol::{ExitCode, WatchdogDocument, WatchdogDone};
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub(crate) struct WatchdogArgs {
     /// One round only, for cron; ends with 1 when something could not be done
     #[arg(long)]
     once: bool,
-    /// Print a systemd user unit that runs it with these options, and do nothing else
+    /// Print a systemd user unit that runs it with these options, state directory and configuration, and do nothing else
     #[arg(long, conflicts_with = "once")]
     install: bool,
 }
@@ -45,7 +46,7 @@ pub(crate) struct WatchdogArgs {
 /// Runs the command.
 pub(crate) fn run(ctx: &Context, args: &WatchdogArgs) -> Result<ExitCode, CliError> {
     if args.install {
-        ctx.out.line(unit(args)?)?;
+        ctx.out.line(unit(ctx, args)?)?;
         return Ok(ExitCode::Ok);
     }
     let mut watchdog = ctx.engine.watchdog()?;
@@ -100,27 +101,37 @@ fn tell(ctx: &Context, document: &WatchdogDocument, once: bool) -> Result<(), Cl
     Ok(())
 }
 
-fn unit(args: &WatchdogArgs) -> Result<String, CliError> {
+/// The unit for the state directory and the configuration that this call has: systemd starts it elsewhere, and with an
+/// environment of its own.
+fn unit(ctx: &Context, args: &WatchdogArgs) -> Result<String, CliError> {
     let program =
         std::env::current_exe().map_err(|source| EngineError::Io { what: "find this program", source })?;
-    // In a unit a percent sign and a dollar sign mean something, and a quote ends a word.
-    let quoted = |text: &str| {
-        let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
-        format!("\"{text}\"")
-    };
+    let mut options = String::new();
+    for (name, path) in ctx.named_places() {
+        // A dollar sign means something in the arguments, and nowhere else.
+        let path = quoted(&absolute(path)?.replace('$', "$$"));
+        let _fits = write!(options, " {name} {path}");
+    }
     let mut environment = String::new();
-    for name in ["DX_RUNNER_STATE_DIR", "PATH"] {
-        if let Ok(value) = std::env::var(name) {
-            let set = quoted(&format!("{name}={value}")).replace("$$", "$");
-            let _fits = writeln!(environment, "Environment={set}");
+    let mut set = |name: &str, value: &str| {
+        let _fits = writeln!(environment, "Environment={}", quoted(&format!("{name}={value}")));
+    };
+    for name in ["DX_RUNNER_STATE_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        // A relative one of XDG counts for nothing.
+        if let Some(path) = value.filter(|path| path.is_absolute() || !name.starts_with("XDG_")) {
+            set(name, &absolute(&path)?);
         }
+    }
+    if let Ok(path) = std::env::var("PATH") {
+        set("PATH", &path);
     }
     Ok(format!(
         "[Unit]\n\
          Description=Restarts stalled jobs of dx-runner\n\
          \n\
          [Service]\n\
-         ExecStart={} watchdog --interval {}ms --max-retries {}\n\
+         ExecStart={} watchdog --interval {}ms --max-retries {}{options}\n\
          {environment}\
          # What a restarted job needs of credentials must be in its environment.\n\
          #EnvironmentFile=%h/.config/dx-runner/watchdog.env\n\
@@ -131,8 +142,33 @@ fn unit(args: &WatchdogArgs) -> Result<String, CliError> {
          \n\
          [Install]\n\
          WantedBy=default.target",
-        quoted(&program.display().to_string()),
+        quoted(&absolute(&program)?),
         args.interval.as_millis(),
         args.max_retries
     ))
+}
+
+/// A unit is a text, and has no current directory.
+fn absolute(path: &Path) -> Result<String, EngineError> {
+    let path = std::path::absolute(path)
+        .map_err(|source| EngineError::Io { what: "find a place for the unit", source })?;
+    path.into_os_string().into_string().map_err(|path| EngineError::PathNotUtf8(path.into()))
+}
+
+/// A word of a unit: a percent sign means something there, a quote ends the word, and a control character the line.
+fn quoted(text: &str) -> String {
+    let mut word = String::from("\"");
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => word.extend(['\\', letter]),
+            '%' => word.push_str("%%"),
+            '\n' => word.push_str("\\n"),
+            '\0'..' ' | '\x7f' => {
+                let _fits = write!(word, "\\x{:02x}", u32::from(letter));
+            }
+            _ => word.push(letter),
+        }
+    }
+    word.push('"');
+    word
 }

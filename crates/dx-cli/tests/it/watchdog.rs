@@ -6,6 +6,7 @@ use crate::world::{PATIENCE, World, read, write};
 use crate::{document, environment};
 use dx_testkit::{is_running, wait_until};
 use serde_json::Value;
+use std::os::unix::ffi::OsStrExt;
 use std::process::Stdio;
 
 fn world() -> World {
@@ -342,4 +343,47 @@ fn a_unit_for_systemd() {
         );
     }
     assert!(!env.state_dir().exists(), "it does nothing else");
+}
+
+#[test]
+fn a_unit_watches_what_was_asked_for() {
+    let env = environment();
+    let folder = env.path("50% of \"it\\");
+    std::fs::create_dir(&folder).unwrap();
+    let shown = env.root().display().to_string();
+    let unit = |set: &[(&str, &str)], args: &[&str]| {
+        let mut command = env.product();
+        command.args(args).args(["watchdog", "--install"]).current_dir(&folder);
+        command.env_remove("DX_RUNNER_STATE_DIR").envs(set.iter().copied());
+        env.run_command(command).assert_code(0).stdout
+    };
+    let line = |unit: &str, begin: &str| {
+        let mut found = unit.lines().filter(|line| line.starts_with(begin)).map(str::to_owned);
+        (found.next().unwrap_or_default(), found.next())
+    };
+    // As it is read by systemd, which knows `$` in arguments alone.
+    let here = format!("{shown}/50%% of \\\"it\\\\");
+    let told = unit(&[], &["--state-dir", "a $HOME", "--config", "my\n.toml"]);
+    let (exec, _) = line(&told, "ExecStart=");
+    let expected = format!(" --state-dir \"{here}/a $$HOME\" --config \"{here}/my\\n.toml\"");
+    assert!(exec.ends_with(&expected), "{exec}\n{expected}");
+    for (name, value, expected) in [
+        ("DX_RUNNER_STATE_DIR", "a $HOME", Some(format!("{here}/a $HOME"))),
+        ("DX_RUNNER_STATE_DIR", "/a/b", Some("/a/b".to_owned())),
+        ("DX_RUNNER_STATE_DIR", "", None),
+        ("XDG_STATE_HOME", "/my state", Some("/my state".to_owned())),
+        ("XDG_CONFIG_HOME", "/my config", Some("/my config".to_owned())),
+        // Relative ones count for nothing.
+        ("XDG_STATE_HOME", "state", None),
+    ] {
+        let told = unit(&[(name, value)], &[]);
+        let found = line(&told, &format!("Environment=\"{name}="));
+        let expected = expected.map(|value| format!("Environment=\"{name}={value}\"")).unwrap_or_default();
+        assert_eq!(found, (expected, None), "{told}");
+        assert!(line(&told, "ExecStart=").0.ends_with(" --max-retries 1"), "{told}");
+    }
+    let mut command = env.product();
+    command.args(["watchdog", "--install", "--state-dir"]).arg(std::ffi::OsStr::from_bytes(b"/\xff"));
+    let refused = env.run_command(command).assert_code(64);
+    assert!(refused.stdout.is_empty() && refused.stderr.contains("is not UTF-8"), "{refused}");
 }
