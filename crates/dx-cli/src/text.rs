@@ -53,6 +53,26 @@ pub(crate) fn seconds(count: u64) -> String {
     dx_protocol::elapsed_text(count.saturating_mul(1000))
 }
 
+/// A text of at most so many letters.
+pub(crate) fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    format!("{kept}…")
+}
+
+/// A text of at most so many letters, of which the middle goes first.
+pub(crate) fn cut_inside(text: &str, most: usize) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    if letters.len() <= most {
+        return text.to_owned();
+    }
+    let tail = most.saturating_sub(1) / 2;
+    let head = most.saturating_sub(1 + tail);
+    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
+}
+
 /// `check` for people: state, next action, numbers, and with `--explain` why.
 pub(crate) fn check(doc: &CheckDocument, state: &str) -> String {
     let mut lines = vec![format!("{}: {state} ({})", doc.beads, doc.reason_code)];
@@ -154,6 +174,15 @@ mod tests {
     fn sizes() {
         let texts = [0, 1023, 1024, 3500, (1 << 20) - 1, 1 << 30].map(bytes);
         assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "3.4 KiB", "1.0 MiB", "1.0 GiB"]);
+    }
+
+    #[test]
+    fn a_text_is_cut_only_when_it_is_too_long() {
+        assert_eq!((cut("einszwei", 8), cut("einszweid", 8)), ("einszwei".to_owned(), "einszwe…".to_owned()));
+        assert_eq!(
+            (cut_inside("einszwei", 8), cut_inside("einszweid", 8)),
+            ("einszwei".to_owned(), "eins…eid".to_owned())
+        );
     }
 
     #[test]

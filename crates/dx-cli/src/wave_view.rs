@@ -1,6 +1,7 @@
 //! What is seen of a wave: a table, drawn over itself on a terminal while the wave runs, a line for each change elsewhere.
 //!
-//! Called by: `wave`. Must never: be wider than the terminal, or print anything when a document was asked for.
+//! Called by: `wave`. Must never: be wider or, while the wave
+//! runs, higher than the terminal, or print anything when a document was asked for.
 
 use std::fmt::Write as _;
 
@@ -10,10 +11,13 @@ use std::collections::BTreeMap;
 use crate::context::Context;
 use crate::error::CliError;
 use crate::status_table::lines_of;
+use crate::text::{cut, cut_inside};
 use crate::{output, text};
 
 /// No name is cut below this.
 const MIN_NAME: usize = 12;
+/// The least that is worth its titles: these, an item, and how many are left out.
+const MIN_TABLE: usize = 3;
 
 /// The picture so far.
 pub(crate) struct WaveView<'a> {
@@ -45,9 +49,12 @@ impl<'a> WaveView<'a> {
     /// Each line clears what was right of it, so nothing flickers.
     fn draw(&mut self, wave: &WaveDocument, columns: usize, rows: usize) -> Result<(), CliError> {
         let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
-        let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), room(wave, rows));
-        self.drawn = lines.iter().map(|line| rows_of(line, columns)).sum();
-        self.ctx.out.bytes(format!("{up}\r{}\x1b[K\n\x1b[J", lines.join("\x1b[K\n")).as_bytes())
+        let room = room(wave, rows);
+        let lines = picture(wave, Some(columns), self.ctx.out.has_colour(), room);
+        // On a single row the cursor has none below.
+        let (end, more) = if room == Some(0) { ("", 0) } else { ("\n\x1b[J", 1) };
+        self.drawn = (height(&lines, columns) + more).saturating_sub(1);
+        self.ctx.out.bytes(format!("{up}\r{}\x1b[K{end}", lines.join("\x1b[K\n")).as_bytes())
     }
 
     fn say(&mut self, wave: &WaveDocument) {
@@ -67,14 +74,18 @@ impl<'a> WaveView<'a> {
     }
 }
 
-/// The rows that a picture may take which is drawn over; the last one is told whole, and scrolls.
+/// The rows that a picture may take which is drawn over: all but the cursor's below. The last one is told whole, and scrolls.
 fn room(wave: &WaveDocument, rows: usize) -> Option<usize> {
-    (wave.state == WaveState::Running).then(|| rows.saturating_sub(2).max(3))
+    (wave.state == WaveState::Running).then(|| rows.saturating_sub(1))
 }
 
 /// How many rows a line takes. One with colours is of the table, which is never wider than the terminal.
 fn rows_of(line: &str, columns: usize) -> usize {
     if line.contains('\u{1b}') { 1 } else { line.chars().count().div_ceil(columns.max(1)).max(1) }
+}
+
+fn height(lines: &[String], columns: usize) -> usize {
+    lines.iter().flat_map(|line| line.split('\n')).map(|line| rows_of(line, columns)).sum()
 }
 
 /// The whole wave for people.
@@ -84,9 +95,25 @@ pub(crate) fn text(wave: &WaveDocument, colour: bool) -> String {
 
 fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Option<usize>) -> Vec<String> {
     let mut lines = vec![head(wave)];
+    let mut below = below(wave);
     let mut shown: Vec<&WaveItemRow> = wave.items.iter().collect();
+    let (mut most, mut is_titled) = (usize::MAX, true);
+    if let Some(room) = room {
+        let columns = columns.unwrap_or(usize::MAX);
+        lines[0] = cut(&lines[0], room.max(1).saturating_mul(columns).saturating_sub(1));
+        let left = room.saturating_sub(height(&lines, columns));
+        let whole = shown.len() + 1;
+        // What is below is told at the end, too; what is at work is not.
+        if height(&below, columns) + whole.min(MIN_TABLE) > left {
+            below.clear();
+        }
+        let left = left - height(&below, columns);
+        is_titled = left >= whole.min(MIN_TABLE);
+        if left < whole {
+            most = if is_titled { left - 2 } else { left };
+        }
+    }
     // Of a wave that is higher than the terminal what is at work, then what waits, then what is closed.
-    let most = room.map_or(usize::MAX, |room| room.saturating_sub(4).max(1));
     let left_out = shown.len().saturating_sub(most);
     if left_out > 0 {
         let rank = |item: &&WaveItemRow| match item.state {
@@ -103,6 +130,9 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
     let names = names(&shown, longest, columns.map_or(usize::MAX, |columns| (columns / 2).max(MIN_NAME)));
     let rows: Vec<Vec<String>> = shown.iter().zip(names).map(|(item, name)| cells(item, name)).collect();
     let mut table = lines_of(header, rows.clone());
+    if left_out > 0 && is_titled {
+        table.push(format!("… and {left_out} more"));
+    }
     if let Some(columns) = columns {
         for line in &mut table {
             *line = cut(line, columns.saturating_sub(1));
@@ -114,10 +144,14 @@ fn picture(wave: &WaveDocument, columns: Option<usize>, colour: bool, room: Opti
             *line = format!("{name}{}", rest.replacen(item.state.as_str(), &painted(item.state), 1));
         }
     }
-    lines.extend(table);
-    if left_out > 0 {
-        lines.push(format!("… and {left_out} more"));
-    }
+    lines.extend(table.into_iter().skip(usize::from(!is_titled)));
+    lines.extend(below);
+    lines
+}
+
+/// What is said below the table.
+fn below(wave: &WaveDocument) -> Vec<String> {
+    let mut lines = Vec::new();
     if let Some(failure) = &wave.notify_failure {
         lines.push(format!("not told by --notify: {failure}"));
     }
@@ -156,26 +190,6 @@ fn head(wave: &WaveDocument) -> String {
         let _fits = write!(line, ", waits until {until}: every provider it could use is parked");
     }
     line
-}
-
-/// A text of at most so many letters.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
-    format!("{kept}…")
-}
-
-/// A text of at most so many letters, of which the middle goes first.
-fn cut_inside(text: &str, most: usize) -> String {
-    let letters: Vec<char> = text.chars().collect();
-    if letters.len() <= most {
-        return text.to_owned();
-    }
-    let tail = most.saturating_sub(1) / 2;
-    let head = most.saturating_sub(1 + tail);
-    letters[..head].iter().chain(&['…']).chain(&letters[letters.len() - tail..]).collect()
 }
 
 /// The ids as shown, never two alike: cut to `longest`, those that would be alike to `most`, and with a number when that does
@@ -326,12 +340,39 @@ mod tests {
         }
         let lines = |wave: &WaveDocument| picture(wave, Some(100), false, room(wave, 8));
         let at_work = lines(&wave);
-        assert!(at_work.len() <= 6 && at_work.iter().any(|line| line.contains(" more")), "{at_work:#?}");
+        assert!(at_work.len() == 7 && at_work.iter().any(|line| line.contains(" more")), "{at_work:#?}");
         for state in [WaveState::Done, WaveState::Partial, WaveState::Failed, WaveState::Interrupted] {
             wave.state = state;
             let last = lines(&wave);
             assert!(ids.iter().all(|id| last.iter().any(|line| line.starts_with(id))), "{last:#?}");
         }
+    }
+
+    #[test]
+    fn a_picture_is_never_higher_than_the_terminal() {
+        let ids: Vec<String> = (0..5).map(|at| format!("item-{at}")).collect();
+        let (mut usual, mut told) = (wave(&ids), wave(&ids));
+        usual.items[4].state = ItemState::Running;
+        told.waits_until = Some(told.started_at);
+        told.notify_failure = Some("one\ntwo ".repeat(20));
+        for at in 0..4 * 9 * 20 {
+            let (wave, colour) = (if at % 2 == 0 { &usual } else { &told }, at / 2 % 2 == 0);
+            let (columns, rows) = ([1, 5, 12, 24, 30, 40, 80, 100, 132][at / 4 % 9], at / 36 + 1);
+            let lines = picture(wave, Some(columns), colour, room(wave, rows));
+            // The cursor is below, when there is such a row.
+            assert!(height(&lines, columns) < rows.max(2), "{columns}x{rows}: {lines:#?}");
+        }
+        let firsts = |columns, rows| -> Vec<String> {
+            let lines = picture(&usual, Some(columns), false, room(&usual, rows));
+            lines.iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+        };
+        assert_eq!(firsts(100, 8), ["wave", "ITEM", "item-0", "item-1", "item-2", "item-3", "item-4"]);
+        assert_eq!(firsts(100, 5), ["wave", "ITEM", "item-4", "…"]);
+        assert_eq!(firsts(100, 4), ["wave", "item-4", "item-0"]);
+        assert_eq!(firsts(100, 3), ["wave", "item-4"]);
+        // Of two rows each.
+        assert_eq!(firsts(24, 6), ["wave", "ITEM", "item-4", "…"]);
+        assert_eq!((firsts(24, 3), firsts(24, 1)), (vec!["wave".to_owned()], vec!["wave".to_owned()]));
     }
 
     #[test]
@@ -341,6 +382,5 @@ mod tests {
         {
             assert_eq!(rows_of(line, 5), rows, "{line:?}");
         }
-        assert_eq!((cut("einszwei", 8), cut("einszweid", 8)), ("einszwei".to_owned(), "einszwe…".to_owned()));
     }
 }
