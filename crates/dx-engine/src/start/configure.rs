@@ -66,6 +66,11 @@ impl Engine {
         fallback_of(&layers.with_provider(provider))
     }
 
+    /// Whether a start in a repository could have this profile.
+    pub(crate) fn known_profile(&self, name: &str, repo: &Path) -> Result<(), EngineError> {
+        self.layers(project_of(repo).as_deref(), Some(name)).map(|_| ())
+    }
+
     /// The layers for a project (the top of its main checkout) and a profile.
     pub(crate) fn layers(
         &self,

@@ -133,6 +133,30 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
             &format!("{head}fallback = [\"opncode\"]\n{}", item("a", "")),
             vec!["3:1: there is no provider `opncode`; did you mean opencode?"],
         ),
+        // A profile that nobody has, also where a provider is named, and for the one who reviews.
+        (
+            &format!("{head}{}{}", item("a", "profile = \"none\""), item("b", "profile = \"dev\"")),
+            vec!["6:1: there is no profile `none`; one of: "],
+        ),
+        (
+            &format!("{head}[defaults]\nprofile = \"none\"\n{}{}", item("a", ""), item("b", "")),
+            vec!["4:1: there is no profile `none`; one of: "],
+        ),
+        (
+            "[wave]\nfallback = [\"codex\"]\n[[item]]\nid = \"a\"\nprompt = \"x\"\nprovider = \"opencode\"\nprofile = \"none\"\n",
+            vec!["7:1: there is no profile `none`; one of: "],
+        ),
+        (
+            "[[item]]\nid = \"a\"\nprompt = \"x\"\nprovider = \"opencode\"\nprofile = \"none\"\n",
+            vec!["5:1: there is no profile `none`; one of: "],
+        ),
+        (
+            &format!(
+                "{head}{}",
+                item("a", "review = { provider = \"exec\", command = [\"true\"], profile = \"none\" }")
+            ),
+            vec!["6:51: there is no profile `none`; one of: "],
+        ),
         (
             &format!("{head}{}{}", item("a", "scope = [\"/etc/passwd\"]"), item("b", "scope = []")),
             vec![

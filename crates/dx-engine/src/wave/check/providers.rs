@@ -1,4 +1,4 @@
-//! Who does an item or its review: providers that are named, and those of profile and configuration.
+//! Who does an item or its review: providers and profiles that are named, and the providers of profile and configuration.
 //!
 //! Part of the check of a wave file. Must never: look whether one can be started; that is done when the wave is run.
 
@@ -110,6 +110,12 @@ impl Check<'_> {
         repo: &Path,
     ) -> Option<ProviderName> {
         if let Some(named) = named {
+            // Nothing is asked of the profile here, but each attempt is started with it.
+            if let Some(profile) = profile
+                && let Err(error) = self.engine.known_profile(&profile.value, repo)
+            {
+                self.wrong(&profile.place, error.to_string(), error.next_action());
+            }
             return self.known_provider(named);
         }
         let place = profile.map_or(&item.place, |at| &at.place);
