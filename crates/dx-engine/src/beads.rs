@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) const PROGRAM: &str = "bd";
 /// Nobody prints more about issues.
-const MAX_BYTES: u64 = 4 << 20;
+const MAX_BYTES: u64 = 64 << 20;
 /// Between two tries at a database that is held.
 const PAUSE: Duration = Duration::from_millis(200);
 /// A database that fails beside writers in other ways, as `br` 0.2 does now and then, is asked so often.
@@ -100,7 +100,12 @@ impl Bd {
         if !status.success() {
             return Err(failed(format!("{status}: {}", message_of(&out, &err))));
         }
-        serde_json::from_str(&out).map_err(|_| failed("its answer is no JSON".to_owned()))
+        serde_json::from_str(&out).map_err(|_| {
+            failed(match out.len() as u64 {
+                MAX_BYTES.. => format!("its answer is longer than {} MiB", MAX_BYTES >> 20),
+                _ => "its answer is no JSON".to_owned(),
+            })
+        })
     }
 }
 

@@ -29,6 +29,11 @@ pub(crate) fn block(text: &str, max: usize) -> String {
     })
 }
 
+/// The same without a bound, and without colours.
+pub fn printable(text: &str) -> String {
+    block(&without_ansi(text), usize::MAX)
+}
+
 fn cut(text: &str, max: usize, replace: impl Fn(char) -> char) -> String {
     let mut out = String::with_capacity(text.len().min(max));
     for c in text.chars().map(replace) {

@@ -28,7 +28,7 @@ mod squeeze;
 mod stderr;
 mod summary;
 
-pub use clean::MESSAGE_MAX;
+pub use clean::{MESSAGE_MAX, printable};
 pub use dx_protocol::{Grammar, ProviderVerdict};
 pub use lines::{Line, LineSplitter, MAX_LINE};
 pub use opencode_error::{SERVER_LOST, opencode_error_class};

@@ -139,7 +139,7 @@ fn item(issue: Told) -> Issue {
             let _fits = write!(prompt, "\n{heading}{}\n", text.trim());
         }
     }
-    Issue { id: issue.id, prompt, needs: issue.blocked_by }
+    Issue { id: issue.id, prompt: dx_events::printable(&prompt) + "\n", needs: issue.blocked_by }
 }
 
 #[cfg(test)]

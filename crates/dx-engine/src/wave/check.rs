@@ -270,6 +270,13 @@ impl Check<'_> {
         name: String,
         place: &Place,
     ) -> Option<(String, Vec<u8>)> {
+        // A pipe would be waited for.
+        if let PromptSource::File(path) = source
+            && path.metadata().is_ok_and(|meta| !meta.is_file())
+        {
+            self.wrong(place, format!("{} is no file", path.display()), "name a file with the prompt");
+            return None;
+        }
         match Prompt::read(Some(source)) {
             Ok(prompt) => Some((name, prompt.bytes)),
             Err(error) => {

@@ -311,7 +311,7 @@ impl Coordinator {
     }
 
     fn hear(&mut self, told: Told) -> Result<(), EngineError> {
-        let Some(event) = told.event else {
+        let Some(event) = told.event.map(printable) else {
             // The next one may be at work already.
             if self.busy.get(&told.item) == Some(&told.thread) {
                 self.busy.remove(&told.item);
@@ -368,6 +368,20 @@ impl Coordinator {
             message: String::new(),
         })
     }
+}
+
+/// What checks and reviewers say is for terminals and prompts, which not every byte is good for.
+fn printable(mut event: WaveEvent) -> WaveEvent {
+    match &mut event {
+        WaveEvent::Judged { findings, .. } | WaveEvent::Reviewed { findings, .. } => {
+            for finding in findings {
+                *finding = dx_events::printable(finding);
+            }
+        }
+        WaveEvent::Refused { message, .. } => *message = dx_events::printable(message),
+        _ => {}
+    }
+    event
 }
 
 /// Who does not fit with whom, and where.

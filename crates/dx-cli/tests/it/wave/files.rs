@@ -85,6 +85,10 @@ fn each_mistake_is_refused_with_its_line_and_what_to_do() {
             vec!["4:1: failed to read the prompt"],
         ),
         (
+            "[[item]]\nid = \"a\"\nprovider = \"opencode\"\nprompt_file = \"/dev/stdin\"\n",
+            vec!["4:1: /dev/stdin is no file; name a file"],
+        ),
+        (
             "[[item]]\nid = \"a\"\nprovider = \"opencode\"\n",
             vec!["2:1: an item has neither `prompt` nor `prompt_file`"],
         ),

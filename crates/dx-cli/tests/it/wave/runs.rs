@@ -100,7 +100,7 @@ fn a_diamond_runs_in_order_and_is_merged() {
 fn a_failing_check_leads_to_a_revision_with_its_findings() {
     let world = World::new();
     let script = "cat > prompt.txt; if grep -q 'attempt 2' prompt.txt; then echo good > out.txt; fi";
-    let check = "prompt = \"make out.txt\"\ncheck = \"test -f out.txt || { echo NO OUT YET; exit 3; }\"\nscope = [\"*.txt\"]";
+    let check = "prompt = \"make out.txt\"\ncheck = \"test -f out.txt || { printf 'NO \\\\000\\\\033[2JOUT YET'; exit 3; }\"\nscope = [\"*.txt\"]";
     let (code, wave) = world.run("", &[item("a", &[], script, check)]);
     assert_eq!((code, states(&wave)), (0, vec!["done".to_owned()]), "{wave:#}");
     let a = row(&wave, "a");
@@ -112,7 +112,8 @@ fn a_failing_check_leads_to_a_revision_with_its_findings() {
     let commit = a["commit"].as_str().unwrap();
     let prompt = world.show(commit, "prompt.txt");
     assert!(prompt.starts_with("make out.txt\n\nThis is attempt 2."), "{prompt}");
-    assert!(prompt.contains("NO OUT YET"), "{prompt}");
+    // Without what no prompt can hold, and no terminal should get.
+    assert!(prompt.contains("NO \u{fffd}OUT YET"), "{prompt}");
     // Everything that both attempts did.
     assert_eq!(world.show(commit, "out.txt"), "good\n");
 }
