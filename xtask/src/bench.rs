@@ -12,6 +12,7 @@ mod memory;
 mod peers;
 mod recovery;
 mod relay;
+mod replay;
 mod report;
 mod server;
 mod start;

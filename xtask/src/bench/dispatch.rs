@@ -12,6 +12,7 @@ use super::Size;
 use super::http::Bare;
 use super::measure::{Pair, Samples, bare, ms, timed};
 use super::relay::Relay;
+use super::replay::{self, Answers};
 use super::report::Report;
 use super::server::{Bench, prepared};
 use super::world::World;
@@ -49,7 +50,9 @@ impl Bench<'_> {
             if count != CALLS {
                 return Err(format!("a question made {count} calls, and its peer makes {CALLS}"));
             }
-            let alone = question(address)?;
+            let begun = Instant::now();
+            question(address)?;
+            let alone = ms(begun.elapsed());
             whole.push(took);
             there.push(ms(with_server));
             own.figure.push(took - ms(with_server));
@@ -62,6 +65,29 @@ impl Bench<'_> {
         report.time("  the rest", &own, Some(QUESTION_MS));
         report.plain("  the same calls, bare", "ms", &calls, None);
         report.plain("  whole less bare, pair by pair", "ms", &noise, None);
+        self.at_once(address, size, report)
+    }
+
+    /// The same beside a server that takes no time for its answers.
+    fn at_once(&self, real: SocketAddr, size: Size, report: &mut Report) -> Result<(), Failure> {
+        let address = replay::start(question(real)?)?;
+        let url = format!("http://{address}");
+        let args = ["dispatch", "--server", &url, "--member", "opencode:mock/m1", "--prompt", "Anybody?"];
+        let [mut whole, mut calls] = [const { Samples::new() }; 2];
+        let mut own = Pair::default();
+        for _ in 0..size.times {
+            let took = timed(&mut self.state.runner(&args), &[0])?;
+            let begun = Instant::now();
+            question(address)?;
+            let alone = ms(begun.elapsed());
+            whole.push(took);
+            calls.push(alone);
+            own.figure.push(took - alone);
+            own.bare.push(bare()?);
+        }
+        report.plain("dispatch through a server that answers at once", "ms", &whole, None);
+        report.plain("  the same calls, bare", "ms", &calls, None);
+        report.time("  whole less bare, pair by pair", &own, Some(QUESTION_MS));
         Ok(())
     }
 
@@ -85,12 +111,11 @@ impl Bench<'_> {
     }
 }
 
-/// The calls that a question makes, in its order.
-fn question(address: SocketAddr) -> Result<f64, Failure> {
-    let begun = Instant::now();
+/// The calls that a question makes, in its order; their answers.
+fn question(address: SocketAddr) -> Result<Answers, Failure> {
     let mut bare = Bare::connect(address)?;
-    bare.call("GET", "/global/health", "")?;
-    bare.call("GET", "/provider", "")?;
+    let health = bare.call("GET", "/global/health", "")?;
+    let providers = bare.call("GET", "/provider", "")?;
     let rules = r#"[{"permission":"*","pattern":"*","action":"deny"}]"#;
     let made = bare.call("POST", "/session", &format!(r#"{{"title":"bare","permission":{rules}}}"#))?;
     let id = made.split_once("\"id\":\"").and_then(|(_, rest)| rest.split_once('"')).map(|(id, _)| id);
@@ -102,7 +127,13 @@ fn question(address: SocketAddr) -> Result<f64, Failure> {
     if !answer.contains("SCRIPTED-OK") {
         return Err(format!("no answer: {answer}"));
     }
-    bare.call("DELETE", &format!("/session/{id}"), "")?;
+    let gone = bare.call("DELETE", &format!("/session/{id}"), "")?;
     drop(events);
-    Ok(ms(begun.elapsed()))
+    Ok(vec![
+        ("GET /global/health", health),
+        ("GET /provider", providers),
+        ("POST /session", made),
+        ("POST /session/", answer),
+        ("DELETE /session/", gone),
+    ])
 }

@@ -76,11 +76,7 @@ impl Drop for Cleaner {
         // One that died has closed its end.
         let word = if left { LEFT } else { DONE };
         let _told = process.stdin.take().map(|mut stdin| stdin.write_all(word));
-        if left {
-            // Its server does not answer, and nobody is to wait for that.
-            std::thread::spawn(move || process.wait());
-        } else {
-            let _ended = process.wait();
-        }
+        // Nobody is to wait for it: not for a server that does not answer, and not for its end.
+        std::thread::spawn(move || process.wait());
     }
 }
