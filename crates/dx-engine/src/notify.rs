@@ -34,16 +34,21 @@ pub(crate) fn check(notify: &str) -> Result<(), EngineError> {
     if is_masked(notify) {
         return refused("--notify holds a secret, and it would be recorded".to_owned());
     }
-    match Target::of(notify, &std::env::current_dir().unwrap_or_default()) {
-        Ok(Target::Url(_)) => match secret() {
-            Ok(_) => Ok(()),
-            Err(why) => refused(format!(
-                "--notify signs what it sends, and {why}: export a value that the receiver knows, too, as that of \
-                 `openssl rand -hex 32`"
-            )),
-        },
-        Ok(Target::Command { .. }) => Ok(()),
+    let cwd = std::env::current_dir().unwrap_or_default();
+    match Target::of(notify, &cwd) {
+        Ok(_) => check_secret(notify, &cwd),
         Err(why) => refused(format!("--notify: {why}")),
+    }
+}
+
+/// Refuses an address without the secret by which it knows us.
+pub(crate) fn check_secret(notify: &str, cwd: &Path) -> Result<(), EngineError> {
+    match (Target::of(notify, cwd), secret()) {
+        (Ok(Target::Url(_)), Err(why)) => Err(EngineError::Argument(format!(
+            "--notify signs what it sends, and {why}: export a value that the receiver knows, too, as that of \
+             `openssl rand -hex 32`"
+        ))),
+        _ => Ok(()),
     }
 }
 

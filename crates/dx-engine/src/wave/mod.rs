@@ -81,13 +81,29 @@ impl Engine {
     /// Gives a wave whose coordinator is gone another one, also one that has ended and could not be merged, or was not told to
     /// all who want to hear of it.
     pub fn wave_resume(&self, wave: &str) -> Result<WaveDocument, EngineError> {
+        // Without the secret of its receiver all notices would be left out.
+        self.take_over(wave, |wave| match &wave.created.notify {
+            Some(notify) => notify::check_secret(notify, Path::new(&wave.created.cwd)),
+            None => Ok(()),
+        })
+    }
+
+    /// Gives it a coordinator when nobody is at work.
+    fn take_over(
+        &self,
+        wave: &str,
+        check: impl FnOnce(&Wave) -> Result<(), EngineError>,
+    ) -> Result<WaveDocument, EngineError> {
         crate::start::refuse_nested()?;
         let (state, paths) = (self.state()?, self.wave_paths(wave)?);
         let writer = lock(wave, &paths)?;
         let records = files::read(&paths)?;
-        let is_over = fold(&records).is_some_and(|wave| wave.ended_at.is_some() && !wave.wants_merge());
-        if is_over && !courier::is_left(&paths, &records) {
-            return Err(EngineError::WaveEnded { wave: wave.to_owned() });
+        if let Some(folded) = fold(&records) {
+            let is_over = folded.ended_at.is_some() && !folded.wants_merge();
+            if is_over && !courier::is_left(&paths, &records) {
+                return Err(EngineError::WaveEnded { wave: wave.to_owned() });
+            }
+            check(&folded)?;
         }
         self.spawn_coordinator(&state, wave, &writer)?;
         drop(writer);
@@ -135,7 +151,7 @@ impl Engine {
         }
         let began = clock::monotonic_ms();
         loop {
-            match self.wave_resume(wave) {
+            match self.take_over(wave, |_| Ok(())) {
                 // A coordinator that dies now has not heard of it, and needs a successor.
                 Err(EngineError::WaveRunning { .. }) => {
                     let records = files::read(&paths)?;

@@ -196,6 +196,22 @@ fn what_could_never_be_told_is_refused() {
     assert!(!world.env.state_dir().join("waves").exists());
 }
 
+/// All notices of a wave that goes on without the secret would be left out.
+#[test]
+fn a_wave_goes_on_with_the_secret_of_its_receiver_only() {
+    let mut world = World::new();
+    world.env.set("DX_RUNNER_NOTIFY_SECRET", "wave-notice-key-5522");
+    let file = world.file("", &[item("a", &[], "sleep 1000", "")]);
+    world.env.run(&["wave", "run", &file, "--detach", "--notify", "http://127.0.0.1:9/x"]).assert_code(0);
+    let of_wave = coordinator(&world.env.state_dir(), "w-1").unwrap();
+    dx_testkit::send_signal(of_wave, 9);
+    wait_until(PATIENCE, "it is gone", || !dx_testkit::is_running(of_wave));
+    world.env.set("DX_RUNNER_NOTIFY_SECRET", "");
+    let output = world.env.run(&["wave", "resume", "w-1", "--detach"]).assert_code(64);
+    assert!(output.stderr.contains("DX_RUNNER_NOTIFY_SECRET is not set"), "{output}");
+    world.env.run(&["wave", "cancel", "w-1"]).assert_code(0);
+}
+
 /// Who tells is killed after the end of the wave, over a receiver that is slow: the rest waits for `wave resume`.
 #[test]
 fn what_a_killed_coordinator_had_not_told_of_an_ended_wave_is_told_by_the_next() {
