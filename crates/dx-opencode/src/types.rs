@@ -81,6 +81,9 @@ pub struct Session {
     /// What it was made with.
     #[serde(default)]
     pub metadata: Value,
+    /// Its rules, as [`Permission`]s.
+    #[serde(default)]
+    pub permission: Value,
 }
 
 /// When a session was changed, in milliseconds since 1970.

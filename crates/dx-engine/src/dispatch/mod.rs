@@ -18,6 +18,7 @@ mod member;
 mod open;
 mod openai;
 mod opencode;
+mod place;
 mod routes;
 mod schema;
 mod store;

@@ -8,18 +8,14 @@
 
 use super::alone::Wait;
 use super::answer::Raw;
-use super::open::Open;
+use super::place::Place;
 use super::routes::nearest;
 use super::schema::{CORRECTIONS, correction};
-use super::turn::Turn;
 use super::{Failure, Question};
 use crate::server::is_connected;
 use dx_events::{opencode_error_class, opencode_retry_class};
 use dx_jobdir::StateDir;
-use dx_opencode::{
-    Client, ClientError, Event, Message, MessageError, ModelRef, PATIENCE, Permission, Prompt, Status,
-    TextPart,
-};
+use dx_opencode::{Client, Event, Message, MessageError, ModelRef, PATIENCE, Prompt, Status, TextPart};
 use dx_protocol::{ErrorClass, ReasonCode};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -41,22 +37,6 @@ const MOST_ATTEMPTS: u32 = 2;
 /// Turns in a row without a word, a tool or a token. Something else than a model makes them, without end.
 const MOST_BARREN: usize = 3;
 
-/// A question changes nothing. The tool for structured answers is one, too.
-const RULES: [Permission; 2] = [
-    Permission { permission: "*", pattern: "*", action: "deny" },
-    Permission { permission: "StructuredOutput", pattern: "*", action: "allow" },
-];
-/// A question about a directory may read there, and nothing else.
-const READS: [Permission; 4] = [
-    Permission { permission: "read", pattern: "*", action: "allow" },
-    Permission { permission: "glob", pattern: "*", action: "allow" },
-    Permission { permission: "grep", pattern: "*", action: "allow" },
-    Permission { permission: "list", pattern: "*", action: "allow" },
-];
-
-/// What one does about a session that is none.
-const OF_A_SESSION: &str = "name one that was told with --keep-session, or leave --session out";
-
 /// Asks, and corrects an answer that does not fit.
 pub(super) fn ask(
     client: &Client,
@@ -66,39 +46,11 @@ pub(super) fn ask(
     question: &Question<'_>,
 ) -> Result<Raw, Failure> {
     preflight(client, provider, model, question)?;
-    let open = |client: &Client, reused| {
-        state.and_then(|state| Open::of_session(state, client, question.title, reused).ok())
-    };
     let begun = Instant::now();
-    // Turn and record go when the session has been looked after.
-    let (client, session, is_new, _turn, mut open) = if let Some(id) = question.session {
-        if id.is_empty() || !id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
-            let failure = Failure::new(ReasonCode::InvalidArgument, format!("`{id}` is no id of a session"));
-            return Err(failure.with(OF_A_SESSION));
-        }
-        let session = client.session(id, question.left().min(PATIENCE)).map_err(|error| match error {
-            ClientError::Refused { status: 404, .. } => question.failed(error).with(OF_A_SESSION),
-            error => question.failed(error),
-        })?;
-        // A session works in its own directory; calls for another one would not reach it.
-        let client = client.in_directory(&session.directory);
-        let turn = Turn::wait(state, &client, &session.id, question)?;
-        let open = open(&client, Some(session.id.as_str()));
-        (client, session.id, false, turn, open)
-    } else {
-        let mut rules = RULES.to_vec();
-        rules.extend(question.reads.then_some(READS).into_iter().flatten());
-        let open = open(client, None);
-        let mark = open.as_ref().map(Open::metadata);
-        let session = client
-            .create_session(question.title, &rules, mark, question.left().min(PATIENCE))
-            .map_err(|error| question.failed(error))?;
-        if let Some(open) = &open {
-            open.note(&session);
-        }
-        (client.clone(), session.id, true, None, open)
-    };
+    let mut place = Place::find(client, state, question)?;
     let slowness = begun.elapsed() * SLOWNESS;
+    let Place { client, session, is_new, .. } = &place;
+    let (client, session, is_new) = (client.clone(), session.clone(), *is_new);
     let keeps = question.keep.unwrap_or(!is_new);
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
@@ -108,7 +60,7 @@ pub(super) fn ask(
     let ended = if asked.is_err() { client.abort(&session, left()) } else { Ok(()) };
     let ended = if keeps { ended } else { ended.and_then(|()| client.delete(&session, left())) };
     if let Err(error) = ended {
-        let next = if let Some(open) = &mut open {
+        let next = if let Some(open) = &mut place.open {
             open.leave();
             "is ended when the server answers"
         } else {

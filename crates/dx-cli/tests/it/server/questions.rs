@@ -106,6 +106,17 @@ pub(super) fn sessions(world: &World) {
         let error = world.asks_in_vain(code, reason, "x", &[&M1[..], &["--session", id]].concat());
         assert!(error["next_action"].as_str().unwrap().contains("--keep-session"), "{error}");
     }
+    // A session of somebody else lets its model change what it likes.
+    let (folder, client) = (world.folder.display().to_string(), world.client());
+    let client = client.in_directory(&folder);
+    let rules = [dx_opencode::Permission { permission: "bash", pattern: "*", action: "allow" }];
+    for rules in [&[][..], &rules] {
+        let theirs = client.create_session("theirs", rules, None, SOON).unwrap();
+        let prompt = "x [[mock:bash:touch written,text:END]]";
+        world.asks_in_vain(64, "invalid_argument", prompt, &[&M1[..], &["--session", &theirs.id]].concat());
+        client.delete(&theirs.id, SOON).unwrap();
+    }
+    assert!(!world.folder.join("written").exists());
     // One that is kept although no answer came is told.
     let keep = [&M1[..], &["--keep-session"]].concat();
     let error = world.asks_in_vain(10, "auth_missing", "x [[mock:401]]", &keep);
