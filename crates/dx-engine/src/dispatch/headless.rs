@@ -7,6 +7,7 @@
 //! Must never: leave a process or a file behind, or put a prompt on a command line.
 
 use super::answer::Raw;
+use super::cli::{Cli, gemini_folder, gemini_policy};
 use super::open::{Open, Sessions};
 use super::schema::{CORRECTIONS, Schema, correction};
 use super::{Failure, Question};
@@ -35,58 +36,6 @@ const GLANCE_MS: u64 = 50;
 const NOTHING_SAID: &str = "returned an empty response";
 /// An agent may try again once; beyond this attempt it only loses time.
 const MOST_ATTEMPTS: u32 = 2;
-
-/// An agent that can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Cli {
-    Claude,
-    Gemini,
-    Codex,
-}
-
-impl Cli {
-    pub(super) const ALL: [Self; 3] = [Self::Claude, Self::Gemini, Self::Codex];
-
-    /// As members are named.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Claude => "claude",
-            Self::Gemini => "gemini",
-            Self::Codex => "codex",
-        }
-    }
-
-    fn provider(self) -> &'static str {
-        match self {
-            Self::Claude => "claude-code",
-            other => other.word(),
-        }
-    }
-
-    /// What it is started with. `reads`: it may look at files.
-    fn args(self, model: &str, reads: bool) -> Vec<OsString> {
-        let mut args: Vec<OsString> = match self {
-            Self::Claude => {
-                let tools = if reads { "Read,Glob,Grep" } else { "" };
-                let head = ["-p", "--output-format", "stream-json", "--verbose", "--strict-mcp-config"];
-                head.into_iter().chain(["--tools", tools]).map(OsString::from).collect()
-            }
-            // Without `--yolo` it offers nothing that writes or runs but what servers of tools have that its user trusts: so
-            // only one is allowed, which is none.
-            Self::Gemini => {
-                let none = ["--allowed-mcp-server-names=none-for-a-question", "--extensions=none"];
-                ["-o", "stream-json", "--skip-trust"].into_iter().chain(none).map(OsString::from).collect()
-            }
-            Self::Codex => {
-                let head = ["exec", "--json", "--skip-git-repo-check", "--ephemeral", "-s", "read-only"];
-                head.map(OsString::from).to_vec()
-            }
-        };
-        args.extend(["--model".into(), OsString::from(model)]);
-        args.extend((self == Self::Codex).then(|| OsString::from("-")));
-        args
-    }
-}
 
 /// A program that is ready to be asked.
 struct Ready<'a> {
@@ -171,13 +120,12 @@ fn prepare<'a>(
     let settings = settings.with_provider(std::sync::Arc::clone(&provider));
     let provider: &Provider = &provider;
     let mut env = provider.environment();
-    let place = match directory {
-        None => folder.path("work"),
-        Some(path) => {
-            let real = path.canonicalize().ok().filter(|path| path.is_dir());
-            real.ok_or_else(|| EngineError::WorktreeMissing(path.to_owned()))?
-        }
-    };
+    let about = directory.map(|path| {
+        let real = path.canonicalize().ok().filter(|path| path.is_dir());
+        real.ok_or_else(|| EngineError::WorktreeMissing(path.to_owned()))
+    });
+    let about = about.transpose()?;
+    let place = about.clone().filter(|_| cli.works_there()).unwrap_or_else(|| folder.path("work"));
     let state = engine.state()?;
     let wish = Wish {
         state: &state,
@@ -201,6 +149,14 @@ fn prepare<'a>(
     let resolved = (provider.resolve)(provider, &wish)?;
     let program = resolved.argv.first().cloned().unwrap_or_default();
     let mut args = cli.args(model, reads);
+    if cli == Cli::Gemini {
+        let policy = folder.path("policy.toml");
+        disk::replace(&policy, gemini_policy(reads).as_bytes())?;
+        args.extend(["--policy".into(), policy.into_os_string()]);
+        if let Some(about) = &about {
+            args.extend(["--include-directories".into(), gemini_folder(about)?]);
+        }
+    }
     if cli == Cli::Codex {
         // Behind its command, before the model and what stands for the prompt.
         args.splice(1..1, codex_options(&wish, Path::new(&program), reads)?);

@@ -2,7 +2,7 @@
 //!
 //! Must never: guess; a name that is none says what names look like.
 
-use super::headless::Cli;
+use super::cli::Cli;
 use std::fmt;
 use std::str::FromStr;
 

@@ -11,6 +11,7 @@ mod answer;
 mod batch;
 mod cancel;
 mod cleaner;
+mod cli;
 mod detach;
 mod headless;
 mod judge;
