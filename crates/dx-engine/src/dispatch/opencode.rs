@@ -100,7 +100,7 @@ fn preflight(client: &Client, provider: &str, model: &str, question: &Question<'
     }
     let failure = Failure::new(ReasonCode::ModelNotFound, format!("`{provider}` has no model `{model}`"));
     let names: Vec<String> = entry.models.keys().cloned().collect();
-    Err(match nearest(model, &names) {
+    Err(match nearest(provider, model, &names) {
         Some(near) => {
             failure.with(format!("did you mean {provider}/{near}? dx-runner models --provider {provider}"))
         }

@@ -150,7 +150,8 @@ impl Engine {
                 let name = format!("{}/{}", row.provider, row.model);
                 row.available = Some(models.contains(&name));
                 if row.available == Some(false) {
-                    row.nearest = nearest(&row.model, &models).unwrap_or_else(|| "-".to_owned());
+                    row.nearest =
+                        nearest(&row.provider, &row.model, &models).unwrap_or_else(|| "-".to_owned());
                 }
             }
         }
@@ -170,10 +171,12 @@ fn row(route: Route) -> RouteRow {
     }
 }
 
-/// The available model whose name is most like this one, whoever offers it.
-pub(super) fn nearest(model: &str, models: &[String]) -> Option<String> {
-    let likeness = |name: &&String| strsim::jaro_winkler(model, name.rsplit('/').next().unwrap_or(name));
-    models.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b))).cloned()
+/// The available model whose name is most like this one, whoever offers it; of two that are so alike that of the provider.
+pub(super) fn nearest(provider: &str, model: &str, models: &[String]) -> Option<String> {
+    let likeness = |name: &str| strsim::jaro_winkler(model, name.rsplit('/').next().unwrap_or(name));
+    let is_own = |name: &str| name.split('/').next() == Some(provider);
+    let alike = |a: &str, b: &str| likeness(a).total_cmp(&likeness(b)).then(is_own(a).cmp(&is_own(b)));
+    models.iter().max_by(|a, b| alike(a, b)).cloned()
 }
 
 #[cfg(test)]
@@ -219,7 +222,9 @@ mod tests {
     #[test]
     fn the_nearest_is_by_the_models_name() {
         let models = ["x/claude-sonnet-4-5".to_owned(), "y/qwen3-coder".to_owned()];
-        assert_eq!(nearest("qwen3-coder-plus", &models).as_deref(), Some("y/qwen3-coder"));
-        assert_eq!(nearest("any", &[]), None);
+        assert_eq!(nearest("x", "qwen3-coder-plus", &models).as_deref(), Some("y/qwen3-coder"));
+        assert_eq!(nearest("x", "any", &[]), None);
+        let same = ["mock/m2".to_owned(), "other/m2".to_owned()];
+        assert_eq!(nearest("mock", "m9", &same).as_deref(), Some("mock/m2"));
     }
 }
