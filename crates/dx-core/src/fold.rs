@@ -10,6 +10,11 @@ use dx_protocol::{
 /// No provider refuses for longer; more is a mistake of who told it. A year.
 const LONGEST_LIMIT_MS: u64 = 366 * 86_400_000;
 
+/// The end of a limit as an agent tells it at this time, when it can be one.
+pub fn limit_end(told: Timestamp, now: Timestamp) -> Option<Timestamp> {
+    (told.since_ms(now) <= LONGEST_LIMIT_MS).then_some(told)
+}
+
 /// Where a run is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
@@ -159,8 +164,7 @@ impl Run {
             }
             Event::Agent { offset, event, .. } => {
                 if let AgentEvent::RateLimited { until_ms: Some(until) } = event {
-                    let until = Timestamp(*until);
-                    self.limited_until = (until.since_ms(record.at) <= LONGEST_LIMIT_MS).then_some(until);
+                    self.limited_until = limit_end(Timestamp(*until), record.at);
                 }
                 self.agent_offset = Some(self.agent_offset.map_or(*offset, |o| o.max(*offset)));
             }

@@ -12,7 +12,7 @@ pub mod signoff;
 pub mod watchdog;
 pub mod wave;
 
-pub use fold::{IllegalEvent, Phase, Run, fold};
+pub use fold::{IllegalEvent, Phase, Run, fold, limit_end};
 pub use gates::{check_is_due, commit_gate, gates_due, read_only_gate};
 pub use health::{Judgement, Observation, WaitKind, classify};
 pub use notice::job_notices;

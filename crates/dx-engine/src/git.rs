@@ -17,7 +17,7 @@ mod unhidden;
 mod untouched;
 
 pub(crate) use call::Call;
-pub(crate) use failure::{despite_kills, ended, failed, last_line};
+pub(crate) use failure::{despite_kills, ended, failed, is_unanswered, last_line};
 pub(crate) use scratch::{Scratch, copy_index};
 pub(crate) use staging::stands_at;
 pub(crate) use unhidden::Unhidden;
@@ -78,7 +78,7 @@ impl Repository {
             // One that stops reading fails, and says why.
             let _fed = pipe.write_all(input);
         }
-        told(args, child.wait_with_output())
+        told(args, child.wait_with_output().map_err(|e| failed(args, e.to_string()))?)
     }
 
     /// The same with another index than the repository's.
@@ -90,7 +90,7 @@ impl Repository {
 
     /// A git command that answers by its exit code: 0 is yes, 1 is no.
     pub(crate) fn git_says(&self, args: &[&str]) -> Result<bool, EngineError> {
-        let output = self.command(args)?.output().map_err(|e| failed(args, e.to_string()))?;
+        let output = output(args, self.command(args)?)?;
         match output.status.code() {
             Some(0) => Ok(true),
             Some(1) => Ok(false),
@@ -313,12 +313,18 @@ fn override_settings(list: &[u8]) -> Result<Vec<Vec<u8>>, String> {
     Ok(settings)
 }
 
-fn run(mut command: Command, args: &[&str]) -> Result<Vec<u8>, EngineError> {
-    told(args, command.output())
+fn run(command: Command, args: &[&str]) -> Result<Vec<u8>, EngineError> {
+    told(args, output(args, command)?)
 }
 
-fn told(args: &[&str], output: io::Result<Output>) -> Result<Vec<u8>, EngineError> {
-    let output = output.map_err(|e| failed(args, e.to_string()))?;
+/// What it tells; one that was killed and changes nothing is asked again.
+fn output(args: &[&str], mut command: Command) -> Result<Output, EngineError> {
+    let mut once = || command.output().map_err(|e| failed(args, e.to_string()));
+    let output = once()?;
+    if is_unanswered(args, &output) { once() } else { Ok(output) }
+}
+
+fn told(args: &[&str], output: Output) -> Result<Vec<u8>, EngineError> {
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -167,6 +167,9 @@ fn begin(wave: &Wave, item: &Item, now: Timestamp) -> Want {
 
 /// The first provider of the chain that takes something now.
 fn provider(wave: &Wave, item: &Item, now: Timestamp) -> Want {
+    if let Some(time) = item.rests_until.filter(|time| *time > now) {
+        return Want::Wait(time);
+    }
     let mut until: Option<Timestamp> = None;
     for name in item.plan.providers.iter().filter(|name| wave.is_usable(item, name)) {
         match wave.parked.get(&item.pool(name)).map(|parked| parked.until).filter(|time| *time > now) {

@@ -57,6 +57,11 @@ pub struct Merge {
 }
 
 /// Where an item is.
+/// So many refusals in a row are taken as they come: a chain has as many providers.
+const REFUSALS_FREE: u32 = 5;
+/// Between two attempts that are refused.
+const LONGEST_REST_MS: i64 = 600_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing of it is under way.
@@ -95,6 +100,8 @@ pub struct Item {
     pub reason: Option<ReasonCode>,
     pub message: String,
     pub closed_at: Option<Timestamp>,
+    /// No attempt begins before.
+    pub rests_until: Option<Timestamp>,
 }
 
 /// One run of an item, or what will be one.
@@ -130,6 +137,7 @@ impl Item {
             reason: None,
             message: String::new(),
             closed_at: None,
+            rests_until: None,
         }
     }
 
@@ -150,6 +158,15 @@ impl Item {
     /// The newest attempt.
     pub fn attempt(&self) -> Option<&Attempt> {
         self.attempts.last()
+    }
+
+    /// Who is refused again and again, each time for moments, asks ever less often: not before this.
+    fn rest_after(&self, at: Timestamp) -> Option<Timestamp> {
+        let refused = |attempt: &&Attempt| attempt.verdict == Some(AttemptVerdict::Fallback);
+        let in_a_row = self.attempts.iter().rev().take_while(refused).count() as u32;
+        let times = in_a_row.checked_sub(REFUSALS_FREE)?;
+        let rest_ms = (1_000_i64 << times.min(16)).min(LONGEST_REST_MS);
+        Some(Timestamp(at.0.saturating_add(rest_ms)))
     }
 
     /// The attempts that count: not those whose provider took nothing, after which another one is asked, or the same one later.
@@ -342,9 +359,13 @@ impl Item {
                         self.tried.insert(attempt.provider.clone());
                     }
                 }
+                self.rests_until = self.rest_after(at);
                 self.phase = Phase::Judged(*verdict);
                 self.reason = Some(*reason);
-                self.findings.clone_from(findings);
+                // A run that the provider refused says nothing of the work: what was found before is still to be mended.
+                if *verdict != AttemptVerdict::Fallback {
+                    self.findings.clone_from(findings);
+                }
                 self.gates.clone_from(gates);
                 for note in notes {
                     if !self.notes.contains(note) {

@@ -1,7 +1,7 @@
 //! One git command on exactly one repository, with what the plain form of [`Repository::git`] has no room for: another
 //! index, standard input, an identity, an exit code that is an answer. Must never call git without the overrides.
 
-use super::{Repository, base, ended, failed, overrides};
+use super::{Repository, base, ended, failed, is_unanswered, overrides};
 use crate::error::EngineError;
 use std::ffi::OsString;
 use std::io::Write;
@@ -81,21 +81,26 @@ impl<'a> Call<'a> {
 
     /// Runs it, whatever its exit code.
     pub(crate) fn output(self) -> Result<Output, EngineError> {
+        let output = self.once()?;
+        if is_unanswered(&self.args, &output) { self.once() } else { Ok(output) }
+    }
+
+    fn once(&self) -> Result<Output, EngineError> {
         let mut command = self.command()?;
         let Self { args, stdin, .. } = self;
         if !stdin.is_empty() {
             command.stdin(Stdio::piped());
         }
-        let mut child = command.spawn().map_err(|e| failed(&args, e.to_string()))?;
+        let mut child = command.spawn().map_err(|e| failed(args, e.to_string()))?;
         let pipe = child.stdin.take();
         let output = std::thread::scope(|scope| {
             if let Some(mut pipe) = pipe {
                 // One that reads no more tells why with its exit code.
-                scope.spawn(move || pipe.write_all(&stdin));
+                scope.spawn(move || pipe.write_all(stdin));
             }
             child.wait_with_output()
         });
-        output.map_err(|e| failed(&args, e.to_string()))
+        output.map_err(|e| failed(args, e.to_string()))
     }
 
     /// Runs it; the standard output of one that succeeded.

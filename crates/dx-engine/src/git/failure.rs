@@ -12,6 +12,30 @@ pub(crate) fn ended(args: &[&str], output: &Output) -> EngineError {
     failed(args, last_line(&output.stderr))
 }
 
+/// Commands that change nothing, whatever their arguments.
+const READERS: [&str; 15] = [
+    "cat-file",
+    "check-ref-format",
+    "diff",
+    "diff-index",
+    "diff-tree",
+    "for-each-ref",
+    "ls-files",
+    "ls-tree",
+    "merge-base",
+    "merge-tree",
+    "rev-list",
+    "rev-parse",
+    "show",
+    "status",
+    "var",
+];
+
+/// Whether it was killed before it could answer, and can be asked again.
+pub(crate) fn is_unanswered(args: &[&str], output: &Output) -> bool {
+    output.status.code().is_none() && args.first().is_some_and(|command| READERS.contains(command))
+}
+
 /// Does what can be done again once more when a git of it was killed, by whoever or for want of memory.
 pub(crate) fn despite_kills<T>(mut work: impl FnMut() -> Result<T, EngineError>) -> Result<T, EngineError> {
     match work() {

@@ -91,6 +91,8 @@ impl Ground {
 pub(super) struct Attempt {
     pub(super) item: WaveItem,
     pub(super) number: u32,
+    /// The same without those that a provider refused.
+    pub(super) counted: u32,
     pub(super) provider: ProviderName,
     pub(super) base: String,
     /// What the attempt before left to be done.
@@ -159,7 +161,7 @@ impl Ground {
     fn request(&self, attempt: &Attempt) -> Result<StartRequest, EngineError> {
         let item = &attempt.item;
         let bytes = prompt::read(&self.paths.prompt(&item.id))?;
-        let prompt = prompt::of_attempt(bytes, attempt.number, &attempt.findings);
+        let prompt = prompt::of_attempt(bytes, attempt.counted, &attempt.findings);
         let is_first = item.providers.first() == Some(&attempt.provider);
         Ok(StartRequest {
             beads: Some(item.id.clone()),

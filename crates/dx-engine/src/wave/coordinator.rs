@@ -111,7 +111,7 @@ impl Coordinator {
     }
 
     fn record(&mut self, event: WaveEvent) -> Result<(), EngineError> {
-        let record = WaveRecord { at: Timestamp(clock::now_ms()), event };
+        let record = WaveRecord { at: Timestamp(clock::now_ms()), event: printable(event) };
         self.writer.append(&record)?;
         self.wave.apply(&record);
         self.couriers.tell(&record);
@@ -250,6 +250,7 @@ impl Coordinator {
         let task = Attempt {
             item: item.plan.clone(),
             number: newest.number,
+            counted: item.counted(),
             provider: newest.provider.clone(),
             base: item.base.clone().unwrap_or_default(),
             findings: item.findings.clone(),
@@ -311,7 +312,7 @@ impl Coordinator {
     }
 
     fn hear(&mut self, told: Told) -> Result<(), EngineError> {
-        let Some(event) = told.event.map(printable) else {
+        let Some(event) = told.event else {
             // The next one may be at work already.
             if self.busy.get(&told.item) == Some(&told.thread) {
                 self.busy.remove(&told.item);
@@ -370,16 +371,19 @@ impl Coordinator {
     }
 }
 
-/// What checks and reviewers say is for terminals and prompts, which not every byte is good for.
+/// What checks and reviewers say, and the names of files, are for terminals and prompts, which not every byte is good for.
 fn printable(mut event: WaveEvent) -> WaveEvent {
-    match &mut event {
-        WaveEvent::Judged { findings, .. } | WaveEvent::Reviewed { findings, .. } => {
-            for finding in findings {
-                *finding = dx_events::printable(finding);
-            }
+    let texts: Vec<&mut String> = match &mut event {
+        WaveEvent::Judged { findings, notes, .. } => findings.iter_mut().chain(notes).collect(),
+        WaveEvent::Reviewed { findings, .. } => findings.iter_mut().collect(),
+        WaveEvent::Refused { message, .. } => vec![message],
+        WaveEvent::Merged { conflicts, message, .. } => {
+            conflicts.iter_mut().flat_map(|conflict| &mut conflict.paths).chain([message]).collect()
         }
-        WaveEvent::Refused { message, .. } => *message = dx_events::printable(message),
-        _ => {}
+        _ => Vec::new(),
+    };
+    for text in texts {
+        *text = dx_events::printable(text);
     }
     event
 }

@@ -14,6 +14,7 @@ use crate::secrets::mask_text;
 use dx_core::wave::Notices;
 use dx_jobdir::{DiskFile, WavePaths, disk};
 use dx_protocol::{WaveCreated, WaveEvent, WaveNotice, WaveRecord};
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -51,6 +52,10 @@ impl Files {
         self.is_left(paths, records).then(|| format!("who tells it is gone{KEPT}"))
     }
 
+    fn turn_of(self, paths: &WavePaths) -> PathBuf {
+        turn_of(&paths.dir().join(self.cursor))
+    }
+
     /// Whether nobody delivers any more, and not everything is delivered or left out.
     fn is_left(self, paths: &WavePaths, records: &[WaveRecord]) -> bool {
         let Some(WaveEvent::Created(created)) = records.first().map(|record| &record.event) else {
@@ -60,7 +65,7 @@ impl Files {
             NOTIFY => created.notify.is_some(),
             _ => created.write_back,
         };
-        if !is_wanted || is_coordinated(records) {
+        if !is_wanted || is_coordinated(records) || is_held(&self.turn_of(paths)) {
             return false;
         }
         let mut notices = Notices::default();
@@ -194,6 +199,15 @@ struct Patience {
     leaves: Duration,
 }
 
+fn turn_of(cursor: &Path) -> PathBuf {
+    cursor.with_extension("lock")
+}
+
+/// Whether somebody delivers.
+fn is_held(turn: &Path) -> bool {
+    std::fs::File::open(turn).is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// Who delivers to one hearer of a wave is one at a time; without a file to lock, nobody waits.
 fn turn(path: &Path) -> Option<DiskFile> {
     let file = DiskFile::open_append_or_create(path).ok()?;
@@ -212,7 +226,7 @@ struct Courier {
 impl Courier {
     fn work(mut self, known: Vec<WaveRecord>, new: &Receiver<WaveRecord>) {
         // One that still leaves the wave to this one has its last try, and its word, before.
-        let _turn = turn(&self.cursor.with_extension("lock"));
+        let _turn = turn(&turn_of(&self.cursor));
         let told = cursor(&self.cursor);
         if std::fs::read_to_string(&self.failure).is_ok_and(|text| text.trim_end().ends_with(KEPT)) {
             let _gone = disk::remove(&self.failure);

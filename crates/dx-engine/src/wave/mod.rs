@@ -28,6 +28,7 @@ use crate::error::{EngineError, told};
 use crate::notify;
 use check::Checked;
 use coordinator::Coordinator;
+use courier::Couriers;
 use dx_core::wave::{Notices, Wave, fold};
 use dx_jobdir::{DiskFile, StateDir, WavePaths, WaveWriter, wave as files};
 use dx_proc::{Host, PidFd, clock};
@@ -156,9 +157,10 @@ impl Engine {
                 Err(EngineError::WaveRunning { .. }) => {
                     let records = files::read(&paths)?;
                     let heard = fold(&records).is_none_or(|wave| wave.cancelling);
-                    let is_late = clock::monotonic_ms() - began > CLEAR_PATIENCE_MS;
-                    // One that is stopped hears nothing, and its successor ends the wave as well.
-                    if heard || (is_late && !end_if_stopped(&records)?) {
+                    let waited = clock::monotonic_ms() - began;
+                    // One that is stopped hears nothing, and its successor ends the wave as well, who may not have begun yet.
+                    let is_deaf = waited > CLEAR_PATIENCE_MS && show::is_coordinated(&records);
+                    if heard || (is_deaf && !end_if_stopped(&records)?) || waited > 4 * CLEAR_PATIENCE_MS {
                         return self.show_wave(wave, &paths);
                     }
                 }
@@ -261,6 +263,14 @@ fn end_if_stopped(records: &[WaveRecord]) -> Result<bool, EngineError> {
     Ok(process.send_signal(Signal::KILL.as_raw())?)
 }
 
+/// All that is left of a wave that is over is that somebody hears of it.
+fn tell_the_rest(engine: &Engine, paths: &WavePaths) -> Option<Result<(), EngineError>> {
+    let records = files::read(paths).ok()?;
+    let wave = fold(&records).filter(|wave| wave.ended_at.is_some() && !wave.wants_merge())?;
+    let couriers = Couriers::start(engine, &wave.created, paths, &records);
+    Some(couriers.map(|couriers| couriers.finish(false)))
+}
+
 /// The coordinator's process; 0 when the wave has ended.
 pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
     let state = StateDir::trusted(state_dir.to_owned());
@@ -272,7 +282,11 @@ pub fn coordinate(wave: &str, state_dir: &Path, config: Option<&Path>) -> i32 {
         config: config.map(Path::to_owned),
         progress: None,
     };
-    let coordinator = Coordinator::new(Engine::new(settings), state, paths.clone(), writer);
+    let engine = Engine::new(settings);
+    if let Some(told) = tell_the_rest(&engine, &paths) {
+        return i32::from(told.is_err());
+    }
+    let coordinator = Coordinator::new(engine, state, paths.clone(), writer);
     let (worked, couriers) = match coordinator {
         Ok(mut coordinator) => (coordinator.run(), Some(coordinator.into_couriers())),
         Err(error) => (Err(error), None),

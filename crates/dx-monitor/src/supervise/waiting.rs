@@ -33,7 +33,9 @@ pub(super) fn told(event: &AgentEvent, now: u64) -> Option<Wait> {
 
 /// Rate limited until then.
 fn limited(until: Option<Timestamp>, now: u64) -> Wait {
-    let left = until.map(|until| until.0.saturating_sub(clock::now_ms()).max(0).unsigned_abs());
+    let wall = Timestamp(clock::now_ms());
+    let until = until.and_then(|until| dx_core::limit_end(until, wall));
+    let left = until.map(|until| until.since_ms(wall));
     Wait::RateLimit { until, until_mono_ms: left.map(|left| now.saturating_add(left)) }
 }
 
