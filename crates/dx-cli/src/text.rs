@@ -4,6 +4,7 @@
 
 use dx_protocol::{CheckDocument, Confinement, ExitCode, Outcome, Sandbox, State};
 use std::fmt::Write as _;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 /// What `check` exits with.
 pub(crate) fn exit_of_state(state: State) -> ExitCode {
@@ -53,12 +54,19 @@ pub(crate) fn seconds(count: u64) -> String {
     dx_protocol::elapsed_text(count.saturating_mul(1000))
 }
 
-/// A text of at most so many letters.
+/// A text of at most so many columns; a wide letter takes two.
 pub(crate) fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
+    if text.width() <= most {
         return text.to_owned();
     }
-    let kept: String = text.chars().take(most.saturating_sub(1)).collect();
+    let mut left = most.saturating_sub(1);
+    let fits = |letter: &char| {
+        let width = letter.width().unwrap_or(0);
+        let fits = width <= left;
+        left = left.saturating_sub(width);
+        fits
+    };
+    let kept: String = text.chars().take_while(fits).collect();
     format!("{kept}…")
 }
 

@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use dx_protocol::{ItemState, WaveDocument, WaveItemRow, WaveState};
 use std::collections::BTreeMap;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::context::Context;
 use crate::error::CliError;
 use crate::status_table::lines_of;
@@ -81,7 +83,7 @@ fn room(wave: &WaveDocument, rows: usize) -> Option<usize> {
 
 /// How many rows a line takes. One with colours is of the table, which is never wider than the terminal.
 fn rows_of(line: &str, columns: usize) -> usize {
-    if line.contains('\u{1b}') { 1 } else { line.chars().count().div_ceil(columns.max(1)).max(1) }
+    if line.contains('\u{1b}') { 1 } else { line.width().div_ceil(columns.max(1)).max(1) }
 }
 
 fn height(lines: &[String], columns: usize) -> usize {
@@ -224,7 +226,7 @@ fn cells(item: &WaveItemRow, name: String) -> Vec<String> {
 
 /// One line about why the item is where it is.
 fn why(item: &WaveItemRow) -> String {
-    let line = |text: &str| text.lines().next().unwrap_or_default().to_owned();
+    let line = |text: &str| text.lines().next().unwrap_or_default().replace('\t', " ");
     match item.state {
         ItemState::Done => item.notes.first().map(|note| line(note)).unwrap_or_default(),
         // How its job is.
@@ -329,6 +331,17 @@ mod tests {
         let lines = picture(&wave(&ids), Some(80), false, None);
         assert!(lines.iter().all(|line| line.chars().count() < 80), "{lines:#?}");
         assert!(lines[2].starts_with("implement-…arser-one "), "{lines:#?}");
+    }
+
+    #[test]
+    fn a_reason_in_wide_letters_or_many_lines_takes_one_row() {
+        for finding in ["界面".repeat(60), "one\ttwo\tthree\tfour\nline2\nline3".to_owned()] {
+            let mut wave = wave(&["a".to_owned()]);
+            wave.items[0].state = ItemState::Blocked;
+            wave.items[0].findings = vec![finding];
+            let lines = picture(&wave, Some(60), false, None);
+            assert!(lines.iter().all(|line| line.width() < 60 && !line.contains(['\t', '\n'])), "{lines:#?}");
+        }
     }
 
     #[test]

@@ -235,7 +235,8 @@ pub(crate) fn git_in(dir: &Path, args: &[&str]) -> Result<Vec<u8>, EngineError> 
 /// and turn off all hooks that a configuration defines.
 pub(crate) fn overrides(mut git: Command) -> Result<Vec<OsString>, EngineError> {
     let args = ["config", "--null", "--show-scope", "--get-regexp", r"^(filter|hook|lfs|credential|merge)\."];
-    let output = git.args(args).output().map_err(|e| failed(&args, e.to_string()))?;
+    git.args(args);
+    let output = output(&args, git)?;
     // 1: there is none.
     if output.status.code() != Some(1) && !output.status.success() {
         return Err(ended(&args, &output));

@@ -101,6 +101,16 @@ fn tell(ctx: &Context, document: &WatchdogDocument, once: bool) -> Result<(), Cl
     Ok(())
 }
 
+/// Where jobs, their worktrees and what starts them are.
+const PLACES: [&str; 6] = [
+    "DX_RUNNER_STATE_DIR",
+    "DX_RUNNER_ADAPTERS_DIR",
+    "DX_RUNNER_WORKTREE_ROOT",
+    "XDG_STATE_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+];
+
 /// The unit for the state directory and the configuration that this call has: systemd starts it elsewhere, and with an
 /// environment of its own.
 fn unit(ctx: &Context, args: &WatchdogArgs) -> Result<String, CliError> {
@@ -116,7 +126,7 @@ fn unit(ctx: &Context, args: &WatchdogArgs) -> Result<String, CliError> {
     let mut set = |name: &str, value: &str| {
         let _fits = writeln!(environment, "Environment={}", quoted(&format!("{name}={value}")));
     };
-    for name in ["DX_RUNNER_STATE_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
+    for name in PLACES {
         let value = std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // A relative one of XDG counts for nothing.
         if let Some(path) = value.filter(|path| path.is_absolute() || !name.starts_with("XDG_")) {

@@ -373,6 +373,9 @@ fn a_unit_watches_what_was_asked_for() {
         ("DX_RUNNER_STATE_DIR", "", None),
         ("XDG_STATE_HOME", "/my state", Some("/my state".to_owned())),
         ("XDG_CONFIG_HOME", "/my config", Some("/my config".to_owned())),
+        ("XDG_DATA_HOME", "/my data", Some("/my data".to_owned())),
+        ("DX_RUNNER_ADAPTERS_DIR", "mine", Some(format!("{here}/mine"))),
+        ("DX_RUNNER_WORKTREE_ROOT", "/trees", Some("/trees".to_owned())),
         // Relative ones count for nothing.
         ("XDG_STATE_HOME", "state", None),
     ] {

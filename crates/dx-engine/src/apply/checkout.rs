@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Beside the repository's other files: no agent in a sandbox can write there.
@@ -234,13 +233,10 @@ pub(super) fn change(
         if work.is_empty() {
             work.extend(said.trim().lines().map(|l| l.trim_start_matches("error: ").to_owned()));
         }
-        Some(match output.status.signal() {
+        Some(match output.status.code() {
             // It had no time to say anything.
-            Some(signal) => EngineError::Git {
-                command: "git read-tree -m -u".to_owned(),
-                message: format!("it was ended by signal {signal}; all files are as they were"),
-            },
-            None => EngineError::TargetDirty { path: checkout.work_tree.clone(), work },
+            None => crate::git::ended(&["read-tree", "-m", "-u"], &output),
+            Some(_) => EngineError::TargetDirty { path: checkout.work_tree.clone(), work },
         })
     };
     if let Some(failed) = failed {

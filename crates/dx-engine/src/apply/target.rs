@@ -2,11 +2,11 @@
 
 use super::checkout::{self, Note};
 use crate::error::EngineError;
-use crate::git::{Call, Repository, failed, line};
+use crate::git::{Call, Repository, ended, failed, line};
 use crate::worktree::{PATIENT, main_checkout, operation, paths, quoted};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::process::{Child, ChildStdin, ChildStdout, Output};
 
 /// The branch.
 pub(crate) struct Target {
@@ -198,7 +198,8 @@ impl RefLock {
         if let Some(stderr) = &mut self.child.stderr {
             let _read = stderr.read_to_end(&mut errors);
         }
-        Err(failed(&CALL, crate::git::last_line(&errors)))
+        let status = self.child.wait().map_err(|e| failed(&CALL, e.to_string()))?;
+        Err(ended(&CALL, &Output { status, stdout: Vec::new(), stderr: errors }))
     }
 
     fn commit(mut self) -> Result<(), EngineError> {

@@ -12,8 +12,9 @@ pub(crate) fn ended(args: &[&str], output: &Output) -> EngineError {
     failed(args, last_line(&output.stderr))
 }
 
-/// Commands that change nothing, whatever their arguments.
-const READERS: [&str; 15] = [
+/// Commands that change nothing, as they are called here.
+const READERS: [&str; 17] = [
+    "config",
     "cat-file",
     "check-ref-format",
     "diff",
@@ -28,6 +29,7 @@ const READERS: [&str; 15] = [
     "rev-parse",
     "show",
     "status",
+    "symbolic-ref",
     "var",
 ];
 

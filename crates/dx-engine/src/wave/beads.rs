@@ -91,9 +91,9 @@ fn choose(ready: Vec<Told>, blocked: Vec<Told>, there: &Branches) -> Issues {
         open(ready).map(|issue| (true, issue)).chain(open(blocked).map(|issue| (false, issue)))
     {
         if issue.issue_type == EPIC {
-            issues.leave_out(&issue, "an epic is done by its issues".to_owned());
+            issues.leave_out(&issue, "an epic is done by its issues");
         } else if let Some(unfit) = there.unfit(&issue.id) {
-            issues.leave_out(&issue, unfit.of_issue());
+            issues.leave_out(&issue, &unfit.of_issue());
         } else if is_ready {
             chosen.insert(issue.id.clone());
             issues.items.push(Issue { needs: Vec::new(), ..item(issue) });
@@ -116,14 +116,15 @@ fn choose(ready: Vec<Told>, blocked: Vec<Told>, there: &Branches) -> Issues {
     for issue in waiting {
         let missing = issue.blocked_by.iter().filter(|id| !chosen.contains(*id)).cloned();
         let why = format!("it waits for {}, which is not begun here", missing.collect::<Vec<_>>().join(", "));
-        issues.leave_out(&issue, why);
+        issues.leave_out(&issue, &why);
     }
     issues
 }
 
 impl Issues {
-    fn leave_out(&mut self, issue: &Told, why: String) {
-        self.left_out.push(WaveLeftOut { id: issue.id.clone(), why });
+    fn leave_out(&mut self, issue: &Told, why: &str) {
+        let [id, why] = [issue.id.as_str(), why].map(dx_events::printable);
+        self.left_out.push(WaveLeftOut { id, why });
     }
 }
 

@@ -47,7 +47,7 @@ fn a_git_that_is_killed_while_it_changes_files_leaves_them_as_they_were() {
     deadly_git(&mut env, "");
     let error = refused(&env, 1, &["apply", "--beads", "bd-1"]);
     assert_eq!(error["reason_code"], "git_failed", "{error}");
-    assert!(env.path("died").exists() && error["message"].as_str().unwrap().contains("signal 9"), "{error}");
+    assert!(env.path("died").exists() && error["message"].as_str().unwrap().contains("signal: 9"), "{error}");
     assert_eq!(state(&env, &repo), before);
     assert!(!repo.join("deep").exists());
     assert_eq!(left(&repo), [""; 0]);

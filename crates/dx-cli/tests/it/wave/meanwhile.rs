@@ -126,7 +126,7 @@ fn git_is(world: &World, script: &str) {
 #[test]
 fn a_git_that_is_killed_costs_no_item() {
     /// All that a wave calls after it has begun.
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 18] = [
         "reset",
         "read-tree",
         "write-tree",
@@ -138,9 +138,20 @@ fn a_git_that_is_killed_costs_no_item() {
         "status",
         "for-each-ref",
         "symbolic-ref",
+        "diff",
+        "diff-index",
+        "ls-files",
+        "rev-list",
+        // The branch that gets everything is checked out.
+        "symbolic-ref --quiet HEAD",
+        "update-ref -m",
+        "read-tree -m -u",
     ];
     for word in WORDS {
         let world = World::new();
+        if word.contains(' ') {
+            world.env.git(&world.repo, &["checkout", "-q", "-b", "all"]);
+        }
         let killed = world.path("killed");
         git_is(
             &world,
@@ -151,9 +162,14 @@ fn a_git_that_is_killed_costs_no_item() {
         );
         let commit = |name: &str| format!("echo x > {name}.txt");
         let items = [
-            item("x", &[], &commit("x"), ""),
+            item(
+                "x",
+                &[],
+                &format!("{}; git add x.txt; git commit -qm x", commit("x")),
+                "require_commit = true",
+            ),
             item("y", &["x"], &commit("y"), ""),
-            item("z", &[], &commit("z"), ""),
+            item("z", &[], &commit("z"), "scope = [\"z.txt\"]"),
         ];
         let (code, wave) = world.run("merge_into = \"all\"", &items);
         assert!(std::fs::exists(&killed).unwrap(), "no git {word} was called");
