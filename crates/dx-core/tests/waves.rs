@@ -267,6 +267,50 @@ fn a_missing_model_rules_itself_out_and_a_refused_account_everything_of_it() {
     assert_eq!(chosen(ReasonCode::ProcessExitWithRc, None), ["two", "one", "one", "one"]);
 }
 
+/// A provider that names the next second each time is asked ever less often, and what was to be mended stays known.
+#[test]
+fn who_is_refused_again_and_again_rests_ever_longer_and_keeps_what_was_found() {
+    let mut wave = wave(vec![item(0, &[], false, 2)], 1, false);
+    let take = |wave: &mut Wave, now, event| wave.apply(&WaveRecord { at: Timestamp(now), event });
+    let judged = |wave: &Wave, verdict, until: Option<i64>, findings: &[&str]| WaveEvent::Judged {
+        item: wave.items[0].plan.id.clone(),
+        attempt: wave.items[0].attempts.len() as u32,
+        verdict,
+        reason: ReasonCode::ClaudeCodeRateLimited,
+        exit_code: "1".to_owned(),
+        findings: findings.iter().map(|text| (*text).to_owned()).collect(),
+        commit: None,
+        gates: Vec::new(),
+        notes: Vec::new(),
+        until: until.map(Timestamp),
+        pool: None,
+    };
+    let (mut now, mut pauses) = (0, Vec::new());
+    for round in 0..18 {
+        let began = now;
+        let step = loop {
+            let mut next = next_steps(&wave, Timestamp(now));
+            match next.wait_until {
+                Some(until) => now = until.0,
+                None => break next.steps.remove(0),
+            }
+        };
+        pauses.push(now - began);
+        let event = event_of(&wave, &step);
+        take(&mut wave, now, event);
+        let event = match round {
+            0 => judged(&wave, AttemptVerdict::Revise, None, &["mend it"]),
+            _ => judged(&wave, AttemptVerdict::Fallback, Some(now + 1_000), &["refused"]),
+        };
+        take(&mut wave, now, event);
+    }
+    assert_eq!(wave.items[0].findings, ["mend it"]);
+    assert_eq!((wave.items[0].counted(), wave.items[0].attempts.len()), (1, 18));
+    let seconds: Vec<i64> = pauses.iter().map(|pause| pause / 1_000).collect();
+    // The chain has two providers.
+    assert_eq!(seconds, [0, 0, 0, 1, 0, 1, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600]);
+}
+
 #[test]
 fn a_revision_is_one_that_follows() {
     let shown = |max_attempts, cancel: bool| {

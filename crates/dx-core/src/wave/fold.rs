@@ -56,12 +56,12 @@ pub struct Merge {
     pub message: String,
 }
 
-/// Where an item is.
 /// So many refusals in a row are taken as they come: a chain has as many providers.
 const REFUSALS_FREE: u32 = 5;
 /// Between two attempts that are refused.
 const LONGEST_REST_MS: i64 = 600_000;
 
+/// Where an item is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// Nothing of it is under way.
