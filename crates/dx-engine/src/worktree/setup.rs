@@ -13,7 +13,7 @@ use crate::halt::Halt;
 use crate::sandbox::{self, Asked, Confined, Wanted};
 use dx_monitor::{MARKER, end_tree};
 use dx_proc::sandbox::{Domain, Rules};
-use dx_proc::{AgentCommand, ExitStatus, PidFd, Released, SignalFd, tree};
+use dx_proc::{AgentCommand, ExitStatus, PidFd, Released, SignalFd, clock, tree};
 use dx_protocol::{BeadsId, RunUuid};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::Signal;
@@ -23,11 +23,14 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// A set-up that takes longer hangs.
 const PATIENCE_MS: u64 = 30 * 60 * 1000;
 /// Between TERM and KILL for what a set-up leaves behind.
 const GRACE_MS: u64 = 2_000;
+/// Between two looks at a git that is about to end.
+const TICK: Duration = Duration::from_millis(10);
 
 const SHELL: &str = "/bin/sh";
 /// What ended it, when nobody waits for it any more.
@@ -55,7 +58,14 @@ pub(crate) struct Setup<'a> {
 /// Ends whatever carries this marker: a command of the set-up, or a git that changes refs or files, whose dx-runner was
 /// killed. To be called with the lock of the folder: what has not begun its own program yet, and so has no marker, holds it.
 pub(super) fn end_leftovers(mark: &RunUuid) {
-    let marked = tree::marked(MARKER, mark.as_str());
+    // A git ends by itself; one that is ended in the moment in which it makes a lock leaves it to nobody.
+    let is_git = |pid: &i32| dx_proc::command_name(*pid).as_deref() == Some("git");
+    let began = clock::monotonic_ms();
+    let mut marked = tree::marked(MARKER, mark.as_str());
+    while marked.iter().any(is_git) && clock::monotonic_ms() - began < GRACE_MS {
+        std::thread::sleep(TICK);
+        marked = tree::marked(MARKER, mark.as_str());
+    }
     if !marked.is_empty() {
         // Who cleared its environment is known by who began it.
         let all = tree::members(&marked, (MARKER, mark.as_str()), &[]);
