@@ -103,11 +103,12 @@ fn a_provider_that_refuses_until_a_time_is_asked_once_and_the_fallback_does_the_
     }
 }
 
-/// Another version tells milliseconds, or what can be no time.
+/// Another version tells milliseconds, or what can be no time, or a time that no limit has.
 #[test]
 fn a_time_in_other_units_leaves_no_wave_that_nobody_can_read() {
-    for (digits, calls_made) in [("000", 1), ("000000", 3)] {
-        let world = world(Some(3600));
+    const LATER: u64 = 400 * 86_400;
+    for (seconds, digits, calls_made) in [(3600, "000", 1), (3600, "000000", 3), (LATER, "", 3)] {
+        let world = world(Some(seconds));
         std::fs::write(world.env.bin_dir().join("millis"), digits).unwrap();
         let (code, wave) = run(&world, 3, "fallback = [\"opencode\"]\nmax_parallel = 1");
         assert_eq!((code, states(&wave)), (0, vec!["done".to_owned(); 3]), "{wave:#}");

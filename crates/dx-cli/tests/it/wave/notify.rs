@@ -237,7 +237,8 @@ fn what_a_killed_coordinator_had_not_told_of_an_ended_wave_is_told_by_the_next()
     told.sort_by_key(|notice| notice["number"].as_u64());
     // One may have come twice: who told it first was killed.
     told.dedup_by_key(|notice| notice["number"].as_u64());
-    assert_eq!(story(&told)[..STORY.len()], STORY);
+    // No more than that: nothing runs again, and nothing ends again.
+    assert_eq!(story(&told), STORY);
     assert_eq!(world.ask(&["status", "w-1"]).1["notify_failure"], Value::Null);
     assert_eq!(world.ask(&["resume", "w-1"]).0, 32);
 }
