@@ -1,7 +1,7 @@
 //! What is seen of a wave: a table, drawn over itself on a terminal while the wave runs, a line for each change elsewhere.
 //!
-//! Called by: `wave`. Must never: be wider or, while the wave
-//! runs, higher than the terminal, or print anything when a document was asked for.
+//! Called by: `wave`. Must never: be wider or, while the wave runs, higher than the terminal, or print anything when a
+//! document was asked for.
 
 use std::fmt::Write as _;
 

@@ -47,10 +47,8 @@ pub(super) fn ask(
 ) -> Result<Raw, Failure> {
     preflight(client, provider, model, question)?;
     let begun = Instant::now();
-    let mut place = Place::find(client, state, question)?;
+    let Place { client, session, is_new, turn: _held, mut open } = Place::find(client, state, question)?;
     let slowness = begun.elapsed() * SLOWNESS;
-    let Place { client, session, is_new, .. } = &place;
-    let (client, session, is_new) = (client.clone(), session.clone(), *is_new);
     let keeps = question.keep.unwrap_or(!is_new);
     let model = ModelRef { provider: provider.to_owned(), model: model.to_owned() };
     let mut raw = Raw::default();
@@ -60,7 +58,7 @@ pub(super) fn ask(
     let ended = if asked.is_err() { client.abort(&session, left()) } else { Ok(()) };
     let ended = if keeps { ended } else { ended.and_then(|()| client.delete(&session, left())) };
     if let Err(error) = ended {
-        let next = if let Some(open) = &mut place.open {
+        let next = if let Some(open) = &mut open {
             open.leave();
             "is ended when the server answers"
         } else {

@@ -33,7 +33,7 @@ pub(super) struct Place {
     /// Whether it was made for this question.
     pub(super) is_new: bool,
     /// Of questions in one session, one at a time.
-    _turn: Option<Turn>,
+    pub(super) turn: Option<Turn>,
     /// The record of it; none where nothing can be written.
     pub(super) open: Option<Open>,
 }
@@ -68,7 +68,7 @@ impl Place {
             let client = client.in_directory(&session.directory);
             let turn = Turn::wait(state, &client, &session.id, question)?;
             let open = open(&client, Some(session.id.as_str()));
-            return Ok(Self { client, session: session.id, is_new: false, _turn: turn, open });
+            return Ok(Self { client, session: session.id, is_new: false, turn, open });
         }
         let mut rules = RULES.to_vec();
         rules.extend(question.reads.then_some(READS).into_iter().flatten());
@@ -80,7 +80,7 @@ impl Place {
         if let Some(open) = &open {
             open.note(&session);
         }
-        Ok(Self { client: client.clone(), session: session.id, is_new: true, _turn: None, open })
+        Ok(Self { client: client.clone(), session: session.id, is_new: true, turn: None, open })
     }
 }
 

@@ -13,10 +13,9 @@ pub(crate) fn ended(args: &[&str], output: &Output) -> EngineError {
 }
 
 /// Commands that change nothing, as they are called here.
-const READERS: [&str; 17] = [
-    "config",
-    "cat-file",
+const READERS: [&str; 15] = [
     "check-ref-format",
+    "config",
     "diff",
     "diff-index",
     "diff-tree",
@@ -30,7 +29,6 @@ const READERS: [&str; 17] = [
     "show",
     "status",
     "symbolic-ref",
-    "var",
 ];
 
 /// Whether it was killed before it could answer, and can be asked again.
